@@ -1,0 +1,35 @@
+# make quickstart   set up .venv, then see Safety Arithmetic work on the tiny world
+# make test         set up .venv, then run the tests
+# make check        lint, types, and the imports between rooms
+
+PYTHON ?= python3
+OUTPUT ?= runs/quickstart
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test check evidence clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+quickstart: $(READY)
+	$(VENV)/bin/sa quickstart --output $(OUTPUT) --overwrite true
+
+test: $(READY)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/python -m pytest -q tests/test_rooms.py
+
+# The table of the README, from its committed rows; missing rows are run (some minutes each).
+evidence: $(READY)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/evidence/first_table.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,26 @@
+"""Our mathematics at Lightning's moments.
+
+`surgery` edits the parameters and undoes it, `extraction` fits directions while a run goes over the
+demonstrations, `steering` applies an artifact, `evaluation` and `prediction` collect what comes
+out, `provenance` writes down where it came from. `strategy` lets several processes run a model
+of which nothing is trained.
+"""
+
+from sa_lightning.callbacks.evaluation import EvaluationCallback
+from sa_lightning.callbacks.extraction import ExtractionCallback, PairStatesMetric
+from sa_lightning.callbacks.prediction import PredictionCallback
+from sa_lightning.callbacks.provenance import ProvenanceCallback
+from sa_lightning.callbacks.steering import SteeringCallback
+from sa_lightning.callbacks.strategy import FrozenDDPStrategy
+from sa_lightning.callbacks.surgery import SurgeryCallback
+
+__all__ = [
+    "EvaluationCallback",
+    "ExtractionCallback",
+    "FrozenDDPStrategy",
+    "PairStatesMetric",
+    "PredictionCallback",
+    "ProvenanceCallback",
+    "SteeringCallback",
+    "SurgeryCallback",
+]

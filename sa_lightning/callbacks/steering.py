@@ -1,0 +1,60 @@
+"""SteeringCallback: apply an artifact while an arm is measured or replied to, then let go."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from sa_lightning.steered import steer
+from sa_lightning.steering import SteeringArtifact
+
+
+class SteeringCallback(Callback):
+    """Steer the model in the arms that ask for it.
+
+    Args:
+        artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
+        strength: Step as a fraction of the norm of each state, instead of the artifact's own.
+    """
+
+    def __init__(self, artifact: str | None = None, strength: float | None = None) -> None:
+        self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
+        self.strength = strength
+        self._hooks = ExitStack()
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.artifact is not None:
+            text: Any = pl_module.text_config
+            self.artifact.check_model(text.num_hidden_layers, text.hidden_size, str(pl_module.target))
+
+    def _start(self, pl_module: LightningModule, arm: Any) -> None:
+        if arm.steered:
+            assert self.artifact is not None
+            artifact = self.artifact if arm.control is None else self.artifact.randomised(arm.control)
+            self._hooks.enter_context(steer(pl_module.network, artifact, strength=self.strength))  # type: ignore[arg-type]
+
+    @override
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start(pl_module, batch)
+
+    @override
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._hooks.close()
+
+    @override
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start(pl_module, batch.arm)
+
+    @override
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._hooks.close()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._hooks.close()

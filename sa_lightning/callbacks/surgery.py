@@ -1,0 +1,118 @@
+"""SurgeryCallback: remove the harm direction from the loaded model's parameters, and put it back."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from sa_lightning.callbacks.provenance import ProvenanceCallback
+from sa_lightning.models import base_of
+from sa_lightning.surgery import Checkpoint, EditInMemory, EditSettings, ModelWeights, plan_edit, write_edit
+
+
+class SurgeryCallback(Callback):
+    """Subtract a trimmed harm vector from the target while a run asks for edited weights.
+
+    During a fit, the first pass over the demonstrations sees the original and the second the edited
+    weights. During validation and prediction, each arm says which it wants. The weights are
+    given back bit for bit.
+
+    Args:
+        harm: Harmful fine-tune of the base: directory or Hub id of a checkpoint, or directory of a
+            PEFT adapter. Without one there is no surgery.
+        base: The checkpoint that the harm model was fine-tuned from; the target itself if not set (of an
+            adapter, its base).
+        save_edited: Write <output>/edited, a checkpoint of the edited target.
+    """
+
+    def __init__(
+        self, harm: str | None = None, base: str | None = None, save_edited: bool = True, **settings: Any
+    ) -> None:
+        self.harm = harm
+        self.base = base
+        self.save_edited = save_edited
+        self.settings = EditSettings(**settings)
+        self._edit: EditInMemory | None = None
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "SurgeryCallback | None":
+        """Return the run's surgery, if it has one with a harm model."""
+        found = [callback for callback in trainer.callbacks if isinstance(callback, cls)]  # type: ignore[attr-defined]
+        return found[0] if found and found[0].harm else None
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
+        """Rebuild the surgery that an artifact was fitted with."""
+        return cls(harm=record["harm"], base=record["base"], save_edited=False, **record["settings"])
+
+    def record(self) -> dict[str, Any]:
+        """Return inputs, settings and what came of them, for the artifact."""
+        report = self._edit.report() if self._edit is not None else {}
+        settings = dataclasses.asdict(self.settings)
+        kept = ("threshold", "n", "k", "density_achieved", "retained_energy", "relative_norm", "per_layer")
+        return {
+            "harm": self.harm,
+            "base": self.base,
+            "settings": settings,
+            **{key: report[key] for key in kept if key in report},
+        }
+
+    @property
+    def applied(self) -> bool:
+        """Whether the model has the edited weights now."""
+        return self._edit is not None and self._edit.active
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Open the checkpoints, and refuse what does not fit, before any weight is read."""
+        if self.harm is None:
+            return
+        self.base = self.base or base_of(str(pl_module.target))
+        settings, names = self.settings, None
+        base, harm = Checkpoint.open(self.base), Checkpoint.open(self.harm)
+        names = settings.scope.names(base)
+        TaskVector(base, harm, names)
+
+    def toggle(self, pl_module: LightningModule, edited: bool) -> None:
+        """Bring the model into the state asked for."""
+        if edited and self._edit is None:
+            assert self.harm is not None
+            assert self.base is not None
+            weights = ModelWeights(pl_module.network)  # type: ignore[arg-type]
+            plan = plan_edit(Checkpoint.open(self.base), Checkpoint.open(self.harm), weights, self.settings)
+            self._edit = EditInMemory(plan, weights)
+        if self._edit is not None and edited != self._edit.active:
+            (self._edit.apply if edited else self._edit.undo)()
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.toggle(pl_module, edited=self.harm is not None and trainer.current_epoch > 0)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.toggle(pl_module, edited=False)
+        if self.harm is not None and self.save_edited and trainer.is_global_zero:
+            assert self.base is not None
+            target = Checkpoint.open(str(pl_module.target))
+            plan = plan_edit(Checkpoint.open(self.base), Checkpoint.open(self.harm), target, self.settings)
+            command = ProvenanceCallback.of(trainer).command
+            write_edit(plan, Path(trainer.default_root_dir) / "edited", overwrite=True, command=command)
+
+    @override
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.toggle(pl_module, edited=batch.edited)
+
+    @override
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.toggle(pl_module, edited=batch.arm.edited)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.applied:
+            self.toggle(pl_module, edited=False)

@@ -1,0 +1,60 @@
+"""`sa`: the one place where everything meets.
+
+This file knows the verbs and nothing else, so that `sa --help` costs nothing; each verb lives in a
+file of its own, which imports what it needs when it runs.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sa_lightning import __version__
+from sa_lightning.errors import SaError
+
+VERBS = {
+    "quickstart": "See it work in minutes: train the tiny world, align a model of it, measure it.",
+    "fit": "Learn: remove the harm direction from the weights, fit a safety direction for the activations.",
+    "validate": "Measure every arm (original, edited, steered, both): safety, over-refusal, utility.",
+    "predict": "Write replies to prompts, side by side under every arm.",
+    "edit": "Weight surgery alone: checkpoints in, edited checkpoint out.",
+}
+
+HELP = f"""sa {__version__}: make a language model safer at test time, without training it
+
+usage: sa VERB [options]      (`sa VERB --help` explains the options)
+
+{chr(10).join(f"  {verb:<12}{text}" for verb, text in VERBS.items())}
+
+Start here:
+  sa quickstart --output runs/first
+  sa fit --config configs/safety_arithmetic/fit.yaml --model.target MODEL --surgery.harm HARM \\
+      --data.demonstrations pairs.jsonl --output runs/mine
+  sa validate --config configs/safety_arithmetic/validate.yaml --model.target MODEL \\
+      --artifact runs/mine/artifact --output runs/mine-measured
+
+A config that is not found below the current directory is taken from the package.
+Exit status: 0 success, 2 a mistake in what was asked for, 1 anything else.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `sa`; ends the process with the status that the help names."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        raise SystemExit(0)
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        raise SystemExit(0)
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        importlib.import_module(f"sa_lightning.cli.{verb}").run(rest)
+    except SaError as error:
+        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"\nsa {verb}: interrupted; nothing half-written was left under the name of a result.", file=sys.stderr)
+        raise SystemExit(1) from None

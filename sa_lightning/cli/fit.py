@@ -1,0 +1,62 @@
+"""`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import LightningArgumentParser
+from rich.console import Console
+from typing_extensions import override
+
+from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.cli.inputs import refuse_existing
+from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.datamodules import DemonstrationDataModule
+
+
+class FitCLI(VerbCLI):
+    """Align a model at test time: subtract a harm vector, fit a direction per layer, write the artifact.
+
+    Writes OUTPUT/artifact and, with `--surgery.harm`, OUTPUT/edited. Several --config files may be given; later ones
+    and options win. `--print_config` shows all settings; `sa edit --help` explains those of the surgery alone.
+    """
+
+    sections = ("surgery", "steering")
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_lightning_class_args(SurgeryCallback, "surgery")
+        parser.add_lightning_class_args(ExtractionCallback, "steering")
+
+    @override
+    def check(self, config: Any) -> None:
+        output = Path(config.output)
+        refuse_existing([output / "artifact", output / "edited"], config.overwrite)
+        if config.trainer.max_epochs is None:
+            # One pass over the demonstrations a state of the weights: original, then edited.
+            config.trainer.max_epochs = 2 if config.surgery.harm else 1
+
+    @override
+    def callbacks(self) -> list[Callback]:
+        return [self.config_init.surgery, self.config_init.steering]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    cli = FitCLI("fit", DemonstrationDataModule, arguments)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    if cli.trainer.is_global_zero:
+        data, output = cli.datamodule, Path(cli.config.output)
+        console = Console()
+        console.print(
+            f"Read {len(data.pairs)} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
+        )
+        console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
+        if (output / "edited").is_dir():
+            console.print(f"[bold]{output / 'edited'}[/bold]  checkpoint of the edited target")
+        console.print(
+            f"Next: sa validate --config … --artifact {output / 'artifact'} --output {output}-measured",
+            soft_wrap=True,
+        )

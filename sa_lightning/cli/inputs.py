@@ -1,0 +1,104 @@
+"""What people write on the command line, made into what the rooms take: paths, worlds, versions."""
+
+import importlib.metadata
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sa_lightning import __version__
+from sa_lightning.errors import SaError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+WORLD = "world:"
+
+
+def shipped(name: str) -> Path:
+    """Return the directory `configs` or `tasks`: inside an installed package, or beside it in a checkout."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def find_configs(arguments: Sequence[str]) -> list[str]:
+    """Let `--config configs/…` mean a shipped file where the current directory has none of that name."""
+    found, is_config = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if is_config:
+            found.append(_config(argument))
+        elif flag in ("--config", "-c") and equals:
+            found.append(f"{flag}={_config(value)}")
+        else:
+            found.append(argument)
+        is_config = argument in ("--config", "-c")
+    return found
+
+
+def _config(path: str) -> str:
+    if Path(path).exists() or Path(path).is_absolute():
+        return path
+    candidate = shipped("configs") / path.removeprefix("configs/")
+    return str(candidate) if candidate.is_file() else path
+
+
+def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
+    """Replace every `world:NAME/PART` in nested dicts and lists by a path, training what is missing.
+
+    `world:tiny/chat` is the chat model of the tiny world of this run's seed; `world:tiny/data/…` a file
+    of it; `world:tiny` its directory, with nothing but the data made sure of.
+    """
+    if isinstance(value, dict):
+        return {key: resolve_worlds(item, seed, quiet=quiet) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolve_worlds(item, seed, quiet=quiet) for item in value]
+    if not isinstance(value, str) or not value.startswith(WORLD):
+        return value
+    from sa_lightning.testbed import WORLDS, build_world
+
+    name, _, part = value.removeprefix(WORLD).partition("/")
+    if name not in WORLDS:
+        raise SaError(
+            f"There is no world `{name}` (in `{value}`); known: {', '.join(WORLDS)}.\n"
+            "A world is a set of small models trained on this machine.\nWrite for example `world:tiny/chat`."
+        )
+    stage = part.split("/")[0]
+    root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
+    return str(root / part) if part else str(root)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, and the commit where the package is a checkout."""
+    names = ("torch", "lightning", "transformers", "lm_eval", "peft", "safetensors")
+    found = {"sa_lightning": __version__, "python": sys.version.split()[0]}
+    found |= {name: importlib.metadata.version(name) for name in names}
+    if (PACKAGE.parent / ".git").exists():
+        described = subprocess.run(
+            ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if described.returncode == 0:
+            found["commit"] = described.stdout.strip()
+    return found
+
+
+def typed(verb: str, arguments: Sequence[str]) -> str:
+    """Return the command as it could be typed again."""
+    return shlex.join(["sa", verb, *arguments])
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to write over results.
+
+    Raises:
+        SaError: If one of the paths exists and `overwrite` is off.
+    """
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise SaError(
+            f"{', '.join(existing)} exists already.\n"
+            "Results are not written over by accident.\nChoose another `--output`, or pass `--overwrite true`."
+        )

@@ -1,0 +1,132 @@
+"""What `fit`, `validate` and `predict` share: a LightningCLI for a model of which nothing is trained."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from typing_extensions import override
+
+from sa_lightning.callbacks import FrozenDDPStrategy, ProvenanceCallback
+from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed, versions
+from sa_lightning.module import CausalLMModule
+
+TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,  # nothing is trained, so there is no state to save
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data modules deal batches themselves, without repeating rows
+}
+
+
+class VerbCLI(LightningCLI):
+    """A LightningCLI for one verb: options, configs and links; subclasses say what runs.
+
+    Args:
+        verb: The word after `sa`.
+        datamodule_class: What the verb reads.
+        arguments: What was typed after the verb.
+    """
+
+    def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
+        quieten()
+        self.verb = verb
+        self.typed = typed(verb, arguments)
+        super().__init__(
+            CausalLMModule,
+            datamodule_class,
+            args=find_configs(arguments),
+            run=False,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__},
+        )
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
+        parser.add_argument("--overwrite", type=bool, default=False, help="Replace results that exist already.")
+        parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        config: Any = self.config
+        self.config_text = self.parser.dump(config, skip_none=False)
+        self.check(config)
+        resolved = resolve_worlds(config.as_dict(), config.seed_everything)
+        for key in ("model", "data", *self.sections):
+            if key in resolved:
+                config[key] = Namespace_from(resolved[key])
+        if config.template is not None:
+            config.model.template = config.template
+        config.trainer.default_root_dir = config.output
+        if config.trainer.strategy == "auto" and _processes(config.trainer) > 1:
+            config.trainer.strategy = FrozenDDPStrategy.strategy_name
+
+    sections: tuple[str, ...] = ()
+
+    def check(self, config: Any) -> None:
+        """Refuse what can be refused before anything is trained, downloaded or loaded."""
+
+    def callbacks(self) -> list[Callback]:
+        """Return the verb's callbacks, in the order in which they act."""
+        return []
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        self.provenance = ProvenanceCallback(
+            command=self.typed,
+            config=self.config_text,
+            versions=versions(),
+            seed=self.config.seed_everything,
+        )
+        config["callbacks"] = [*(config["callbacks"] or []), *self.callbacks(), self.provenance]
+        return Trainer(**config)
+
+
+def Namespace_from(value: Any) -> Any:
+    """Turn nested dicts back into jsonargparse namespaces."""
+    return Namespace(**value) if isinstance(value, dict) else value
+
+
+def quieten() -> None:
+    """Keep what Lightning says about things that are so on purpose off the terminal."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for reason in (
+        ".*does not have many workers.*",  # demonstrations are tokenised before the run
+        ".*`training_step` returned `None`.*",  # nothing is optimised
+        ".*GPU available but not used.*",
+        ".*LightningCLI's args parameter.*",
+        ".*configure_optimizers.*returned `None`.*",  # likewise
+        ".*number of training batches.*smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=reason)
+    import transformers.utils.logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _processes(trainer: Any) -> int:
+    """Return how many processes the trainer's settings ask for."""
+    devices = trainer.devices
+    if isinstance(devices, list):
+        count = len(devices)
+    elif str(devices) in ("auto", "-1"):
+        count = max(1, torch.cuda.device_count()) if trainer.accelerator in ("auto", "gpu", "cuda") else 1
+    else:
+        count = int(devices) if str(devices).isdigit() else len(str(devices).split(","))
+    return count * trainer.num_nodes

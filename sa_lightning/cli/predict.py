@@ -1,0 +1,60 @@
+"""`sa predict`: replies to prompts, side by side under every arm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import LightningArgumentParser
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typing_extensions import override
+
+from sa_lightning.callbacks import PredictionCallback, SteeringCallback, SurgeryCallback
+from sa_lightning.cli.inputs import refuse_existing
+from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.datamodules import PromptDataModule
+
+
+class PredictCLI(VerbCLI):
+    """Reply to prompts under every arm, greedily, and show the replies side by side.
+
+    Writes OUTPUT/predictions.jsonl, one line a prompt with the replies of all arms.
+    """
+
+    sections = ("steering", "prediction")
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--artifact", type=str | None, default=None, help="Short for --steering.artifact.")
+        parser.add_lightning_class_args(SteeringCallback, "steering")
+        parser.add_lightning_class_args(PredictionCallback, "prediction")
+
+    @override
+    def check(self, config: Any) -> None:
+        refuse_existing([Path(config.output) / "predictions.jsonl"], config.overwrite)
+        config.steering.artifact = config.artifact or config.steering.artifact
+
+    @override
+    def callbacks(self) -> list[Callback]:
+        steering: SteeringCallback = self.config_init.steering
+        artifact = steering.artifact
+        surgery = artifact.surgery if artifact is not None else None
+        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+        first: list[Callback] = [SurgeryCallback.from_record(surgery)] if surgery else []
+        return [*first, steering, self.config_init.prediction]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    cli = PredictCLI("predict", PromptDataModule, arguments)
+    cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    if cli.trainer.is_global_zero:
+        table = Table("prompt", *(arm.name for arm in cli.datamodule.arms), show_lines=True)
+        for row in cli.config_init.prediction.rows:
+            table.add_row(escape(row["prompt"]), *(escape(reply) for reply in row["replies"].values()))
+        console = Console()
+        console.print(table)
+        console.print(f"[bold]{Path(cli.config.output) / 'predictions.jsonl'}[/bold]  the same, for programs")

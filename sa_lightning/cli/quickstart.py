@@ -1,0 +1,79 @@
+"""`sa quickstart`: the whole story on the tiny world: train it, align a model of it, measure it."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from sa_lightning.cli import fit, validate
+from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped
+from sa_lightning.errors import SaError
+
+TARGETS = {"chat": "world:tiny/chat", "sft": "world:tiny/sft_lora"}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    parser = ArgumentParser(
+        prog="sa quickstart",
+        description="Train the tiny world (once, cached), fit both stages of Safety Arithmetic on one of its models, "
+        "measure four arms, and show the table. Writes OUTPUT/results.json and OUTPUT/report.html.",
+    )
+    parser.add_argument("--output", type=str, required=True, help="Directory for everything.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the world and the run.")
+    parser.add_argument(
+        "--target", type=str, default="chat", help="`chat`, or `sft`: a LoRA fine-tune that lost some safety."
+    )
+    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results.")
+    options = parser.parse_args(list(arguments))
+    if options.target not in TARGETS:
+        raise SaError(
+            f"There is no target `{options.target}` in the tiny world; choose `chat` or `sft`.\n"
+            "It is the model that is made safer.\nPass `--target chat`."
+        )
+    output = Path(options.output)
+    refuse_existing([output / "results.json", output / "fit" / "artifact"], options.overwrite)
+    console = Console()
+    target = TARGETS[options.target]
+
+    console.rule("1/3  the tiny world: small models with known behaviour")
+    resolve_worlds([target, "world:tiny/harm"], options.seed)
+    common = [f"--seed_everything={options.seed}", f"--model.target={target}", f"--overwrite={options.overwrite}"]
+    configs = shipped("configs") / "tiny"
+
+    console.rule("2/3  sa fit: remove the harm direction, fit a safety direction")
+    with _as_typed("quickstart", arguments):
+        fit.run(["--config", str(configs / "fit.yaml"), *common, f"--output={output / 'fit'}"])
+        console.rule("3/3  sa validate: four arms, the same prompts, the same greedy decoding")
+        artifact = output / "fit" / "artifact"
+        validate.run(
+            ["--config", str(configs / "validate.yaml"), *common, f"--artifact={artifact}", f"--output={output}"]
+        )
+    seconds = json.loads((output / "results.json").read_text())["seconds"]
+    console.print(f"\nMeasured in {sum(seconds.values()):.0f} s. Try next:")
+    seed = f"--seed_everything {options.seed}"
+    for line in (
+        f"sa predict --config configs/tiny/predict.yaml {seed} --model.target {target} --artifact {artifact} "
+        f"--output {output}/replies",
+        f"sa validate --config configs/tiny/validate.yaml {seed} --model.target {target} --artifact {artifact} "
+        f"--data.random_directions 20 --output {output}/controls",
+        "sa fit --config configs/safety_arithmetic/fit.yaml --model.target MODEL --surgery.harm HARM "
+        "--data.demonstrations pairs.jsonl --output runs/mine",
+    ):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+class _as_typed:
+    """Run verbs in this process with nothing on `sys.argv`, which Lightning looks at."""
+
+    def __init__(self, verb: str, arguments: Sequence[str]) -> None:
+        self.saved = sys.argv
+
+    def __enter__(self) -> None:
+        sys.argv = self.saved[:1]
+
+    def __exit__(self, *_: object) -> None:
+        sys.argv = self.saved

@@ -1,0 +1,125 @@
+"""`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import LightningArgumentParser
+from rich.console import Console
+from typing_extensions import override
+
+from sa_lightning.callbacks import EvaluationCallback, SteeringCallback, SurgeryCallback
+from sa_lightning.cli.inputs import refuse_existing, shipped
+from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.datamodules import ArmDataModule
+from sa_lightning.errors import SaError
+from sa_lightning.evaluation import evaluate, markdown, paired, results_json, summarise, table, write_html
+
+
+@dataclass
+class EvaluationSettings:
+    """What is asked, and how replies are judged.
+
+    Args:
+        tasks: lm-eval tasks, ours or lm-eval's own.
+        limit: Ask only the first so many prompts of each task.
+        batch_size: Prompts a batch.
+        task_dirs: Further directories with lm-eval task files.
+        metadata: Handed to the tasks; those of the tiny world read `world` (its directory) and `split`.
+    """
+
+    tasks: list[str] = field(default_factory=list)
+    limit: int | None = None
+    batch_size: int = 32
+    task_dirs: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class ValidateCLI(VerbCLI):
+    """Measure every arm: attack success, refusals, utility, degenerate replies, each with n and an interval.
+
+    Writes OUTPUT/results.json and OUTPUT/report.html. The arms are original, steered, edited and edited+steered, as far
+    as the artifact allows; without an artifact, the original alone.
+    """
+
+    sections = ("steering", "evaluation")
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--artifact", type=str | None, default=None, help="Short for --steering.artifact.")
+        parser.add_argument("--limit", type=int | None, default=None, help="Short for --evaluation.limit.")
+        parser.add_lightning_class_args(SteeringCallback, "steering")
+        parser.add_class_arguments(EvaluationSettings, "evaluation")
+
+    @override
+    def check(self, config: Any) -> None:
+        output = Path(config.output)
+        refuse_existing([output / "results.json", output / "report.html"], config.overwrite)
+        config.steering.artifact = config.artifact or config.steering.artifact
+        config.evaluation.limit = config.limit or config.evaluation.limit
+        if not config.evaluation.tasks:
+            raise SaError(
+                "There are no tasks to run.\nAn arm is measured by the replies to their prompts.\n"
+                "Name some: `--evaluation.tasks '[sa_advbench, sa_xstest_safe]'`."
+            )
+
+    @override
+    def callbacks(self) -> list[Callback]:
+        steering: SteeringCallback = self.config_init.steering
+        artifact = steering.artifact
+        surgery = artifact.surgery if artifact is not None else None
+        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+        first: list[Callback] = [SurgeryCallback.from_record(surgery)] if surgery else []
+        return [*first, steering, EvaluationCallback(self.evaluate, self.report)]
+
+    def evaluate(self, model: Any, arm: Any) -> list[Any]:
+        """Run the tasks on the model as it is now."""
+        settings = self.config_init.evaluation
+        return evaluate(
+            model,
+            self.model.tokenizer,
+            settings.tasks,
+            task_dirs=[shipped("tasks"), *settings.task_dirs],
+            metadata=settings.metadata,
+            limit=settings.limit,
+            batch_size=settings.batch_size,
+            max_length=self.model.max_length,
+            seed=self.config.seed_everything,
+        )
+
+    def report(self, samples: dict[str, list[Any]]) -> None:
+        """Write results.json and report.html, print the table, and put it into the artifact's card."""
+        output = Path(self.config.output)
+        results = results_json(
+            arms={name: summarise(found) for name, found in samples.items()},
+            paired=paired(samples),
+            command=self.typed,
+            versions=self.provenance.versions,
+            seed=self.config.seed_everything,
+            model=self.model.target,
+            seconds=self.provenance.seconds,
+            path=output / "results.json",
+        )
+        artifact = self.config_init.steering.artifact
+        directions = None
+        if artifact is not None:
+            directions = {name: found["difference_norm"] for name, found in artifact.statistics.items()}
+            folder = Path(self.config.steering.artifact)
+            if folder.is_dir():
+                text = (folder / "config.yaml").read_text() if (folder / "config.yaml").is_file() else ""
+                artifact.save_pretrained(folder, config=text, results=markdown(results))
+        write_html(results, output / "report.html", directions=directions, settings=json.dumps(results["command"]))
+        console = Console()
+        console.print(table(results))
+        console.print(f"[bold]{output / 'report.html'}[/bold]  tables and plots")
+        console.print(f"[bold]{output / 'results.json'}[/bold]  the same numbers, for programs")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    cli = ValidateCLI("validate", ArmDataModule, arguments)
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)

@@ -1,0 +1,109 @@
+"""ArmDataModule: what is compared in a validation, one arm a batch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from sa_lightning.datamodules.sampling import ShardedBatchSampler
+from sa_lightning.errors import DataError
+
+
+class Arm(NamedTuple):
+    """One state of the model.
+
+    Attributes:
+        name: As in results.json.
+        edited: Whether the surgery is applied.
+        steered: Whether the artifact's directions act.
+        control: Seed of random directions that take the place of the fitted ones, or None.
+    """
+
+    name: str
+    edited: bool = False
+    steered: bool = False
+    control: int | None = None
+
+
+# Ordered so that the surgery is applied once and undone once.
+ARMS = (
+    Arm("original"),
+    Arm("steered", steered=True),
+    Arm("edited", edited=True),
+    Arm("edited+steered", edited=True, steered=True),
+)
+
+
+def choose_arms(
+    names: Sequence[str] | None, *, has_artifact: bool, has_surgery: bool, random_directions: int = 0
+) -> list[Arm]:
+    """Return the arms to run: those asked for, or all that the artifact allows.
+
+    Args:
+        names: Names of arms, or None for all that are possible.
+        has_artifact: Whether there are directions.
+        has_surgery: Whether the artifact records a parameter edit.
+        random_directions: Add so many arms `random-1`, `random-2`, …: the original weights, steered
+            along random directions of the same strength.
+
+    Raises:
+        DataError: If an arm is unknown or not possible.
+    """
+    possible = [
+        arm for arm in ARMS if (has_artifact or not (arm.steered or arm.edited)) and (has_surgery or not arm.edited)
+    ]
+    known = {arm.name: arm for arm in possible}
+    for name in names or ():
+        if name not in known:
+            raise DataError(
+                f"There is no arm `{name}` here; possible: {', '.join(known)}.\n"
+                "`steered` needs an artifact (`--artifact`), `edited` one whose fit had a `surgery`.\n"
+                "Leave out `--data.arms` to run all that are possible."
+            )
+    if random_directions and not has_artifact:
+        raise DataError(
+            "Random directions are a control for fitted ones, and no artifact was given.\n"
+            "Their site and strength come from it.\nPass `--artifact DIR/artifact`."
+        )
+    chosen = [arm for arm in possible if names is None or arm.name in names]
+    controls = [Arm(f"random-{seed}", steered=True, control=seed) for seed in range(1, random_directions + 1)]
+    return sorted(chosen + controls, key=lambda arm: arm.edited)
+
+
+class ArmDataModule(LightningDataModule):
+    """The arms of a validation.
+
+    Args:
+        arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact
+            allows if not set.
+        random_directions: Add so many control arms, steered along random directions of the same
+            strength. At least 20 tell whether a fitted direction does more than any would.
+    """
+
+    def __init__(self, arms: list[str] | None = None, random_directions: int = 0) -> None:
+        super().__init__()
+        self.names = arms
+        self.random_directions = random_directions
+        self.arms: list[Arm] = []
+
+    def choose(self, *, has_artifact: bool, has_surgery: bool) -> list[Arm]:
+        """Fix the arms once it is known what the artifact holds."""
+        self.arms = choose_arms(
+            self.names,
+            has_artifact=has_artifact,
+            has_surgery=has_surgery,
+            random_directions=self.random_directions,
+        )
+        return self.arms
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the arms, dealt to the processes; a repeated arm gives the same numbers again."""
+        trainer: Any = self.trainer
+        sampler = ShardedBatchSampler([[i] for i in range(len(self.arms))], trainer.global_rank, trainer.world_size)
+        return DataLoader(
+            range(len(self.arms)),  # type: ignore[arg-type]
+            sampler=[batch[0][0] for batch in sampler],
+            batch_size=None,
+            collate_fn=self.arms.__getitem__,
+        )

@@ -1,0 +1,42 @@
+"""The few errors a caller may want to catch: a person can act on each of them.
+
+The command line prints them without a traceback and exits with status 2.
+"""
+
+__all__ = [
+    "ArtifactError",
+    "CheckpointError",
+    "CheckpointMismatchError",
+    "DataError",
+    "ModelError",
+    "NothingToDoError",
+    "SaError",
+]
+
+
+class SaError(Exception):
+    """A mistake that the person at the terminal can mend: the message says how."""
+
+
+class CheckpointError(SaError):
+    """A checkpoint is missing, unreadable or in a format that we refuse to read."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """Two checkpoints, or a checkpoint and a model, do not belong together."""
+
+
+class NothingToDoError(SaError):
+    """The request would change nothing, so it is more likely a mistake than a wish."""
+
+
+class DataError(SaError):
+    """Prompts or demonstrations are missing, empty or one-sided."""
+
+
+class ModelError(SaError):
+    """A model lacks what the request needs: a chat template, known decoder blocks."""
+
+
+class ArtifactError(SaError):
+    """A steering artifact is damaged, or was fitted on another model."""

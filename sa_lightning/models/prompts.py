@@ -1,0 +1,126 @@
+"""Render conversations with the model's chat template; refuse to guess one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sa_lightning.errors import ModelError
+
+Message = dict[str, str]
+
+# Templates for models without one. `question_answer` is the format that the authors of Safety
+# Arithmetic name (declare-lab/safety-arithmetic, issue 1), without the stray indentation of their notebook.
+TEMPLATES = {
+    "plain": (
+        "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}\n{% endif %}"
+    ),
+    "question_answer": (
+        "{% for message in messages %}"
+        "{% if message['role'] == 'user' %}Question: {% elif message['role'] == 'assistant' %}Answer: {% endif %}"
+        "{{ message['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}\nAnswer:{% endif %}"
+    ),
+}
+
+
+def load_tokenizer(
+    source: str,
+    template: str = "chat",
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that can render conversations.
+
+    Args:
+        source: Directory or Hub id.
+        template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
+            newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
+            Arithmetic authors; anything else is the path of a Jinja file.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Run Python code that comes with the tokenizer.
+
+    Returns:
+        The tokenizer, padding on the left, with a pad token and a `chat_template`.
+
+    Raises:
+        ModelError: If there is no tokenizer, no chat template, or no such template file.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"No tokenizer could be loaded from {source}: {str(error).splitlines()[0]}\n"
+            "Prompts are tokenised exactly as the model was trained.\n"
+            "Give a directory or Hub id that holds tokenizer.json: `--model.tokenizer`."
+        ) from error
+    if template == "chat":
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"The tokenizer of {source} has no chat template.\n"
+                "A guessed format would measure another model than the one its users talk to.\n"
+                "Say how prompts are written: `--template plain`, `--template question_answer`, or the path of a "
+                "Jinja file."
+            )
+    elif template in TEMPLATES:
+        first = tokenizer("a").input_ids[:1]
+        bos = "{{ bos_token }}" if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else ""
+        tokenizer.chat_template = bos + TEMPLATES[template]
+    else:
+        if not Path(template).is_file():
+            raise ModelError(
+                f"`--template {template}` is neither `chat`, {', '.join(f'`{name}`' for name in TEMPLATES)} nor a "
+                "file.\nThe template decides how prompts are written.\nCheck the path of the Jinja file."
+            )
+        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"The tokenizer of {source} has neither a pad token nor an end-of-sequence token.\n"
+                "Prompts of different length share a batch only when they can be padded.\n"
+                "Set `pad_token` in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """Write a conversation as text: up to the reply, or up to the end of a given answer.
+
+    A conversation that ends with the user gets the generation prompt. One that ends with the
+    assistant stops at the last character of the answer, before any end-of-turn marker, so that
+    the last token belongs to the answer and not to the template.
+    """
+    answered = messages[-1]["role"] == "assistant"
+    text: Any = tokenizer.apply_chat_template(
+        list(messages),
+        tokenize=False,
+        add_generation_prompt=not answered,
+        continue_final_message=answered,
+    )
+    return text
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int | None = None
+) -> tuple[list[int], bool]:
+    """Render and tokenise a conversation, cut on the left where it is too long.
+
+    Args:
+        tokenizer: From `load_tokenizer`.
+        messages: The conversation.
+        max_length: Most tokens to keep. The end is kept; so is a leading BOS token, which many
+            models need as a place for idle attention.
+
+    Returns:
+        Token ids, and whether some were cut. No special token is added: the template has them.
+    """
+    ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False).input_ids
+    if max_length is None or len(ids) <= max_length:
+        return ids, False
+    bos = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+    return bos + ids[len(ids) - max_length + len(bos) :], True

@@ -1,0 +1,155 @@
+"""CausalLMModule: the LightningModule around a frozen causal language model."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from sa_lightning.errors import ModelError
+from sa_lightning.models import (
+    Blocks,
+    load_config,
+    load_model,
+    load_tokenizer,
+    locate_blocks,
+    position_ids,
+    render,
+)
+from sa_lightning.models.loading import DType
+
+
+class CausalLMModule(LightningModule):
+    """The model to make safer, frozen. What happens to it is the business of the callbacks.
+
+    Training runs the decoder over demonstrations and learns nothing by gradient; validation
+    measures one arm a batch; prediction writes replies. The Hugging Face model is no submodule:
+    Lightning neither casts, moves nor saves it.
+
+    Args:
+        target: The model to make safer: directory or Hub id of a checkpoint, or directory of a PEFT
+            adapter, which is merged.
+        template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
+            `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
+        dtype: Of the weights in memory; `auto` keeps that of the checkpoint.
+        tokenizer: Directory or Hub id of the tokenizer, if it does not lie beside the target.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Run Python code that comes with the checkpoint.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        template: str = "chat",
+        dtype: DType = "auto",
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__()
+        self.target = target
+        self.template = template
+        self.dtype_name: DType = dtype
+        self.tokenizer_source = tokenizer or target
+        self.revision = revision
+        self.trust_remote_code = trust_remote_code
+        self.automatic_optimization = False
+        self.evaluate: Callable[[PreTrainedModel, Any], Any] | None = None
+        self.generation: dict[str, Any] = {}
+        self._config: PretrainedConfig | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._loaded: list[PreTrainedModel] = []  # a list hides the model from the module registry
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The target's config, read without its weights."""
+        if self._config is None:
+            self._config = load_config(self.target, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        return self._config
+
+    @property
+    def text_config(self) -> Any:
+        """The part of the config that describes the decoder."""
+        return self.config.get_text_config(decoder=True)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, with the chosen template."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(
+                self.tokenizer_source,
+                self.template,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+            )
+        return self._tokenizer
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The Hugging Face model."""
+        if not self._loaded:
+            raise ModelError(
+                "The model is not loaded yet.\nLightning loads it when a run starts.\nCall `configure_model()` first."
+            )
+        return self._loaded[0]
+
+    @property
+    def blocks(self) -> Blocks:
+        """The decoder and its blocks."""
+        return locate_blocks(self.network)
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens the model was built for, or None if its config does not say."""
+        return getattr(self.text_config, "max_position_embeddings", None)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a missing model or template before any weight is read."""
+        _ = self.config, self.tokenizer
+
+    def configure_model(self) -> None:
+        """Load the weights, once, on the device of this process."""
+        if not self._loaded:
+            device = self.trainer.strategy.root_device if self._trainer is not None else "cpu"
+            self._loaded.append(
+                load_model(
+                    self.target,
+                    dtype=self.dtype_name,
+                    device=device,
+                    revision=self.revision,
+                    trust_remote_code=self.trust_remote_code,
+                )
+            )
+
+    @torch.no_grad()
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Run the decoder, never the LM head; the extraction callback reads from its blocks."""
+        mask = batch["attention_mask"]
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
+        decoder = self.blocks.decoder
+        if "position_ids" in inspect.signature(decoder.forward).parameters:
+            inputs["position_ids"] = position_ids(mask)
+        decoder(**inputs)
+
+    def configure_optimizers(self) -> None:
+        """Nothing is optimised."""
+
+    def validation_step(self, arm: Any, batch_idx: int) -> Any:
+        """Measure the model in the state that the callbacks have put it into for this arm."""
+        assert self.evaluate is not None, "EvaluationCallback sets it"
+        return self.evaluate(self.network, arm)
+
+    @torch.no_grad()
+    def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
+        """Reply to a batch of prompts, greedily unless `generation` says otherwise."""
+        texts = [render(self.tokenizer, [{"role": "user", "content": prompt}]) for prompt in batch.prompts]
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = {key: inputs[key].to(self.network.device) for key in ("input_ids", "attention_mask")}
+        generated: Any = self.network.generate(
+            **inputs, do_sample=False, pad_token_id=self.tokenizer.pad_token_id, **self.generation
+        )
+        width = inputs["input_ids"].shape[1]
+        return [text.strip() for text in self.tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]

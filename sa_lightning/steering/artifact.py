@@ -1,0 +1,282 @@
+"""SteeringArtifact: directions, how they act, and where they come from, as one directory.
+
+    sa_config.json        everything but the tensors, `format_version` first
+    steering.safetensors  `{set}.layers.{i}.direction`; a set is `original` or `edited` weights
+    README.md             a model card with the numbers
+    config.yaml           the configuration that made it
+
+No pickle is read or written.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sa_lightning.errors import ArtifactError
+from sa_lightning.steering.direction import random_directions
+from sa_lightning.steering.intervention import INTERVENTIONS
+
+FORMAT_VERSION = 1
+FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
+
+
+@dataclass
+class SteeringArtifact:
+    """Directions for one model, with everything needed to apply them again.
+
+    Attributes:
+        directions: Set name (`original`, `edited`: the weights they were fitted on) to layer to unit
+            vector of shape (d_model,), float32, pointing towards the safe side.
+        fingerprints: Set name to the fingerprint of those weights (`weights_fingerprint`).
+        model: Directory or Hub id of the target model.
+        num_layers: Number of decoder blocks of the target.
+        d_model: Width of its residual stream.
+        site: Where the directions act: `residual`, `mlp` or `attention` output of a block.
+        intervention: A name in `INTERVENTIONS`.
+        strength: Step as a fraction of the norm of the state it is added to.
+        gate: Which prompts are steered; `always`.
+        template: How conversations were written (`chat`, `plain`, …).
+        demonstrations: File name, SHA-256, number of pairs, how many were truncated.
+        surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
+        statistics: Per set, per layer: norms and separation (`PairStates.statistics`).
+        command: What was typed.
+        versions: Of the packages that made it.
+    """
+
+    directions: dict[str, dict[int, Tensor]]
+    fingerprints: dict[str, str]
+    model: str
+    num_layers: int
+    d_model: int
+    site: str = "residual"
+    intervention: str = "add_keep_norm"
+    strength: float = 0.1
+    gate: str = "always"
+    template: str = "chat"
+    demonstrations: dict[str, Any] = field(default_factory=dict)
+    surgery: dict[str, Any] | None = None
+    statistics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    command: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be applied."""
+        if self.intervention not in INTERVENTIONS or self.gate != "always":
+            raise ArtifactError(
+                f"This artifact asks for intervention `{self.intervention}` and gate `{self.gate}`, but this version "
+                f"knows {', '.join(INTERVENTIONS)} and `always`.\n"
+                "Applying something else would not be what was measured.\n"
+                "Upgrade sa_lightning, or fit the artifact again."
+            )
+        for name, layers in self.directions.items():
+            for layer, direction in layers.items():
+                if not 0 <= layer < self.num_layers or tuple(direction.shape) != (self.d_model,):
+                    raise ArtifactError(
+                        f"Direction `{name}.layers.{layer}` has shape {tuple(direction.shape)}, but the model has "
+                        f"{self.num_layers} layers and d_model {self.d_model}.\n"
+                        "Each direction is added to the stream behind one layer.\n"
+                        "Fit the artifact again with `sa fit`."
+                    )
+                if not bool(torch.isfinite(direction).all()):
+                    raise ArtifactError(
+                        f"Direction `{name}.layers.{layer}` has values that are not finite.\n"
+                        "They would break every reply.\nFit the artifact again with `sa fit`."
+                    )
+
+    def randomised(self, seed: int) -> "SteeringArtifact":
+        """Return the same artifact with random unit directions: the control of equal strength."""
+        replaced = {}
+        for name, layers in self.directions.items():
+            drawn = random_directions((self.num_layers, self.d_model), seed)
+            replaced[name] = {layer: drawn[layer] for layer in layers}
+        return SteeringArtifact(**{**_shallow(self), "directions": replaced})
+
+    def check_model(self, num_layers: int, d_model: int, name: str) -> None:
+        """Refuse a model of another shape, before its weights are read.
+
+        Raises:
+            ArtifactError: If the number of layers or the width differ.
+        """
+        if (num_layers, d_model) != (self.num_layers, self.d_model):
+            raise ArtifactError(
+                f"This artifact was fitted on {self.model} ({self.num_layers} layers, d_model {self.d_model}), but "
+                f"{name} has {num_layers} layers and d_model {d_model}.\n"
+                "A direction belongs to the stream of one model.\n"
+                "Fit one for this model with `sa fit --config ...`."
+            )
+
+    def save_pretrained(self, directory: str | Path, *, config: str = "", results: str = "") -> Path:
+        """Write the artifact; the directory appears, or changes, only when every file is complete.
+
+        Args:
+            directory: Created, or replaced if it holds an artifact.
+            config: Text of config.yaml.
+            results: Markdown to put into the card, such as the table of `sa validate`.
+        """
+        directory = Path(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            tensors = {
+                f"{name}.layers.{layer}.direction": direction.detach().cpu().float().contiguous()
+                for name, layers in self.directions.items()
+                for layer, direction in layers.items()
+            }
+            save_file(tensors, temporary / "steering.safetensors", metadata={"format": "pt"})
+            (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
+            (temporary / "README.md").write_text(card(self, results))
+            (temporary / "config.yaml").write_text(config)
+            temporary.chmod(0o755)
+            if (directory / "sa_config.json").is_file():
+                for name in FILES:
+                    (temporary / name).replace(directory / name)
+                temporary.rmdir()
+            else:
+                temporary.rename(directory)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return directory
+
+    def config(self) -> dict[str, Any]:
+        """Return the content of sa_config.json."""
+        values = _shallow(self)
+        directions = values.pop("directions")
+        return {
+            "format_version": FORMAT_VERSION,
+            **values,
+            "layers": {name: sorted(layers) for name, layers in directions.items()},
+            "sign": "directions point towards the safe side; a positive strength makes safer",
+            "strength_unit": "fraction of the norm of the state it is added to",
+        }
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo: str | Path, *, revision: str | None = None) -> "SteeringArtifact":
+        """Read an artifact from a directory or a Hub repository.
+
+        Raises:
+            ArtifactError: If it is missing, damaged, or of a newer format.
+        """
+        path = Path(path_or_repo)
+        if not path.is_dir():
+            try:
+                path = Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=list(FILES)))
+            except (OSError, ValueError) as error:
+                raise ArtifactError(
+                    f"There is no artifact at {path_or_repo}, neither as a directory nor on the Hub.\n"
+                    "`sa fit` writes one to <output>/artifact.\n"
+                    "Check the path: `--artifact DIR/artifact`."
+                ) from error
+        try:
+            config = json.loads((path / "sa_config.json").read_text())
+            tensors = load_file(path / "steering.safetensors")
+        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{path} holds no complete artifact: {error}.\n"
+                f"An artifact is a directory with {', '.join(FILES)}.\n"
+                "Fit it again with `sa fit`, or check the path."
+            ) from error
+        if config.get("format_version") != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path} has format version {config.get('format_version')}, this version reads {FORMAT_VERSION}.\n"
+                "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
+            )
+        directions: dict[str, dict[int, Tensor]] = {}
+        for key, tensor in tensors.items():
+            name, _, layer, _ = key.rsplit(".", 3)
+            directions.setdefault(name, {})[int(layer)] = tensor
+        known = {item.name for item in fields(cls)} - {"directions"}
+        return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload the artifact to a Hub repository, made if needed, and return its address."""
+        api = HfApi(token=token)
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as directory:
+            folder = self.save_pretrained(Path(directory) / "artifact")
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add steering artifact")
+        return str(url)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Identify a model's weights, in memory, independent of device.
+
+    Every entry counts: per parameter, its shape, dtype, the sum of its bit patterns, and sixteen
+    bytes read at even distances are hashed (SHA-256), in the order of `named_parameters`; tied ones
+    count once. Names do not count, so that a prefix added by a wrapper changes nothing.
+    """
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            flat = parameter.detach().reshape(-1)
+            width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+            bits = flat.view(width)
+            sample = bits[:: max(1, len(bits) // 16)].cpu().tolist()
+            total = int(bits.sum(dtype=torch.int64))
+            digest.update(repr((tuple(parameter.shape), str(parameter.dtype), total, sample)).encode())
+    return digest.hexdigest()
+
+
+def card(artifact: SteeringArtifact, results: str = "") -> str:
+    """Write the model card: what it is, how to use it, and the numbers."""
+    rows = []
+    for name, statistics in artifact.statistics.items():
+        for layer, (norm, difference, separation) in enumerate(
+            zip(
+                statistics["activation_norm"],
+                statistics["difference_norm"],
+                statistics["separation"],
+                strict=True,
+            )
+        ):
+            rows.append(f"| {name} | {layer} | {norm:.3g} | {difference:.3g} | {separation:.2f} |")
+    table = "\n".join(rows)
+    pairs = artifact.demonstrations.get("pairs", "?")
+    surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
+    return f"""---
+library_name: sa_lightning
+tags: [safety, activation-steering]
+---
+# Steering artifact for {artifact.model}
+
+Directions at the {artifact.site} output of {artifact.num_layers} layers (d_model {artifact.d_model}), fitted on {pairs}
+pairs of safe and unsafe answers. `{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
+
+```python
+from sa_lightning import SteeringArtifact, steer
+
+artifact = SteeringArtifact.from_pretrained("path/or/repo")
+with steer(model, artifact):
+    model.generate(...)
+```
+
+## States
+
+| weights | layer | mean norm of the states | norm of mean(safe − unsafe) | pairs on the right side |
+|---|---|---|---|---|
+{table}
+
+## Results
+
+{results or "Not measured yet: `sa validate --artifact <this directory> --output DIR`."}
+
+## Parameter surgery
+
+```json
+{surgery}
+```
+"""
+
+
+def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
+    return {item.name: getattr(artifact, item.name) for item in fields(artifact)}

@@ -1,0 +1,178 @@
+"""Contrastive pairs as plain records: the same conversation, answered safely and unsafely."""
+
+import csv
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sa_lightning.errors import DataError
+
+Message = dict[str, str]
+
+FORMATS = (
+    '{"question": …, "safe": …, "unsafe": …} (also `prompt` for `question`), '
+    '{"chosen": …, "rejected": …} (transcripts with Human:/Assistant: turns, or lists of messages)'
+)
+TURN = re.compile(r"\n\n(Human|Assistant):")
+ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+class _Incomplete(DataError):
+    """A row that lacks one of its three parts."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One contrastive pair.
+
+    Attributes:
+        conversation: The turns before the answer, the last one by the user.
+        safe: The answer to move towards.
+        unsafe: The answer to move away from.
+    """
+
+    conversation: tuple[Message, ...]
+    safe: str
+    unsafe: str
+
+    def messages(self, side: str) -> list[Message]:
+        """Return the whole conversation, ended by the `safe` or the `unsafe` answer."""
+        return [*self.conversation, {"role": "assistant", "content": getattr(self, side)}]
+
+
+def read_demonstrations(
+    path: str | Path, limit: int | None = None, skip_incomplete: bool = False
+) -> tuple[list[Demonstration], int]:
+    """Read pairs from JSON Lines (also gzipped), JSON or CSV; the columns tell the format.
+
+    Args:
+        path: File with columns `question`/`prompt`, `safe`, `unsafe`, or `chosen` (safe) and
+            `rejected` (unsafe) as in hh-rlhf.
+        limit: Read only the first so many pairs.
+        skip_incomplete: Leave out rows without a question or with an empty answer, instead of
+            refusing the file.
+
+    Returns:
+        The pairs, and how many rows were left out.
+
+    Raises:
+        DataError: If the file is missing, empty, malformed or one-sided; the message names the row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            f"There are no demonstrations at {path}.\n"
+            "A safety direction leads from unsafe to safe answers to the same questions.\n"
+            f"Give a .jsonl, .jsonl.gz, .json or .csv file with rows {FORMATS}: `--data.demonstrations FILE`."
+        )
+    found: list[Demonstration] = []
+    skipped = 0
+    for number, row in _rows(path):
+        if limit is not None and len(found) >= limit:
+            break
+        try:
+            found.append(_demonstration(row, f"{path.name}, row {number}"))
+        except _Incomplete:
+            if not skip_incomplete:
+                raise
+            skipped += 1
+    if not found:
+        raise DataError(
+            f"{path} holds no demonstrations ({skipped} incomplete rows left out).\n"
+            "A direction needs at least one pair of a safe and an unsafe answer.\n"
+            f"Fill it with rows {FORMATS}, or raise `--data.limit`."
+        )
+    if all(pair.safe == pair.unsafe for pair in found):
+        raise DataError(
+            f"In all {len(found)} demonstrations of {path} the safe and the unsafe answer are the same text.\n"
+            "Equal answers have equal states, so no direction leads from one to the other.\n"
+            "Are both columns filled from the same source?"
+        )
+    return found, skipped
+
+
+def digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file, for the artifact's provenance."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (number from 1, row)."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="" if suffix == ".csv" else None) as file:
+            if suffix == ".csv":
+                yield from enumerate(csv.DictReader(file), start=1)
+            elif suffix == ".json":
+                yield from enumerate(json.load(file), start=1)
+            else:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield number, json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise DataError(
+            f"{path} could not be read: {error}.\n"
+            "Every line must be one JSON object.\n"
+            "Mend or remove the line; accepted: .jsonl, .jsonl.gz, .json, .csv."
+        ) from error
+
+
+def _demonstration(row: Any, where: str) -> Demonstration:
+    if isinstance(row, dict) and "chosen" in row and "rejected" in row:
+        safe, unsafe = _transcript(row["chosen"], where), _transcript(row["rejected"], where)
+        shared = 0
+        while shared < min(len(safe), len(unsafe)) - 1 and safe[shared] == unsafe[shared]:
+            shared += 1
+        if len(safe) != len(unsafe) or shared != len(safe) - 1:
+            # In a few hh-rlhf rows the two transcripts part before the last turn: keep what each
+            # side says from there on as its answer.
+            question = safe[:shared]
+            answers = ["\n\n".join(turn["content"] for turn in side[shared:]) for side in (safe, unsafe)]
+        else:
+            question, answers = safe[:-1], [safe[-1]["content"], unsafe[-1]["content"]]
+    elif isinstance(row, dict) and ("question" in row or "prompt" in row):
+        question = [{"role": "user", "content": str(row.get("question", row.get("prompt")))}]
+        answers = [row.get("safe"), row.get("unsafe")]
+    else:
+        keys = sorted(row) if isinstance(row, dict) else type(row).__name__
+        raise DataError(
+            f"{where} has {keys}, which is no demonstration.\n"
+            "A pair is one question with a safe and an unsafe answer.\n"
+            f"Write rows as {FORMATS}."
+        )
+    for side, answer in zip(("safe", "unsafe"), answers, strict=True):
+        if not isinstance(answer, str) or not answer.strip():
+            raise _Incomplete(
+                f"{where} has no {side} answer.\n"
+                "A direction leads from the unsafe to the safe answer, so every pair needs both.\n"
+                "Fill the column, or leave such rows out: `--data.skip_incomplete true`."
+            )
+    if not question or question[-1]["role"] != "user":
+        raise _Incomplete(
+            f"{where} has no question before the answers.\n"
+            "Both answers must follow the same turn of the user.\n"
+            "Mend the row, or leave such rows out: `--data.skip_incomplete true`."
+        )
+    return Demonstration(tuple(question), answers[0].strip(), answers[1].strip())
+
+
+def _transcript(value: Any, where: str) -> list[Message]:
+    if isinstance(value, list):
+        return [{"role": turn["role"], "content": turn["content"]} for turn in value]
+    pieces = TURN.split(value if isinstance(value, str) else "")
+    turns = [
+        {"role": ROLES[role], "content": text.strip()} for role, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
+    if not turns:
+        raise DataError(
+            f"{where} has no `Human:`/`Assistant:` turns.\n"
+            "`chosen` and `rejected` are read as transcripts.\n"
+            "For single questions use the columns question, safe, unsafe."
+        )
+    return turns

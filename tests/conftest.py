@@ -1,0 +1,130 @@
+"""Tiny models from config, a word tokenizer, and shapes checked in the mathematical rooms."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sys
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Python floats may be given as ints, as everywhere: beartype wants to be told so.
+install_import_hook(
+    ["sa_lightning.surgery", "sa_lightning.steering"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+torch.set_num_threads(1)
+
+WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<unk>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<user> {{ m['content'] }} "
+    "{% else %}<assistant> {{ m['content'] }} {{ eos_token }} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def word_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer of some twenty words."""
+    vocabulary = {word: index for index, word in enumerate(SPECIAL + WORDS)}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>"]})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def llama(seed: int = 0, layers: int = 3, width: int = 32, tied: bool = False) -> LlamaForCausalLM:
+    """A random Llama that makes decisive, varied predictions."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL + WORDS),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+def gpt2(seed: int = 0) -> GPT2LMHeadModel:
+    """A random GPT-2: learned positions, and a Conv1D where others have Linear."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=len(SPECIAL + WORDS), n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3
+    )
+    return GPT2LMHeadModel(config).eval().requires_grad_(False)
+
+
+def perturbed(model: torch.nn.Module, seed: int, size: float = 0.05) -> torch.nn.Module:
+    """Move every parameter a little: a stand-in for a fine-tune."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `base`, `harm` and `other` (another shape), each with tokenizer and template."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    for name, model in (
+        ("base", llama()),
+        ("harm", perturbed(llama(), seed=1)),
+        ("other", llama(layers=2, width=16)),
+    ):
+        model.save_pretrained(root / name)
+        word_tokenizer().save_pretrained(root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven pairs of different lengths."""
+    import json
+
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = [
+        {
+            "question": f"how do i {verb} a {noun}",
+            "safe": "sorry , no . " * (1 + index % 3),
+            "unsafe": "first " + f"{verb} a {noun} then " * (1 + index % 2) + ".",
+        }
+        for index, (verb, noun) in enumerate(
+            [("bake", "cake"), ("break", "window"), ("break", "cake"), ("bake", "window")] * 2
+        )
+    ][:7]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def real(variable: str, *parts: str) -> Path:
+    """Return a real file that the environment names, or skip the test, visibly."""
+    root = os.environ.get(variable)
+    if not root or not Path(root, *parts).exists():
+        pytest.skip(f"{'/'.join(parts)} is not at hand: set {variable}")
+    return Path(root, *parts)
+
+
+sys.path.insert(0, str(Path(__file__).parent))

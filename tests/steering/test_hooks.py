@@ -1,0 +1,173 @@
+"""Laws of reading from and writing to someone else's model."""
+
+from functools import partial
+
+import pytest
+import torch
+from conftest import gpt2, llama
+
+from sa_lightning.models import last_positions, locate_blocks, position_ids
+from sa_lightning.steered import steer
+from sa_lightning.steering import (
+    SteeringArtifact,
+    add_keep_norm,
+    capture,
+    gather_mean,
+    random_directions,
+    steering,
+    weights_fingerprint,
+)
+
+FAMILIES = {"llama": llama, "gpt2": gpt2}
+
+
+def batch(seed=0, lengths=(9, 5, 7)):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(6, 20, (length,), generator=generator) for length in lengths]
+
+
+def padded(rows, side):
+    width = max(map(len, rows))
+    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[index, place], mask[index, place] = row, 1
+    return ids, mask
+
+
+def artifact_for(model, strength=0.3, **changes):
+    depth, width = model.config.num_hidden_layers, model.config.hidden_size
+    drawn = random_directions((depth, width), 5)
+    return SteeringArtifact(
+        directions={"original": {layer: drawn[layer] for layer in range(depth)}},
+        fingerprints={"original": weights_fingerprint(model)},
+        model="test",
+        num_layers=depth,
+        d_model=width,
+        strength=strength,
+        **changes,
+    )
+
+
+def read(model, ids, mask, count=1):
+    blocks = locate_blocks(model)
+    positions, valid = last_positions(mask, count)
+    with capture(blocks.layers, partial(gather_mean, positions=positions, valid=valid)) as captured, torch.no_grad():
+        blocks.decoder(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
+    return captured.stacked()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_captured_states_are_the_hidden_states_and_the_last_is_before_the_final_norm(family):
+    model = FAMILIES[family]()
+    ids, mask = padded(batch(lengths=(8,)), "right")
+    states = read(model, ids, mask)
+    hidden = model(ids, output_hidden_states=True).hidden_states
+    for layer in range(model.config.num_hidden_layers - 1):
+        assert torch.equal(states[:, layer], hidden[layer + 1][:, -1])
+    assert not torch.allclose(states[:, -1], hidden[-1][:, -1], atol=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_batch_gives_the_states_of_single_prompts(family, side, count):
+    model, rows = FAMILIES[family](), batch()
+    together = read(model, *padded(rows, side), count)
+    for index, row in enumerate(rows):
+        alone = read(model, row[None], torch.ones(1, len(row), dtype=torch.long), count)[0]
+        assert torch.allclose(together[index], alone, atol=1e-4)
+
+
+def test_more_tokens_than_a_row_has_are_averaged_over_those_it_has():
+    hidden = torch.arange(12.0).view(1, 4, 3)
+    mask = torch.tensor([[0, 0, 1, 1]])
+    assert torch.equal(gather_mean(hidden, *last_positions(mask, 4)), hidden[:, 2:].mean(1))
+
+
+def test_the_lm_head_does_not_run_while_reading(monkeypatch):
+    model = llama()
+    monkeypatch.setattr(model.lm_head, "forward", lambda *_: pytest.fail("the LM head ran"))
+    read(model, *padded(batch(), "right"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
+def test_steering_changes_replies_and_gives_the_model_back_bit_for_bit(family, site):
+    model = FAMILIES[family]()
+    ids, mask = padded(batch(), "left")
+    before = model(ids, attention_mask=mask).logits
+    with steer(model, artifact_for(model, site=site)):
+        during = model(ids, attention_mask=mask).logits
+    assert (during - before).abs().max() > 1e-3
+    assert torch.equal(model(ids, attention_mask=mask).logits, before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_model_is_given_back_after_an_error():
+    model = llama()
+    ids, _ = padded(batch(), "left")
+    before = model(ids).logits
+    with pytest.raises(ZeroDivisionError), steer(model, artifact_for(model)):
+        raise ZeroDivisionError
+    assert torch.equal(model(ids).logits, before)
+
+
+def test_strength_zero_is_bit_identical():
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    before = model(ids, attention_mask=mask).logits
+    with steer(model, artifact_for(model), strength=0.0):
+        assert torch.equal(model(ids, attention_mask=mask).logits, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steering_reaches_every_token_decoded_from_the_cache(family):
+    model = FAMILIES[family]()
+    ids = batch(lengths=(6,))[0][None]
+    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with steer(model, artifact_for(model)):
+        cached = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        uncached = model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
+    plain = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    assert torch.equal(cached, uncached)
+    assert not torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steered_replies_of_a_batch_are_those_of_single_prompts(family):
+    model, rows = FAMILIES[family](), batch()
+    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    ids, mask = padded(rows, "left")
+    with steer(model, artifact_for(model)):
+        together = model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :]
+        for index, row in enumerate(rows):
+            alone = model.generate(row[None], attention_mask=torch.ones(1, len(row), dtype=torch.long), **options)
+            assert torch.equal(alone[0, len(row) :], together[index])
+
+
+def test_padding_is_not_steered():
+    model = llama()
+    blocks = locate_blocks(model)
+    ids, mask = padded(batch(), "left")
+    change = partial(add_keep_norm, direction=random_directions((1, 32), 0)[0], strength=0.5)
+
+    def first_block():
+        with capture(blocks.layers[:1], lambda hidden: hidden.clone()) as captured, torch.no_grad():
+            blocks.decoder(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask))
+        return captured.values[0]
+
+    plain = first_block()
+    with steering(blocks.decoder, [(blocks.layers[0], change)]):
+        steered = first_block()
+    real = mask.bool()
+    assert torch.equal(steered[~real], plain[~real])
+    assert (steered[real] - plain[real]).norm(dim=-1).min() > 0.1
+
+
+def test_reading_a_module_that_did_not_run_is_an_error():
+    model = llama()
+    with capture(locate_blocks(model).layers, lambda hidden: hidden) as captured:
+        pass
+    with pytest.raises(RuntimeError, match="did not run"):
+        captured.stacked()
