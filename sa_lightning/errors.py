@@ -11,6 +11,7 @@ __all__ = [
     "ModelError",
     "NothingToDoError",
     "SaError",
+    "SettingError",
 ]
 
 
@@ -40,3 +41,7 @@ class ModelError(SaError):
 
 class ArtifactError(SaError):
     """A steering artifact is damaged, or was fitted on another model."""
+
+
+class SettingError(SaError, ValueError):
+    """A setting has a value that cannot be meant."""

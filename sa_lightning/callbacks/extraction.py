@@ -65,8 +65,8 @@ class PairStatesMetric(Metric):
         self.unsafe[rows] = unsafe[counted]
         self.seen[rows] += 1
 
-    def compute(self) -> PairStates:
-        """Return the states of all pairs.
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the states of all pairs, safe and unsafe.
 
         Raises:
             RuntimeError: If a pair was seen by no process, or by more than one.
@@ -76,7 +76,7 @@ class PairStatesMetric(Metric):
                 f"{int((self.seen != 1).sum())} pairs were not read exactly once. Were batches limited with "
                 "`--trainer.limit_train_batches`? Use `--data.limit` to read fewer pairs."
             )
-        return PairStates(self.safe.cpu(), self.unsafe.cpu())
+        return self.safe.cpu(), self.unsafe.cpu()
 
 
 class ExtractionCallback(Callback):
@@ -184,7 +184,7 @@ class ExtractionCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._metric is not None
         assert self.artifact is not None
-        states = self._metric.compute()
+        states = PairStates(*self._metric.compute())
         self._metric.reset()
         surgery = SurgeryCallback.of(trainer)
         name = "edited" if surgery is not None and surgery.applied else "original"

@@ -9,7 +9,17 @@ from typing_extensions import override
 
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.models import base_of
-from sa_lightning.surgery import Checkpoint, EditInMemory, EditSettings, ModelWeights, plan_edit, write_edit
+from sa_lightning.surgery import (
+    Checkpoint,
+    EditInMemory,
+    EditSettings,
+    ModelWeights,
+    Scope,
+    TaskVector,
+    check_match,
+    plan_edit,
+    write_edit,
+)
 
 
 class SurgeryCallback(Callback):
@@ -45,7 +55,8 @@ class SurgeryCallback(Callback):
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
         """Rebuild the surgery that an artifact was fitted with."""
-        return cls(harm=record["harm"], base=record["base"], save_edited=False, **record["settings"])
+        settings = {**record["settings"], "scope": Scope(**record["settings"]["scope"])}
+        return cls(harm=record["harm"], base=record["base"], save_edited=False, **settings)
 
     def record(self) -> dict[str, Any]:
         """Return inputs, settings and what came of them, for the artifact."""
@@ -70,19 +81,20 @@ class SurgeryCallback(Callback):
         if self.harm is None:
             return
         self.base = self.base or base_of(str(pl_module.target))
-        settings, names = self.settings, None
-        base, harm = Checkpoint.open(self.base), Checkpoint.open(self.harm)
-        names = settings.scope.names(base)
-        TaskVector(base, harm, names)
+        base, harm, target = self._checkpoints(pl_module)
+        TaskVector(base, harm, self.settings.scope)
+        check_match(base, target, self.settings.scope)
+
+    def _checkpoints(self, pl_module: LightningModule) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
+        """Open base, harm and target by their headers."""
+        assert self.base is not None and self.harm is not None
+        return Checkpoint.open(self.base), Checkpoint.open(self.harm), Checkpoint.open(str(pl_module.target))
 
     def toggle(self, pl_module: LightningModule, edited: bool) -> None:
         """Bring the model into the state asked for."""
         if edited and self._edit is None:
-            assert self.harm is not None
-            assert self.base is not None
-            weights = ModelWeights(pl_module.network)  # type: ignore[arg-type]
-            plan = plan_edit(Checkpoint.open(self.base), Checkpoint.open(self.harm), weights, self.settings)
-            self._edit = EditInMemory(plan, weights)
+            plan = plan_edit(*self._checkpoints(pl_module), self.settings)
+            self._edit = EditInMemory(plan, ModelWeights(pl_module.network))  # type: ignore[arg-type]
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
 
@@ -94,11 +106,9 @@ class SurgeryCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.toggle(pl_module, edited=False)
         if self.harm is not None and self.save_edited and trainer.is_global_zero:
-            assert self.base is not None
-            target = Checkpoint.open(str(pl_module.target))
-            plan = plan_edit(Checkpoint.open(self.base), Checkpoint.open(self.harm), target, self.settings)
+            assert self._edit is not None
             command = ProvenanceCallback.of(trainer).command
-            write_edit(plan, Path(trainer.default_root_dir) / "edited", overwrite=True, command=command)
+            write_edit(self._edit.plan, Path(trainer.default_root_dir) / "edited", overwrite=True, command=command)
 
     @override
     def on_validation_batch_start(

@@ -10,18 +10,18 @@ from sa_lightning.errors import ModelError
 
 Message = dict[str, str]
 
-# Templates for models without one. `question_answer` is the format that the authors of Safety
+# Templates for models without one. (transformers trims a newline behind a block, so they are quoted.) `question_answer` is the format that the authors of Safety
 # Arithmetic name (declare-lab/safety-arithmetic, issue 1), without the stray indentation of their notebook.
 TEMPLATES = {
     "plain": (
-        "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}\n{% endif %}"
+        "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\\n' }}{% endif %}"
     ),
     "question_answer": (
         "{% for message in messages %}"
         "{% if message['role'] == 'user' %}Question: {% elif message['role'] == 'assistant' %}Answer: {% endif %}"
-        "{{ message['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}\nAnswer:{% endif %}"
+        "{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\\n' }}Answer:{% endif %}"
     ),
 }
 

@@ -1,0 +1,123 @@
+import json
+import re
+
+import pytest
+import torch
+from conftest import llama, perturbed
+from test_hooks import artifact_for
+
+from sa_lightning import SteeringArtifact, steer
+from sa_lightning.errors import ArtifactError
+from sa_lightning.steering import weights_fingerprint
+
+
+def test_an_artifact_read_back_steers_as_before(tmp_path):
+    model = llama()
+    artifact = artifact_for(model, strength=0.2, statistics={}, demonstrations={"pairs": 7})
+    path = artifact.save_pretrained(tmp_path / "artifact", config="seed_everything: 0\n")
+    assert sorted(file.name for file in path.iterdir()) == [
+        "README.md",
+        "config.yaml",
+        "sa_config.json",
+        "steering.safetensors",
+    ]
+    again = SteeringArtifact.from_pretrained(path)
+    ids = torch.randint(6, 20, (2, 9))
+    with steer(model, artifact):
+        expected = model(ids).logits
+    with steer(model, again):
+        assert torch.equal(model(ids).logits, expected)
+    assert again.config() == artifact.config()
+
+
+def test_nothing_looks_like_an_artifact_after_a_failed_write(tmp_path, monkeypatch):
+    monkeypatch.setattr("sa_lightning.steering.artifact.card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        artifact_for(llama()).save_pretrained(tmp_path / "artifact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_set_of_directions_follows_the_weights():
+    model, edited = llama(), perturbed(llama(), seed=3)
+    artifact, other = artifact_for(model), artifact_for(edited)
+    flipped = {layer: -direction for layer, direction in other.directions["original"].items()}
+    artifact.directions["edited"] = flipped
+    artifact.fingerprints["edited"] = weights_fingerprint(edited)
+    ids = torch.randint(6, 20, (1, 9))
+    with steer(edited, artifact):
+        chosen = edited(ids).logits
+    other.directions["original"] = flipped
+    with steer(edited, other):
+        assert torch.equal(edited(ids).logits, chosen)
+
+
+def test_unknown_weights_are_refused_unless_allowed():
+    model, other = llama(), perturbed(llama(), seed=3)
+    artifact = artifact_for(model)
+    with pytest.raises(ArtifactError, match="fitted on other weights") as error, steer(other, artifact):
+        pass
+    assert "allow_other_weights=True" in str(error.value)
+    with steer(other, artifact, allow_other_weights=True):
+        pass
+
+
+def test_a_model_of_another_shape_is_refused_by_name_and_numbers():
+    artifact = artifact_for(llama())
+    with pytest.raises(ArtifactError) as error, steer(llama(layers=2, width=16), artifact, allow_other_weights=True):
+        pass
+    for fact in ("3 layers, d_model 32", "2 layers and d_model 16", "sa fit"):
+        assert fact in str(error.value)
+    assert not re.search(r"[.:][A-Z]", str(error.value))
+
+
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_every_single_entry_counts_in_the_fingerprint(index):
+    model = llama()
+    before = weights_fingerprint(model)
+    weight = model.model.layers[1].mlp.up_proj.weight
+    with torch.no_grad():
+        weight.view(-1)[index] = torch.nextafter(weight.view(-1)[index], torch.tensor(9.0))
+    assert weights_fingerprint(model) != before
+    assert weights_fingerprint(llama()) == before
+    assert weights_fingerprint(llama().bfloat16()) != before
+
+
+def test_damaged_and_newer_artifacts_are_refused(tmp_path):
+    path = artifact_for(llama()).save_pretrained(tmp_path / "artifact")
+    config = json.loads((path / "sa_config.json").read_text())
+    (path / "sa_config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(ArtifactError, match="format version 99"):
+        SteeringArtifact.from_pretrained(path)
+    (path / "sa_config.json").write_text(json.dumps(config))
+    (path / "steering.safetensors").write_bytes(b"\x08\x00")
+    with pytest.raises(ArtifactError, match="holds no complete artifact"):
+        SteeringArtifact.from_pretrained(path)
+    with pytest.raises(ArtifactError, match="There is no artifact at"):
+        SteeringArtifact.from_pretrained(tmp_path / "nowhere")
+
+
+def test_directions_of_another_shape_or_not_finite_are_refused():
+    artifact = artifact_for(llama())
+    bad = {**artifact.directions["original"], 1: torch.full((32,), float("nan"))}
+    with pytest.raises(ArtifactError, match="not finite"):
+        SteeringArtifact(**{**vars(artifact), "directions": {"original": bad}})
+    with pytest.raises(ArtifactError, match=r"shape \(31,\)"):
+        SteeringArtifact(**{**vars(artifact), "directions": {"original": {0: torch.ones(31)}}})
+
+
+def test_pushing_uploads_the_same_files(tmp_path, monkeypatch):
+    uploaded = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, private, exist_ok):
+            return f"https://hub/{repo_id}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded[repo_id] = sorted(file.name for file in folder_path.iterdir())
+
+    monkeypatch.setattr("sa_lightning.steering.artifact.HfApi", Hub)
+    assert artifact_for(llama()).push_to_hub("me/safe") == "https://hub/me/safe"
+    assert uploaded["me/safe"] == ["README.md", "config.yaml", "sa_config.json", "steering.safetensors"]
