@@ -1,0 +1,130 @@
+"""Scope: which parameters may change at all."""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.surgery.weights import Weights
+
+__all__ = ["Scope", "layer_of"]
+
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+SAVED_BUFFER = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias)$")  # in older checkpoints
+MASK_BUFFER = re.compile(r"(attn|attention)\.bias$")  # GPT-2's causal mask, 4-dimensional
+UNSTORED = ("lm_head.weight",)  # tied checkpoints leave it out; excluding it is no mistake
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which parameters may change; everything else stays bit-identical.
+
+    Only floating-point parameters are ever in scope. A tied tensor goes by its canonical name,
+    that of the input embedding: to leave it alone, exclude `*embed_tokens*`. The paper does not
+    state a scope; the authors' code takes every tensor, embeddings and norms included.
+
+    Args:
+        include: Patterns of names that may change, with `*` and `?` as in a shell. A name needs
+            to match one of them.
+        exclude: Patterns of names that stay as they are, even if included.
+        layers: First and last decoder block that may change, counted from 0, both included.
+            What belongs to no block (embeddings, final norm, head) then stays as it is.
+            By default, everything.
+    """
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    layers: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a layer span that cannot hold anything."""
+        # A YAML list is welcome, too.
+        object.__setattr__(self, "include", tuple(self.include))
+        object.__setattr__(self, "exclude", tuple(self.exclude))
+        if not self.include:
+            raise SettingError("`scope.include` is empty, so nothing may change. Write `['*']`.")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
+            first, last = self.layers
+            if not 0 <= first <= last:
+                raise SettingError(
+                    "`scope.layers` is the first and last block, counted from 0, but is "
+                    f"[{first}, {last}]. To take blocks 4 to 6, write [4, 6]."
+                )
+
+    def contains(self, name: str) -> bool:
+        """Whether a parameter of this name may change."""
+        if not any(fnmatchcase(name, pattern) for pattern in self.include):
+            return False
+        if any(fnmatchcase(name, pattern) for pattern in self.exclude):
+            return False
+        if self.layers is None:
+            return True
+        layer = layer_of(name)
+        return layer is not None and self.layers[0] <= layer <= self.layers[1]
+
+    def select(self, weights: Weights) -> list[str]:
+        """The names in scope, in the order of `weights.names`, without judging the patterns."""
+        return [n for n in weights.names if is_parameter(weights, n) and self.contains(n)]
+
+    def names(self, weights: Weights) -> list[str]:
+        """The names in scope, in the order of `weights.names`.
+
+        Raises:
+            NothingToDoError: If a pattern matches no parameter, or if nothing is in scope.
+        """
+        parameters = [name for name in weights.names if is_parameter(weights, name)]
+        known = [*parameters, *weights.aliases]
+        for option, patterns, names in (
+            ("include", self.include, parameters),
+            ("exclude", self.exclude, [*known, *UNSTORED]),
+        ):
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise NothingToDoError(
+                        f"`scope.{option}` has '{pattern}', which matches no parameter of "
+                        f"{weights.source}.\nNames there look like `{_example(parameters)}`; "
+                        "`*` stands for any text."
+                    )
+        chosen = [name for name in parameters if self.contains(name)]
+        if not chosen:
+            raise NothingToDoError(
+                f"Nothing of {weights.source} is in scope: include {list(self.include)}, exclude "
+                f"{list(self.exclude)}, layers {_span(self.layers)} leave none of its "
+                f"{len(parameters)} parameters.\nWiden the scope. {_layers_there(parameters)}"
+            )
+        return chosen
+
+
+def layer_of(name: str) -> int | None:
+    """The decoder block that a parameter belongs to, from 0; none for embeddings and the like.
+
+    Example:
+        >>> layer_of("model.layers.12.mlp.up_proj.weight")
+        12
+        >>> layer_of("model.norm.weight") is None
+        True
+    """
+    match = LAYER.search(name)
+    return int(match[1]) if match else None
+
+
+def is_parameter(weights: Weights, name: str) -> bool:
+    """Whether a stored tensor is a floating-point parameter, not a saved buffer."""
+    if not weights.dtype(name).is_floating_point or SAVED_BUFFER.search(name):
+        return False
+    return not (MASK_BUFFER.search(name) and len(weights.shape(name)) == 4)
+
+
+def _example(names: list[str]) -> str:
+    inside = [name for name in names if layer_of(name) is not None]
+    return (inside or names or ["(none)"])[0]
+
+
+def _span(layers: tuple[int, int] | None) -> str:
+    return "all" if layers is None else f"{layers[0]} to {layers[1]}"
+
+
+def _layers_there(names: list[str]) -> str:
+    layers = [layer for name in names if (layer := layer_of(name)) is not None]
+    return f"Its blocks are 0 to {max(layers)}." if layers else "Its names show no blocks."
