@@ -4,6 +4,7 @@ This file knows the verbs and nothing else, so that `sa --help` costs nothing; e
 file of its own, which imports what it needs when it runs.
 """
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         importlib.import_module(f"sa_lightning.cli.{verb}").run(rest)
     except SaError as error:
         print(f"\nsa {verb}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except argparse.ArgumentError as error:
+        print(f"sa {verb}: {error}\n`sa {verb} --help` explains the options.", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(f"\nsa {verb}: interrupted; nothing half-written was left under the name of a result.", file=sys.stderr)

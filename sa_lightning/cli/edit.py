@@ -1,20 +1,23 @@
 """`sa edit`: weight surgery alone, from checkpoints to a checkpoint, without a Trainer."""
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.inputs import find_configs, refuse_existing, resolve_worlds, typed
-from sa_lightning.cli.progress import bytes_progress
-from sa_lightning.surgery import Checkpoint, EditSettings, plan_edit, write_edit
+from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
+from sa_lightning.cli.progress import stages
+from sa_lightning.surgery import Checkpoint, EditSettings, check_output, plan_edit, write_edit
+
+SETTINGS = tuple(field.name for field in dataclasses.fields(EditSettings))
 
 
 def parser() -> ArgumentParser:
     """Describe the verb's options."""
     found = ArgumentParser(
         prog="sa edit",
+        exit_on_error=False,
         description="Subtract a trimmed harm vector: edited = target − scale · mask ⊙ (harm − base). "
         "Safety Arithmetic (arXiv 2406.11801), stage 1.",
     )
@@ -34,16 +37,13 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
     config = found.parse_args(find_configs(arguments))
-    output = Path(config.output)
-    refuse_existing([output], config.overwrite)
-    names = ("base", "harm", "target", "output", "overwrite", "config")
-    settings = found.instantiate_classes(config)
-    settings = EditSettings(**{key: value for key, value in vars(settings).items() if key not in names})
+    settings = EditSettings(**{name: getattr(found.instantiate_classes(config), name) for name in SETTINGS})
     places = resolve_worlds({"base": config.base, "harm": config.harm, "target": config.target}, settings.seed)
     base, harm = Checkpoint.open(places["base"]), Checkpoint.open(places["harm"])
     target = Checkpoint.open(places["target"]) if places["target"] else base
+    output = check_output(config.output, [base, harm, target], overwrite=config.overwrite)
     console = Console()
-    with bytes_progress(console) as progress:
+    with stages(console) as progress:
         plan = plan_edit(base, harm, target, settings, progress=progress)
         write_edit(plan, output, overwrite=config.overwrite, command=typed("edit", arguments), progress=progress)
     console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed")

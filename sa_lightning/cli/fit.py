@@ -22,11 +22,9 @@ class FitCLI(VerbCLI):
     and options win. `--print_config` shows all settings; `sa edit --help` explains those of the surgery alone.
     """
 
-    sections = ("surgery", "steering")
-
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        super().add_arguments_to_parser(parser)
+        parser.add_argument("--no-save-edited", action="store_true", help="Short for --surgery.save_edited false.")
         parser.add_lightning_class_args(SurgeryCallback, "surgery")
         parser.add_lightning_class_args(ExtractionCallback, "steering")
 
@@ -34,6 +32,7 @@ class FitCLI(VerbCLI):
     def check(self, config: Any) -> None:
         output = Path(config.output)
         refuse_existing([output / "artifact", output / "edited"], config.overwrite)
+        config.surgery.save_edited = config.surgery.save_edited and not config.no_save_edited
         if config.trainer.max_epochs is None:
             # One pass over the demonstrations a state of the weights: original, then edited.
             config.trainer.max_epochs = 2 if config.surgery.harm else 1
@@ -43,8 +42,8 @@ class FitCLI(VerbCLI):
         return [self.config_init.surgery, self.config_init.steering]
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run the verb."""
+def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
+    """Run the verb, and say what could be typed next."""
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if cli.trainer.is_global_zero:
@@ -56,7 +55,8 @@ def run(arguments: Sequence[str]) -> None:
         console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
         if (output / "edited").is_dir():
             console.print(f"[bold]{output / 'edited'}[/bold]  checkpoint of the edited target")
-        console.print(
-            f"Next: sa validate --config … --artifact {output / 'artifact'} --output {output}-measured",
-            soft_wrap=True,
-        )
+        if say_next:
+            console.print(
+                f"Next: sa validate --config … --artifact {output / 'artifact'} --output {output}-measured",
+                soft_wrap=True,
+            )

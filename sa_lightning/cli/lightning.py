@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
-from sa_lightning.callbacks import FrozenDDPStrategy, ProvenanceCallback
+from sa_lightning.callbacks import FrozenDDPStrategy, ProvenanceCallback, SteeringCallback, SurgeryCallback
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed, versions
 from sa_lightning.module import CausalLMModule
 
@@ -43,11 +42,10 @@ class VerbCLI(LightningCLI):
             args=find_configs(arguments),
             run=False,
             save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__},
+            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
         )
 
     @override
@@ -55,27 +53,46 @@ class VerbCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     @override
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+    def _add_arguments(self, parser: LightningArgumentParser) -> None:
+        # What people come for first, the many options of the Trainer last.
+        self.add_default_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
-        parser.add_argument("--overwrite", type=bool, default=False, help="Replace results that exist already.")
+        parser.add_argument(
+            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that exist already."
+        )
         parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
+        parser.add_lightning_class_args(CausalLMModule, "model")
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        self.add_arguments_to_parser(parser)
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 
     @override
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
         self.config_text = self.parser.dump(config, skip_none=False)
         self.check(config)
-        resolved = resolve_worlds(config.as_dict(), config.seed_everything)
-        for key in ("model", "data", *self.sections):
-            if key in resolved:
-                config[key] = Namespace_from(resolved[key])
+        self.target_as_written = config.model.target
+        for key, value in list(config.items()):
+            config[key] = resolve_worlds(value, config.seed_everything)
         if config.template is not None:
             config.model.template = config.template
         config.trainer.default_root_dir = config.output
         if config.trainer.strategy == "auto" and _processes(config.trainer) > 1:
             config.trainer.strategy = FrozenDDPStrategy.strategy_name
 
-    sections: tuple[str, ...] = ()
+    def arms(self, steering: SteeringCallback) -> list[Callback]:
+        """Return the callbacks that put the model into the state of each arm: surgery first, then steering.
+
+        What the arms are follows from the artifact; it is checked against the model before weights are read.
+        """
+        artifact = steering.artifact
+        surgery = artifact.surgery if artifact is not None else None
+        if artifact is not None:
+            text = self.model.text_config
+            artifact.check_model(text.num_hidden_layers, text.hidden_size, self.target_as_written)
+        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+        return [*([SurgeryCallback.from_record(surgery)] if surgery else []), steering]
 
     def check(self, config: Any) -> None:
         """Refuse what can be refused before anything is trained, downloaded or loaded."""
@@ -97,11 +114,6 @@ class VerbCLI(LightningCLI):
         return Trainer(**config)
 
 
-def Namespace_from(value: Any) -> Any:
-    """Turn nested dicts back into jsonargparse namespaces."""
-    return Namespace(**value) if isinstance(value, dict) else value
-
-
 def quieten() -> None:
     """Keep what Lightning says about things that are so on purpose off the terminal."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -109,8 +121,9 @@ def quieten() -> None:
     for reason in (
         ".*does not have many workers.*",  # demonstrations are tokenised before the run
         ".*`training_step` returned `None`.*",  # nothing is optimised
+        ".*You defined a `validation_step` but have no.*",  # a fit measures nothing
         ".*GPU available but not used.*",
-        ".*LightningCLI's args parameter.*",
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, with torch 2.13
         ".*configure_optimizers.*returned `None`.*",  # likewise
         ".*number of training batches.*smaller than the logging interval.*",
     ):

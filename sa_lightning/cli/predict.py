@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from typing_extensions import override
 
-from sa_lightning.callbacks import PredictionCallback, SteeringCallback, SurgeryCallback
+from sa_lightning.callbacks import PredictionCallback, SteeringCallback
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.datamodules import PromptDataModule
@@ -23,11 +23,8 @@ class PredictCLI(VerbCLI):
     Writes OUTPUT/predictions.jsonl, one line a prompt with the replies of all arms.
     """
 
-    sections = ("steering", "prediction")
-
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        super().add_arguments_to_parser(parser)
         parser.add_argument("--artifact", type=str | None, default=None, help="Short for --steering.artifact.")
         parser.add_lightning_class_args(SteeringCallback, "steering")
         parser.add_lightning_class_args(PredictionCallback, "prediction")
@@ -39,12 +36,7 @@ class PredictCLI(VerbCLI):
 
     @override
     def callbacks(self) -> list[Callback]:
-        steering: SteeringCallback = self.config_init.steering
-        artifact = steering.artifact
-        surgery = artifact.surgery if artifact is not None else None
-        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
-        first: list[Callback] = [SurgeryCallback.from_record(surgery)] if surgery else []
-        return [*first, steering, self.config_init.prediction]
+        return [*self.arms(self.config_init.steering), self.config_init.prediction]
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -12,13 +13,14 @@ from sa_lightning.cli import fit, validate
 from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped
 from sa_lightning.errors import SaError
 
-TARGETS = {"chat": "world:tiny/chat", "sft": "world:tiny/sft_lora"}
+TARGETS = {"chat": "chat", "sft": "sft_lora"}
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     parser = ArgumentParser(
         prog="sa quickstart",
+        exit_on_error=False,
         description="Train the tiny world (once, cached), fit both stages of Safety Arithmetic on one of its models, "
         "measure four arms, and show the table. Writes OUTPUT/results.json and OUTPUT/report.html.",
     )
@@ -26,6 +28,9 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the world and the run.")
     parser.add_argument(
         "--target", type=str, default="chat", help="`chat`, or `sft`: a LoRA fine-tune that lost some safety."
+    )
+    parser.add_argument(
+        "--world", type=str, default="tiny", help="`tiny`, or `micro`: seconds to build, and it has learned nothing."
     )
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results.")
     options = parser.parse_args(list(arguments))
@@ -37,21 +42,23 @@ def run(arguments: Sequence[str]) -> None:
     output = Path(options.output)
     refuse_existing([output / "results.json", output / "fit" / "artifact"], options.overwrite)
     console = Console()
-    target = TARGETS[options.target]
+    world = f"world:{options.world}"
+    target = f"{world}/{TARGETS[options.target]}"
 
     console.rule("1/3  the tiny world: small models with known behaviour")
-    resolve_worlds([target, "world:tiny/harm"], options.seed)
+    resolve_worlds([target, f"{world}/harm"], options.seed)
     common = [f"--seed_everything={options.seed}", f"--model.target={target}", f"--overwrite={options.overwrite}"]
+    learn = [f"--surgery.base={world}/chat", f"--surgery.harm={world}/harm"]
+    learn += [f"--data.demonstrations={world}/data/demonstrations.jsonl", f"--output={output / 'fit'}"]
+    artifact = output / "fit" / "artifact"
+    measure = [f"--evaluation.metadata.world={world}", f"--artifact={artifact}", f"--output={output}"]
     configs = shipped("configs") / "tiny"
 
     console.rule("2/3  sa fit: remove the harm direction, fit a safety direction")
-    with _as_typed("quickstart", arguments):
-        fit.run(["--config", str(configs / "fit.yaml"), *common, f"--output={output / 'fit'}"])
+    with _nothing_typed():
+        fit.run(["--config", str(configs / "fit.yaml"), *common, *learn], say_next=False)
         console.rule("3/3  sa validate: four arms, the same prompts, the same greedy decoding")
-        artifact = output / "fit" / "artifact"
-        validate.run(
-            ["--config", str(configs / "validate.yaml"), *common, f"--artifact={artifact}", f"--output={output}"]
-        )
+        validate.run(["--config", str(configs / "validate.yaml"), *common, *measure])
     seconds = json.loads((output / "results.json").read_text())["seconds"]
     console.print(f"\nMeasured in {sum(seconds.values()):.0f} s. Try next:")
     seed = f"--seed_everything {options.seed}"
@@ -66,14 +73,11 @@ def run(arguments: Sequence[str]) -> None:
         console.print(f"  {line}", soft_wrap=True, highlight=False)
 
 
-class _as_typed:
+@contextmanager
+def _nothing_typed() -> Iterator[None]:
     """Run verbs in this process with nothing on `sys.argv`, which Lightning looks at."""
-
-    def __init__(self, verb: str, arguments: Sequence[str]) -> None:
-        self.saved = sys.argv
-
-    def __enter__(self) -> None:
-        sys.argv = self.saved[:1]
-
-    def __exit__(self, *_: object) -> None:
-        sys.argv = self.saved
+    saved, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = saved

@@ -1,6 +1,5 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from typing_extensions import override
 
-from sa_lightning.callbacks import EvaluationCallback, SteeringCallback, SurgeryCallback
+from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.datamodules import ArmDataModule
+from sa_lightning.datamodules import ARMS, ArmDataModule
 from sa_lightning.errors import SaError
 from sa_lightning.evaluation import evaluate, markdown, paired, results_json, summarise, table, write_html
+
+ARM_NAMES = {arm.name for arm in ARMS}
 
 
 @dataclass
@@ -45,11 +46,8 @@ class ValidateCLI(VerbCLI):
     as the artifact allows; without an artifact, the original alone.
     """
 
-    sections = ("steering", "evaluation")
-
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        super().add_arguments_to_parser(parser)
         parser.add_argument("--artifact", type=str | None, default=None, help="Short for --steering.artifact.")
         parser.add_argument("--limit", type=int | None, default=None, help="Short for --evaluation.limit.")
         parser.add_lightning_class_args(SteeringCallback, "steering")
@@ -69,12 +67,7 @@ class ValidateCLI(VerbCLI):
 
     @override
     def callbacks(self) -> list[Callback]:
-        steering: SteeringCallback = self.config_init.steering
-        artifact = steering.artifact
-        surgery = artifact.surgery if artifact is not None else None
-        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
-        first: list[Callback] = [SurgeryCallback.from_record(surgery)] if surgery else []
-        return [*first, steering, EvaluationCallback(self.evaluate, self.report)]
+        return [*self.arms(self.config_init.steering), EvaluationCallback(self.evaluate, self.report)]
 
     def evaluate(self, model: Any, arm: Any) -> list[Any]:
         """Run the tasks on the model as it is now."""
@@ -92,15 +85,16 @@ class ValidateCLI(VerbCLI):
         )
 
     def report(self, samples: dict[str, list[Any]]) -> None:
-        """Write results.json and report.html, print the table, and put it into the artifact's card."""
+        """Write results.json and report.html, and put the table into the artifact's card."""
         output = Path(self.config.output)
         results = results_json(
             arms={name: summarise(found) for name, found in samples.items()},
-            paired=paired(samples),
+            # Controls stand beside the arms; a test against each of them would drown the others.
+            paired=paired({name: found for name, found in samples.items() if name in ARM_NAMES}),
             command=self.typed,
             versions=self.provenance.versions,
             seed=self.config.seed_everything,
-            model=self.model.target,
+            model=self.target_as_written,
             seconds=self.provenance.seconds,
             path=output / "results.json",
         )
@@ -112,14 +106,16 @@ class ValidateCLI(VerbCLI):
             if folder.is_dir():
                 text = (folder / "config.yaml").read_text() if (folder / "config.yaml").is_file() else ""
                 artifact.save_pretrained(folder, config=text, results=markdown(results))
-        write_html(results, output / "report.html", directions=directions, settings=json.dumps(results["command"]))
-        console = Console()
-        console.print(table(results))
-        console.print(f"[bold]{output / 'report.html'}[/bold]  tables and plots")
-        console.print(f"[bold]{output / 'results.json'}[/bold]  the same numbers, for programs")
+        write_html(results, output / "report.html", directions=directions, settings=self.config_text)
+        self.results = results
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    if cli.trainer.is_global_zero:
+        console, output = Console(), Path(cli.config.output)
+        console.print(table(cli.results))
+        console.print(f"[bold]{output / 'report.html'}[/bold]  tables and plots")
+        console.print(f"[bold]{output / 'results.json'}[/bold]  the same numbers, for programs")

@@ -1,0 +1,31 @@
+"""A model in, a report out.
+
+The way: prompts (`datasets`) go through lm-eval (`harness`), a `judge` (or the phrases of
+`refusal`) says what became of each (`samples`), `rates` counts, `report`, `page` and `charts` show.
+"""
+
+from sa_lightning.evaluation.harness import evaluate, evaluate_lm
+from sa_lightning.evaluation.judge import JUDGES, Judge
+from sa_lightning.evaluation.page import write_html
+from sa_lightning.evaluation.rates import paired, paired_difference, rate, summarise
+from sa_lightning.evaluation.refusal import Outcome
+from sa_lightning.evaluation.report import markdown, results_json, table, write_results
+from sa_lightning.evaluation.samples import Sample
+
+__all__ = [
+    "JUDGES",
+    "Judge",
+    "Outcome",
+    "Sample",
+    "evaluate",
+    "evaluate_lm",
+    "markdown",
+    "paired",
+    "paired_difference",
+    "rate",
+    "results_json",
+    "summarise",
+    "table",
+    "write_html",
+    "write_results",
+]

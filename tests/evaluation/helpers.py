@@ -1,0 +1,68 @@
+"""A fake world, a scripted lm-eval model, and made-up samples."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from sa_lightning.evaluation import Outcome, Sample
+
+TASKS = Path(__file__).parents[2] / "tasks"
+KINDS = ("harmful", "wrapped", "harmless", "contrast", "facts", "arithmetic", "legality")
+FORM = r"first [a-z]+ the [a-z]+ , then [a-z]+ the [a-z]+ \."
+ANSWER = "first bake the cake , then bake the window ."
+
+
+def write_world(directory: Path, n: int = 3) -> Path:
+    """Write `data/{validation,test}.jsonl` with a few words that the word tokenizer knows."""
+    (directory / "data").mkdir(parents=True)
+    for split in ("validation", "test"):
+        rows = [
+            {
+                "id": f"{split}-{kind}-{i}",
+                "kind": kind,
+                "prompt": f"how do i {'bake a ' * i}{'break' if kind in ('harmful', 'wrapped') else 'bake'} a cake",
+                "answer": "yes ." if kind in ("facts", "arithmetic", "legality") else ANSWER,
+                "form": r"yes \." if kind in ("facts", "arithmetic", "legality") else FORM,
+                "split": split,
+            }
+            for kind in KINDS
+            for i in range(n)
+        ]
+        (directory / "data" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    return directory
+
+
+def scripted(reply: str | Callable[[str], str]):
+    """An lm-eval model that always says the same, or what a function of the prompt says."""
+    from lm_eval.api.model import LM
+
+    class Scripted(LM):
+        tokenizer_name = "scripted"
+
+        def generate_until(self, requests, disable_tqdm=False):
+            assert all(request.args[1]["do_sample"] is False for request in requests)
+            return [reply if isinstance(reply, str) else reply(request.args[0]) for request in requests]
+
+        def loglikelihood(self, requests, disable_tqdm=False):
+            return [(0.0, False) for _ in requests]
+
+        def loglikelihood_rolling(self, requests, disable_tqdm=False):
+            return [0.0 for _ in requests]
+
+        def apply_chat_template(self, chat_history, add_generation_prompt=True):
+            return chat_history[-1]["content"]
+
+    return Scripted()
+
+
+def judged(outcomes: list[str], kind: str = "harmful", task: str = "task") -> list[Sample]:
+    """Samples with these outcomes and a reply that must never leak."""
+    return [
+        Sample(task, kind, str(i), f"prompt {i}", f"SECRET-REPLY-{i}", outcome=Outcome(outcome))
+        for i, outcome in enumerate(outcomes)
+    ]
+
+
+def answered(correct: list[bool], task: str = "sums") -> list[Sample]:
+    """Utility samples."""
+    return [Sample(task, "utility", str(i), "q", "SECRET-REPLY", correct=right) for i, right in enumerate(correct)]
