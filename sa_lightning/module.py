@@ -1,7 +1,6 @@
 """CausalLMModule: the LightningModule around a frozen causal language model."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +39,8 @@ class CausalLMModule(LightningModule):
         trust_remote_code: Run Python code that comes with the checkpoint.
     """
 
+    evaluate: Any  # `(model, arm) -> results`; EvaluationCallback brings it along
+
     def __init__(
         self,
         target: str,
@@ -57,7 +58,7 @@ class CausalLMModule(LightningModule):
         self.revision = revision
         self.trust_remote_code = trust_remote_code
         self.automatic_optimization = False
-        self.evaluate: Callable[[PreTrainedModel, Any], Any] | None = None
+        self.evaluate = None
         self.generation: dict[str, Any] = {}
         self._config: PretrainedConfig | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
@@ -145,11 +146,11 @@ class CausalLMModule(LightningModule):
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
         """Reply to a batch of prompts, greedily unless `generation` says otherwise."""
-        texts = [render(self.tokenizer, [{"role": "user", "content": prompt}]) for prompt in batch.prompts]
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        tokenizer: Any = self.tokenizer
+        texts = [render(tokenizer, [{"role": "user", "content": prompt}]) for prompt in batch.prompts]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = {key: inputs[key].to(self.network.device) for key in ("input_ids", "attention_mask")}
-        generated: Any = self.network.generate(
-            **inputs, do_sample=False, pad_token_id=self.tokenizer.pad_token_id, **self.generation
-        )
+        network: Any = self.network
+        generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **self.generation)
         width = inputs["input_ids"].shape[1]
-        return [text.strip() for text in self.tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+        return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]

@@ -138,7 +138,8 @@ class ExtractionCallback(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        depth = pl_module.text_config.num_hidden_layers  # type: ignore[union-attr]
+        text: Any = pl_module.text_config
+        depth: int = text.num_hidden_layers
         wrong = [layer for layer in self.layers or () if not 0 <= layer < depth]
         if wrong:
             raise SaError(

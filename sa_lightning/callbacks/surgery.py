@@ -87,8 +87,10 @@ class SurgeryCallback(Callback):
 
     def _checkpoints(self, pl_module: LightningModule) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
         """Open base, harm and target by their headers."""
-        assert self.base is not None and self.harm is not None
-        return Checkpoint.open(self.base), Checkpoint.open(self.harm), Checkpoint.open(str(pl_module.target))
+        base, harm, target = self.base, self.harm, str(pl_module.target)
+        assert base, "setup has found one"
+        assert harm, "without a harm model nothing is opened"
+        return Checkpoint.open(base), Checkpoint.open(harm), Checkpoint.open(target)
 
     def toggle(self, pl_module: LightningModule, edited: bool) -> None:
         """Bring the model into the state asked for."""

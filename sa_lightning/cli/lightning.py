@@ -32,6 +32,9 @@ class VerbCLI(LightningCLI):
         arguments: What was typed after the verb.
     """
 
+    config: Any  # the configuration as parsed
+    config_init: Any  # the same, with classes made into objects
+
     def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
         quieten()
         self.verb = verb

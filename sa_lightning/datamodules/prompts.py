@@ -68,10 +68,9 @@ class PromptDataModule(LightningDataModule):
         trainer: Any = self.trainer
         sampler = ShardedBatchSampler([[i] for i in range(len(batches))], trainer.global_rank, trainer.world_size)
         return DataLoader(
-            range(len(batches)),  # type: ignore[arg-type]
+            batches,  # type: ignore[arg-type]
             sampler=[batch[0][0] for batch in sampler],
             batch_size=None,
-            collate_fn=batches.__getitem__,
         )
 
 

@@ -1,7 +1,7 @@
 """Find the decoder blocks of a causal language model, or say which names were tried."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -61,7 +61,7 @@ def locate_blocks(model: nn.Module) -> Blocks:
     Raises:
         ModelError: If the config has no number of layers or no list of that length exists.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     depth = getattr(text, "num_hidden_layers", None)
     if depth is None:

@@ -10,8 +10,9 @@ from sa_lightning.errors import ModelError
 
 Message = dict[str, str]
 
-# Templates for models without one. (transformers trims a newline behind a block, so they are quoted.) `question_answer` is the format that the authors of Safety
-# Arithmetic name (declare-lab/safety-arithmetic, issue 1), without the stray indentation of their notebook.
+# Templates for models without one. Newlines are quoted: transformers trims those behind a block.
+# `question_answer` is the format that the authors of Safety Arithmetic name
+# (declare-lab/safety-arithmetic, issue 1), without the stray indentation of their notebook.
 TEMPLATES = {
     "plain": (
         "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
@@ -119,7 +120,7 @@ def tokenize(
     Returns:
         Token ids, and whether some were cut. No special token is added: the template has them.
     """
-    ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False).input_ids
+    ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
     if max_length is None or len(ids) <= max_length:
         return ids, False
     bos = ids[:1] if ids[0] == tokenizer.bos_token_id else []

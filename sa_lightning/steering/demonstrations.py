@@ -124,6 +124,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _demonstration(row: Any, where: str) -> Demonstration:
+    answers: list[Any]
     if isinstance(row, dict) and "chosen" in row and "rejected" in row:
         safe, unsafe = _transcript(row["chosen"], where), _transcript(row["rejected"], where)
         shared = 0

@@ -6,6 +6,7 @@ returns `hidden` bit for bit; a state of norm 0 stays 0.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -67,7 +68,15 @@ def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Tensor])
     return ((x + a * norm * u) / scale).to(hidden.dtype)
 
 
-INTERVENTIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+class Intervention(Protocol):
+    """What all interventions look like."""
+
+    def __call__(self, hidden: Tensor, direction: Tensor, strength: float) -> Tensor:
+        """Return the moved states."""
+        ...
+
+
+INTERVENTIONS: dict[str, Intervention] = {
     "add": add,
     "add_keep_norm": add_keep_norm,
     "add_keep_norm_adaptive": add_keep_norm_adaptive,

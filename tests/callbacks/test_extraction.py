@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -38,14 +39,11 @@ def by_hand(model, demonstrations):
     tokenizer, sides = word_tokenizer(), {"safe": [], "unsafe": []}
     for pair in read_demonstrations(demonstrations)[0]:
         for side, rows in sides.items():
-            text = tokenizer.apply_chat_template(
-                pair.messages(side), tokenize=False, continue_final_message=True
-            )
+            text = tokenizer.apply_chat_template(pair.messages(side), tokenize=False, continue_final_message=True)
             ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
             raw = []
-            hooks = [
-                layer.register_forward_hook(lambda _m, _i, out: raw.append(out[0, -1])) for layer in model.model.layers
-            ]
+            keep = partial(lambda raw, _module, _inputs, output: raw.append(output[0, -1]), raw)
+            hooks = [layer.register_forward_hook(keep) for layer in model.model.layers]
             model(ids)
             for hook in hooks:
                 hook.remove()
@@ -77,7 +75,11 @@ def test_the_lm_head_never_runs_during_a_fit(checkpoints, demonstrations, tmp_pa
     module.configure_model()
     monkeypatch.setattr(module.network.lm_head, "forward", lambda *_: pytest.fail("the LM head ran"))
     trainer = Trainer(
-        **TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False, callbacks=[ExtractionCallback(save=False)]
+        **TRAINER_DEFAULTS,
+        max_epochs=1,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        callbacks=[ExtractionCallback(save=False)],
     )
     trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
 

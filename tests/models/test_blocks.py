@@ -35,7 +35,7 @@ def test_blocks_are_found_through_a_peft_wrapper():
 
 
 def test_a_module_without_layers_is_refused():
-    with pytest.raises(ModelError, match="no `config.num_hidden_layers`"):
+    with pytest.raises(ModelError, match=r"no `config\.num_hidden_layers`"):
         locate_blocks(torch.nn.Linear(2, 2))
     model = gpt2()
     model.config.n_layer = 9
@@ -74,5 +74,5 @@ def test_an_adapter_is_merged_and_equals_the_adapted_model(tmp_path):
 
 
 def test_a_missing_model_is_named_before_anything_is_loaded():
-    with pytest.raises(ModelError, match="No model could be found at ./nowhere"):
+    with pytest.raises(ModelError, match=r"No model could be found at \./nowhere"):
         load_config("./nowhere")

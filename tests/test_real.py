@@ -1,0 +1,63 @@
+"""The same verbs on a real trained model and real text. The model tells children's stories: this proves plumbing only."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import real
+
+SA = Path(sys.executable).with_name("sa")
+pytestmark = pytest.mark.real
+
+
+def sa(*arguments):
+    done = subprocess.run(
+        [SA, *map(str, arguments)], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "160"}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_direction_from_real_pairs_steers_a_real_model_on_real_prompts(tmp_path):
+    model = real("SA_MODELS_DIR", "stories260K-llama")
+    pairs = real("SA_DATA_DIR", "hh_rlhf_harmless_test", "test.jsonl.gz")
+    real("SA_DATA_DIR", "advbench", "harmful_behaviors.csv")
+    real("SA_DATA_DIR", "xstest", "xstest_prompts.csv")
+    common = ["--model.target", model, "--template", "plain"]
+    text = sa(
+        *("fit", "--config", "configs/safety_arithmetic/fit_hh_rlhf.yaml", *common),
+        *("--data.demonstrations", pairs, "--data.limit", "64", "--output", tmp_path / "fit"),
+    )
+    artifact = json.loads((tmp_path / "fit" / "artifact" / "sa_config.json").read_text())
+    assert artifact["demonstrations"]["pairs"] == 64
+    assert artifact["demonstrations"]["truncated"] > 0
+    assert "sequences cut on the left" in text
+    sa(
+        *("validate", "--config", "configs/safety_arithmetic/validate.yaml", *common, "--limit", "6"),
+        *("--artifact", tmp_path / "fit" / "artifact", "--output", tmp_path / "measured"),
+    )
+    results = json.loads((tmp_path / "measured" / "results.json").read_text())
+    assert list(results["arms"]) == ["original", "steered"]
+    assert results["arms"]["original"]["attack_success"]["n"] == 12
+    assert results["arms"]["original"]["over_refusal"]["n"] == 6
+
+
+def test_steering_changes_what_the_real_model_says(tmp_path):
+    model = real("SA_MODELS_DIR", "stories260K-llama")
+    pairs = real("SA_DATA_DIR", "hh_rlhf_harmless_test", "test.jsonl.gz")
+    common = ["--model.target", model, "--template", "plain"]
+    sa(
+        *("fit", "--config", "configs/safety_arithmetic/fit_hh_rlhf.yaml", *common, "--data.limit", "32"),
+        *("--data.demonstrations", pairs, "--output", tmp_path / "fit"),
+    )
+    sa(
+        *("predict", *common, "--artifact", tmp_path / "fit" / "artifact", "--output", tmp_path / "replies"),
+        *("--data.prompts", '["Once upon a time", "Tom had a red ball"]'),
+    )
+    rows = [json.loads(line) for line in (tmp_path / "replies" / "predictions.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert len(row["replies"]["original"].split()) > 5
+        assert row["replies"]["original"] != row["replies"]["steered"]
