@@ -1,0 +1,73 @@
+"""The README's tree and commands are true."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SA = Path(sys.executable).with_name("sa")
+
+
+def tree_of_readme():
+    block = README.split("## Where things are")[1].split("```")[1]
+    paths, room = set(), ""
+    for line in block.splitlines():
+        found = re.match(r"([│ ]*)[├└]── (\S+)", line)
+        if not found:
+            continue
+        nested, name = bool(found[1].strip() or len(found[1]) >= 4), found[2]
+        if name.endswith("/"):
+            room = name
+        else:
+            paths.add(f"{room}{name}" if nested else name)
+    return paths
+
+
+def test_the_tree_names_every_file_of_the_package_and_no_other():
+    package = ROOT / "sa_lightning"
+    there = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    assert tree_of_readme() == there
+
+
+def commands():
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    inline = re.findall(r"`(sa [^`…]+)`", README)
+    return [line for line in [*lines, *inline] if line.startswith(("sa ", "make "))]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("sa ") and "--" in c])
+def test_every_command_parses(command, tmp_path):
+    words = shlex.split(command)[1:]
+    if "--help" not in words:
+        words.append("--print_config")
+    done = subprocess.run([SA, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_make_target_is_there():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands():
+        if command.startswith("make "):
+            assert f"\n{command.split()[1]}:" in makefile
+
+
+def test_the_yaml_of_the_readme_is_a_config(tmp_path):
+    block = re.search(r"```yaml\n(.*?)```", README, re.S)
+    assert block
+    (tmp_path / "mine.yaml").write_text(block[1])
+    done = subprocess.run(
+        [SA, "fit", "--config", tmp_path / "mine.yaml", "--print_config"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "harm: runs/harm-lora" in done.stdout
+
+
+def test_every_link_into_the_project_leads_somewhere():
+    for path in re.findall(r"`((?:tests|configs|tasks|sa_lightning)/[\w/.-]+)`", README):
+        assert (ROOT / path).exists(), path
