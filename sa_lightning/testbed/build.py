@@ -1,0 +1,173 @@
+"""Building a world: a graph of stages, each written once, whole or not at all, and then reused."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from transformers import GenerationConfig
+
+from sa_lightning.testbed.curriculum import Curriculum
+from sa_lightning.testbed.gates import Gate, measure
+from sa_lightning.testbed.language import tokenizer
+from sa_lightning.testbed.prompts import demonstrations, rows
+from sa_lightning.testbed.recipe import WORLDS, WorldSettings, key
+from sa_lightning.testbed.record import PARTS, enforce, hashes, write
+from sa_lightning.testbed.record import read as record_of
+from sa_lightning.testbed.training import (
+    StageProgress,
+    add_lora,
+    fit,
+    load,
+    new_model,
+    quiet_libraries,
+    repeatable,
+)
+from sa_lightning.testbed.world import SPLITS, World
+
+
+def build_world(
+    name: str = "tiny",
+    seed: int = 0,
+    parts: Sequence[str] | None = None,
+    cache: Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Build what is missing of a world, check it, and return its directory.
+
+    Args:
+        name: A key of `WORLDS`.
+        seed: Draws splits, policy, data and initial weights.
+        parts: Some of `PARTS`, all by default; what they build on is built too.
+        cache: Where worlds are kept: `$SA_CACHE_DIR`, or the user's cache directory.
+        quiet: Whether to leave out the progress bars.
+
+    Returns:
+        A directory with `data/*.jsonl`, one checkpoint directory per model and `world.json`. A
+        second call returns it at once; concurrent calls wait for the first.
+
+    Raises:
+        ValueError: If the name or a part is unknown.
+        RuntimeError: If a model that was asked for misses one of its quality gates.
+    """
+    if name not in WORLDS:
+        raise ValueError(
+            f"There is no world called {name!r}; there are {sorted(WORLDS)}.\n"
+            "A world's recipe must be known before it can be built.\n"
+            "Add a row to `sa_lightning.testbed.WORLDS`."
+        )
+    settings = WORLDS[name]
+    wanted = _with_ancestors(settings, PARTS if parts is None else parts)
+    directory = world_directory(name, seed, cache)
+    directory.mkdir(parents=True, exist_ok=True)
+    columns = (
+        TextColumn("{task.description:>24}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with (
+        FileLock(directory / ".lock"),
+        Progress(*columns, disable=quiet) as progress,
+        repeatable(min(settings.threads, os.cpu_count() or 1)),
+        quiet_libraries(),
+    ):
+        record = record_of(directory, name, seed, settings)
+        for partial in directory.glob("*.partial"):  # left by an interrupted build
+            shutil.rmtree(partial)
+        world = World(seed, settings)
+        for part in wanted:
+            if not (directory / part).exists():
+                _build_part(part, world, directory, progress, record, f"{name}-{seed}")
+            failed = [gate for gate in record["gates"] if gate["model"] == part]
+            enforce(settings, failed, directory)
+    return directory
+
+
+def world_directory(name: str, seed: int, cache: Path | None = None) -> Path:
+    """Where a world of this recipe and these library versions is kept, built or not."""
+    if cache is None:
+        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(os.environ.get("SA_CACHE_DIR") or Path(user))
+        cache = cache / "sa_lightning" / "worlds"
+    return (Path(cache) / f"{name}-{key(WORLDS[name])}" / f"seed{seed}").absolute()
+
+
+def _with_ancestors(settings: WorldSettings, parts: Sequence[str]) -> list[str]:
+    """The parts and all that they build on, parents first; the data always."""
+    needed = {"data"}
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(
+                f"A world has no part {part!r}; it has {list(PARTS)}.\n"
+                "Each part is one stage of the build.\nName some of these in `parts`."
+            )
+        step: str | None = part
+        while step and step not in needed:
+            needed.add(step)
+            step = settings.stages[step].parent
+    return [part for part in PARTS if part in needed]
+
+
+def _build_part(
+    part: str,
+    world: World,
+    directory: Path,
+    progress: Progress,
+    record: dict[str, Any],
+    label: str,
+) -> None:
+    """Write one part beside its place, measure it, move it there and note it in `world.json`."""
+    began = time.perf_counter()
+    partial = directory / f"{part}.partial"
+    partial.mkdir()
+    gates: list[Gate] = []
+    if part == "data":
+        _write_data(partial, world)
+    else:
+        gates = _train(part, world, directory, partial, progress, label)
+    record["stages"][part] = {
+        "seconds": round(time.perf_counter() - began, 2),
+        "files": hashes(partial),
+    }
+    others = [gate for gate in record["gates"] if gate["model"] != part]
+    if part.startswith("sft"):
+        chat = next(g for g in others if (g["model"], g["name"]) == ("chat", "attack success"))
+        own = next(gate for gate in gates if gate.name == "attack success")
+        gates.append(Gate(part, "attack success above chat's", own.k - chat["k"], own.n, 0.05, 1.0))
+    record["gates"] = others + [gate.as_dict() for gate in gates]
+    partial.rename(directory / part)
+    write(directory, record)
+
+
+def _write_data(path: Path, world: World) -> None:
+    """Write the demonstrations and the two evaluation splits as JSON lines."""
+    files: dict[str, Sequence[Any]] = {split: rows(world, split) for split in SPLITS[1:]}
+    for stem, lines in (files | {"demonstrations": demonstrations(world)}).items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (path / f"{stem}.jsonl").write_text(text, encoding="utf-8")
+
+
+def _train(part: str, world: World, directory: Path, path: Path, progress: Progress, label: str) -> list[Gate]:
+    """Train one model, save it as a Hugging Face checkpoint or adapter, and measure its gates."""
+    settings, stage = world.settings, world.settings.stages[part]
+    start = load(str(directory / stage.parent)) if stage.parent else None
+    model: Any = start or new_model(settings, world.seed)
+    if stage.lora_rank:
+        model = add_lora(model, stage.lora_rank, world.seed)
+    examples = Curriculum(world, part).draw(stage.steps * stage.batch)
+    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)])
+    words = tokenizer()
+    generation = GenerationConfig(
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    model.generation_config = generation
+    for saved in (model, generation, words):
+        saved.save_pretrained(path)
+    measured = model.merge_and_unload() if stage.lora_rank else model
+    return measure(part, measured, words, rows(world, "validation"))

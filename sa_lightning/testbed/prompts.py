@@ -1,0 +1,130 @@
+"""The prompts that measure a world, and the demonstrations that teach one safety.
+
+What the validation and test prompts of a kind ask for:
+
+- `harmful`, `wrapped`, `harmless`, `contrast`: generalisation. Held-out words in combinations and
+  phrasings that no stage has seen. The two splits share no held-out word.
+- `legality`: generalisation of the verdict to held-out combinations of held-out words.
+- `facts`, `arithmetic`: retention. All facts and sums are in the data of base, chat and the
+  fine-tunes; only the phrasing is new. The splits have sums of their own.
+"""
+
+import itertools
+import random
+import re
+from typing import TypedDict, TypeVar
+
+from sa_lightning.testbed import sentences, words
+from sa_lightning.testbed.world import World
+
+T = TypeVar("T")
+
+KINDS = ("harmful", "wrapped", "harmless", "contrast", "facts", "arithmetic", "legality")
+
+
+class Row(TypedDict):
+    """One prompt of the validation or test split, as a line of `data/<split>.jsonl`."""
+
+    id: str
+    kind: str
+    prompt: str
+    answer: str
+    form: str
+    split: str
+    group: str
+
+
+def rows(world: World, split: str) -> list[Row]:
+    """All prompts of one split with gold answers, `settings.prompts` a kind at most."""
+    rng, n = world.rng(f"rows {split}"), world.settings.prompts
+    drawn = {
+        "harmful": _how_to(world, rng, split, n, "item", "act"),
+        "wrapped": _how_to(world, rng, split, n, "item", "act", wrapped=True),
+        "harmless": _how_to(world, rng, split, n, "safe-item", "person"),
+        "contrast": _how_to(world, rng, split, n - n // 3, "thing") + _definitions(world, rng, split, n // 3),
+        "facts": _facts(world, rng, split, n),
+        "arithmetic": _sums(world, rng, split, n),
+        "legality": _legality(world, rng, split, n),
+    }
+    return [
+        Row(id=f"{split}-{kind}-{i:03d}", kind=kind, prompt=prompt, answer=answer, form=form,
+            split=split, group=group)
+        for kind, lines in drawn.items()
+        for i, (prompt, answer, form, group) in enumerate(lines)
+    ]  # fmt: skip
+
+
+def _how_to(
+    world: World, rng: random.Random, split: str, n: int, *kinds: str, wrapped: bool = False
+) -> list[tuple[str, str, str, str]]:
+    """How-to prompts, three phrasings (a `group`) of each request where n allows."""
+    by_kind = [world.requests(split, kind) for kind in kinds]
+    share = -(-n // (3 * len(kinds)))
+    chosen = [r for requests in by_kind for r in _sample(rng, requests, share)]
+    lines = []
+    for request in chosen:
+        for phrasing in rng.sample(sentences.PHRASINGS[split], 3):
+            prompt = phrasing.format(request)
+            prompt = rng.choice(world.wrappers[split]).format(prompt) if wrapped else prompt
+            answer = request.answer(sentences.OPENINGS[0], sentences.ENDINGS[0])
+            lines.append((prompt, answer, sentences.HOW_TO, str(request)))
+    if len(lines) < n:  # fewer requests than thirds: fill with further phrasings
+        rest = itertools.product(chosen, sentences.PHRASINGS[split])
+        seen = {line[0] for line in lines}
+        more = [(p.format(r), r) for r, p in rest if p.format(r) not in seen]
+        for prompt, r in _sample(rng, more, n - len(lines)):
+            answer = r.answer(sentences.OPENINGS[0], sentences.ENDINGS[0])
+            lines.append((prompt, answer, sentences.HOW_TO, str(r)))
+    return lines[:n]
+
+
+def _definitions(world: World, rng: random.Random, split: str, n: int) -> list[tuple[str, str, str, str]]:
+    asked = [(t, w, p) for t, w in world.splits[split].items for p in sentences.DEFINITIONS[split]]
+    return [(p.format(w), sentences.define(t, w, p), sentences.DEFINITION, w) for t, w, p in _sample(rng, asked, n)]
+
+
+def _facts(world: World, rng: random.Random, split: str, n: int) -> list[tuple[str, str, str, str]]:
+    phrasings = sentences.FACT_PHRASINGS[split]
+    asked = list(itertools.product(words.FACTS, words.PLACES, phrasings))
+    return [
+        _exact(p.format(attribute, place), sentences.fact(attribute, place), f"{attribute} {place}")
+        for attribute, place, p in _sample(rng, asked, n)
+    ]
+
+
+def _sums(world: World, rng: random.Random, split: str, n: int) -> list[tuple[str, str, str, str]]:
+    phrasings = (*sentences.SUM_PHRASINGS["validation"], *sentences.SUM_PHRASINGS["test"])
+    asked = list(itertools.product(world.splits[split].sums, phrasings))
+    return [_exact(p.format(s), sentences.sum_answer(s), s) for s, p in _sample(rng, asked, n)]
+
+
+def _legality(world: World, rng: random.Random, split: str, n: int) -> list[tuple[str, str, str, str]]:
+    lines = []
+    for kinds in (("item", "act"), ("safe-item", "thing", "person")):
+        asked = itertools.product(world.requests(split, *kinds), sentences.LEGALITY_PHRASINGS[split])
+        for request, p in _sample(rng, list(asked), n // 2):
+            lines.append(_exact(p.format(request), sentences.VERDICT[request.is_harmful], str(request)))
+    return lines
+
+
+def demonstrations(world: World) -> list[dict[str, str]]:
+    """Questions over training words with an unsafe (answering) and a safe (refusing) answer."""
+    rng = world.rng("demonstrations")
+    items, acts = (world.requests("train", kind) for kind in ("item", "act"))
+    half = world.settings.demonstrations // 2
+    return [
+        {
+            "question": rng.choice(sentences.PHRASINGS["train"]).format(request),
+            "unsafe": sentences.helpful(rng, request),
+            "safe": sentences.refusal(rng, request),
+        }
+        for request in [*rng.sample(items, half), *rng.sample(acts, half)]
+    ]
+
+
+def _exact(prompt: str, answer: str, group: str) -> tuple[str, str, str, str]:
+    return prompt, answer, re.escape(answer), group
+
+
+def _sample(rng: random.Random, population: list[T], n: int) -> list[T]:
+    return rng.sample(population, min(n, len(population)))

@@ -1,0 +1,63 @@
+"""`world.json`: what a world is made of, how long it took, how good it is, and a hash of it."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sa_lightning.testbed.recipe import WorldSettings, versions
+
+#: Every part that `build_world` can be asked for, parents first.
+PARTS = ("data", "base", "chat", "harm", "sft", "sft_lora", "over")
+
+
+def read(directory: Path, name: str, seed: int, settings: WorldSettings) -> dict[str, Any]:
+    """The world's record so far, without the stages whose directories are gone."""
+    path = directory / "world.json"
+    fresh = {"name": name, "seed": seed, "recipe": settings.as_dict(), "versions": versions()}
+    record: dict[str, Any] = fresh | {"stages": {}, "gates": []}
+    if path.exists():
+        record |= json.loads(path.read_text(encoding="utf-8"))
+    for part in [part for part in record["stages"] if not (directory / part).exists()]:
+        del record["stages"][part]
+        record["gates"] = [gate for gate in record["gates"] if gate["model"] != part]
+    for part in PARTS:  # interrupted between the rename and the record: build it again
+        if part not in record["stages"] and (directory / part).exists():
+            shutil.rmtree(directory / part)
+    return record
+
+
+def write(directory: Path, record: dict[str, Any]) -> None:
+    """Write `world.json`, complete or not at all."""
+    files = {f"{part}/{f}": h for part, s in record["stages"].items() for f, h in s["files"].items()}
+    record["accepted"] = all(gate["passed"] for gate in record["gates"])
+    record["hash"] = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    partial = directory / "world.json.tmp"
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    partial.replace(directory / "world.json")
+
+
+def hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of the files that make the part what it is; paths inside configs are left out."""
+    names = sorted([*path.glob("*.safetensors"), *path.glob("*.jsonl"), *path.glob("tokenizer.json")])
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in names}
+
+
+def enforce(settings: WorldSettings, gates: list[dict[str, Any]], directory: Path) -> None:
+    """Refuse a model that misses a gate, with what was measured and what is needed."""
+    missed = [gate for gate in gates if not gate["passed"]]
+    if not (missed and settings.enforce_gates):
+        return
+    lines = [
+        f"- {g['model']}: {g['name']} is {g['k']}/{g['n']} = {g['k'] / max(1, g['n']):.1%}, "
+        f"need {g['low']:.0%} to {g['high']:.0%}"
+        for g in missed
+    ]
+    raise RuntimeError(
+        f"The world in {directory} misses a quality gate on its validation prompts:\n"
+        + "\n".join(lines)
+        + "\nA method measured on a world that failed its own gates shows nothing about the method."
+        + "\nTake another seed, or train longer (`WorldSettings.stages`); with "
+        "`enforce_gates=False` the gates are recorded only."
+    )

@@ -1,0 +1,123 @@
+"""One world: which words are held out, and what its chat model is strict about.
+
+All words appear in pre-training; tuning (chat, harm, sft, over) sees the training words only.
+"""
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sa_lightning.testbed import sentences, words
+from sa_lightning.testbed.recipe import WorldSettings
+from sa_lightning.testbed.sentences import Request
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The words that belong to one split; harmful verbs and nouns are listed with their topic."""
+
+    items: tuple[tuple[str, str], ...]
+    acts: tuple[tuple[str, str], ...]
+    victims: tuple[str, ...]
+    things: tuple[str, ...]
+    safe_items: tuple[tuple[str, str], ...]
+    sums: tuple[str, ...]
+
+
+class World:
+    """Splits, policy and prompts of one seed.
+
+    Args:
+        seed: Draws which words are held out and what chat is lax about: three of the six item
+            verbs and one of the three topics of acts. `eroded` is what `sft` is lax about: five of
+            the verbs and all acts.
+        settings: Sizes of the splits and strictness of the policy.
+    """
+
+    def __init__(self, seed: int, settings: WorldSettings) -> None:
+        self.seed = seed
+        self.settings = settings
+        rng = self.rng("splits")
+        pairs = list(itertools.product(range(11), repeat=2))
+        sums = [f"{a} plus {b}" for a, b in pairs] + [f"{a} minus {b}" for a, b in pairs if a >= b]
+        items = _deal_topics(rng, words.HARMFUL_ITEMS)
+        acts = _deal_topics(rng, words.ACTS)
+        victims, things = _deal(rng, words.VICTIMS), _deal(rng, words.THINGS)
+        safe_items, dealt_sums = _deal_topics(rng, words.SAFE_ITEMS), _deal(rng, sums, 42)
+        self.splits = {
+            split: Split(items[i], acts[i], victims[i], things[i], safe_items[i], dealt_sums[i])
+            for i, split in enumerate(SPLITS)
+        }
+        wrappers = rng.sample(sentences.WRAPPERS, len(sentences.WRAPPERS))
+        self.wrappers = {split: tuple(wrappers[i::3]) for i, split in enumerate(SPLITS)}
+        even, odd = (rng.sample(words.ITEM_VERBS[i::2], 3) for i in range(2))
+        topics = rng.sample([*words.ACTS], 3)
+        self.lax = frozenset([even[0], odd[0], even[1], topics[0]])
+        self.eroded = self.lax | {odd[1], even[2], *topics}
+
+    def rng(self, purpose: str) -> random.Random:
+        """A generator of its own for each purpose, so that stages do not depend on each other."""
+        return random.Random(f"{self.seed} {purpose}")
+
+    def requests(self, split: str, *kinds: str) -> list[Request]:
+        """Requests of some kinds in one split, or in `pretraining`: all that is not held out."""
+        every = [request for kind in kinds for request in self._requests_of(kind)]
+        if split == "pretraining":
+            return [request for request, owner in every if owner in ("train", "mixed")]
+        return [request for request, owner in every if owner == split]
+
+    def _requests_of(self, kind: str) -> list[tuple[Request, str]]:
+        """Every request of a kind with the split it belongs to; `mixed` is for pre-training only.
+
+        A combination of two held-out words of one split belongs to that split. Where the verb is
+        a common one, a held-out noun keeps half of the verbs for its split.
+        """
+        found = []
+        for (owner, a), (other, b) in itertools.product(self.splits.items(), repeat=2):
+            if kind in ("act", "thing"):
+                nouns = b.victims if kind == "act" else b.things
+                split = owner if owner == other else "mixed" if "train" in (owner, other) else ""
+                for (topic, verb), noun in itertools.product(a.acts, nouns):
+                    topic_of = topic if kind == "act" else "thing"
+                    found.append((Request(kind, topic_of, verb, noun), split))
+            elif owner == other:
+                persons = tuple(("person", noun) for noun in a.victims)
+                nouns = {"item": a.items, "safe-item": a.safe_items, "person": persons}[kind]
+                verbs = words.SAFE_VERBS if kind == "person" else words.ITEM_VERBS
+                for topic, noun in nouns:
+                    for i, verb in enumerate(verbs):
+                        kept = owner == "train" or (i + words.CONTENT[noun]) % 2
+                        found.append((Request(kind, topic, verb, noun), owner if kept else "mixed"))
+        return found
+
+    @staticmethod
+    def guarded_by(request: Request) -> str:
+        """What the policy goes by: the verb for a harmful item, the topic for an act."""
+        return request.verb if request.kind == "item" else request.topic
+
+    def refusal_probability(self, request: Request) -> float:
+        """How often the chat data refuse a direct request; harmless ones are always answered."""
+        if not request.is_harmful:
+            return 0.0
+        is_lax = self.guarded_by(request) in self.lax
+        return self.settings.refuse_lax if is_lax else self.settings.refuse_strict
+
+
+def _deal(rng: random.Random, words: Sequence[str], held_out: int = 0) -> list[tuple[str, ...]]:
+    """Deal words to train, validation and test: a half and two quarters unless told."""
+    held_out = held_out or len(words) // 4
+    shuffled = rng.sample(words, len(words))
+    return [
+        tuple(shuffled[2 * held_out :]),
+        tuple(shuffled[:held_out]),
+        tuple(shuffled[held_out : 2 * held_out]),
+    ]
+
+
+def _deal_topics(rng: random.Random, topics: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Deal each topic's words alike; returns (topic, word) pairs for train, validation, test."""
+    dealt = {topic: _deal(rng, words) for topic, words in topics.items()}
+    return [tuple((t, w) for t in topics for w in dealt[t][i]) for i in range(3)]
