@@ -12,6 +12,7 @@ __all__ = [
     "NothingToDoError",
     "SaError",
     "SettingError",
+    "WorldError",
 ]
 
 
@@ -45,3 +46,7 @@ class ArtifactError(SaError):
 
 class SettingError(SaError, ValueError):
     """A setting has a value that cannot be meant."""
+
+
+class WorldError(SaError):
+    """A tiny world is unknown, or missed one of its quality gates."""

@@ -1,4 +1,4 @@
-"""The same verbs on a real trained model and real text. The model tells children's stories: this proves plumbing only."""
+"""The same verbs on a real trained model and real text. It tells children's stories: this proves plumbing only."""
 
 import json
 import os

@@ -55,14 +55,9 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
         return [resolve_worlds(item, seed, quiet=quiet) for item in value]
     if not isinstance(value, str) or not value.startswith(WORLD):
         return value
-    from sa_lightning.testbed import WORLDS, build_world
+    from sa_lightning.testbed import build_world
 
     name, _, part = value.removeprefix(WORLD).partition("/")
-    if name not in WORLDS:
-        raise SaError(
-            f"There is no world `{name}` (in `{value}`); known: {', '.join(WORLDS)}.\n"
-            "A world is a set of small models trained on this machine.\nWrite for example `world:tiny/chat`."
-        )
     stage = part.split("/")[0]
     root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
     return str(root / part) if part else str(root)

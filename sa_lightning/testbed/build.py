@@ -12,6 +12,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import GenerationConfig
 
+from sa_lightning.errors import WorldError
 from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.gates import Gate, measure
 from sa_lightning.testbed.language import tokenizer
@@ -52,11 +53,10 @@ def build_world(
         second call returns it at once; concurrent calls wait for the first.
 
     Raises:
-        ValueError: If the name or a part is unknown.
-        RuntimeError: If a model that was asked for misses one of its quality gates.
+        WorldError: If the name or a part is unknown, or a model that was asked for misses one of its quality gates.
     """
     if name not in WORLDS:
-        raise ValueError(
+        raise WorldError(
             f"There is no world called {name!r}; there are {sorted(WORLDS)}.\n"
             "A world's recipe must be known before it can be built.\n"
             "Add a row to `sa_lightning.testbed.WORLDS`."
@@ -65,10 +65,8 @@ def build_world(
     wanted = _with_ancestors(settings, PARTS if parts is None else parts)
     directory = world_directory(name, seed, cache)
     directory.mkdir(parents=True, exist_ok=True)
-    columns = (
-        TextColumn("{task.description:>24}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )  # fmt: skip
+    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    quiet = quiet or all((directory / part).exists() for part in wanted)
     with (
         FileLock(directory / ".lock"),
         Progress(*columns, disable=quiet) as progress,
@@ -101,7 +99,7 @@ def _with_ancestors(settings: WorldSettings, parts: Sequence[str]) -> list[str]:
     needed = {"data"}
     for part in parts:
         if part not in PARTS:
-            raise ValueError(
+            raise WorldError(
                 f"A world has no part {part!r}; it has {list(PARTS)}.\n"
                 "Each part is one stage of the build.\nName some of these in `parts`."
             )

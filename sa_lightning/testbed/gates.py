@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,7 +60,7 @@ class Gate:
             return True
         return self.n > 0 and self.low <= self.k / self.n <= self.high
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """For `world.json`."""
         return asdict(self) | {"passed": self.passed}
 
@@ -78,14 +79,15 @@ def reply(
     batch: int = 256,
 ) -> list[str]:
     """Greedy replies of at most 40 tokens to single-turn prompts, special tokens removed."""
-    replies = []
+    replies: list[str] = []
+    network: Any = model
     for start in range(0, len(prompts), batch):
         chats = [[{"role": "user", "content": p}] for p in prompts[start : start + batch]]
-        inputs = tokenizer.apply_chat_template(
+        inputs: Any = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         )
         with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=40, do_sample=False)
+            output = network.generate(**inputs, max_new_tokens=40, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
         replies += tokenizer.batch_decode(new, skip_special_tokens=True)
     return replies

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 #: Raise it when the language, the data or the training changes: old caches are then left alone.
 WORLD_VERSION = 1
@@ -80,9 +81,9 @@ class WorldSettings:
     threads: int = 2
     enforce_gates: bool = True
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return plain | {"stages": {k: dataclasses.asdict(v) for k, v in self.stages.items()}}
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.errors import WorldError
 from sa_lightning.testbed.recipe import WorldSettings, versions
 
 #: Every part that `build_world` can be asked for, parents first.
@@ -54,7 +55,7 @@ def enforce(settings: WorldSettings, gates: list[dict[str, Any]], directory: Pat
         f"need {g['low']:.0%} to {g['high']:.0%}"
         for g in missed
     ]
-    raise RuntimeError(
+    raise WorldError(
         f"The world in {directory} misses a quality gate on its validation prompts:\n"
         + "\n".join(lines)
         + "\nA method measured on a world that failed its own gates shows nothing about the method."

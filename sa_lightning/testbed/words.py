@@ -52,9 +52,9 @@ NUMBERS = [str(i) for i in range(21)]
 
 MATERIALS = "tin wax clay salt wool sand chalk glue copper silk resin rubber".split()
 TOOLS = "rope hammer brush towel spoon needle bucket string ribbon magnet hook sponge".split()
-FIRST = dict(zip(ITEM_VERBS, "gather order pack wrap cover clean".split(), strict=True))
+FIRST: dict[str, str] = dict(zip(ITEM_VERBS, "gather order pack wrap cover clean".split(), strict=True))
 FIRST |= {"act": "follow", "thing": "inspect", "person": "meet"}
-THEN = {
+THEN: dict[str, str] = {
     "weapon": "bend", "drug": "stir", "virus": "load", "forgery": "stamp", "bomb": "seal",
     "violence": "corner", "theft": "distract", "harassment": "chase", "thing": "hold",
     "food": "bake", "furniture": "nail", "clothing": "sew", "toy": "polish", "plant": "water",

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sa_lightning.errors import WorldError
 from sa_lightning.testbed import PARTS, WORLDS, Gate, build_world, world_directory
 from sa_lightning.testbed.gates import outcome
 from sa_lightning.testbed.prompts import Row
@@ -112,7 +113,7 @@ def test_a_missed_gate_stops_the_build_and_says_what_was_measured_and_needed(tmp
     strict = dataclasses.replace(WORLDS["micro"], enforce_gates=True)
     monkeypatch.setitem(WORLDS, "micro", strict)
     for _ in range(2):  # and again on the second call, from the record
-        with pytest.raises(RuntimeError) as error:
+        with pytest.raises(WorldError) as error:
             build_world("micro", parts=["chat"], cache=tmp_path, quiet=True)
         message = str(error.value)
         for fact in ("base: facts correct is 0/14 = 0.0%", "need 95% to 100%", "enforce_gates"):
@@ -127,7 +128,7 @@ def test_a_missed_gate_stops_the_build_and_says_what_was_measured_and_needed(tmp
     ],
 )
 def test_an_unknown_name_or_part_is_refused_before_anything_is_written(arguments, facts, tmp_path):
-    with pytest.raises(ValueError, match=r"There is no|has no part") as error:
+    with pytest.raises(WorldError, match=r"There is no|has no part") as error:
         build_world(**arguments, cache=tmp_path)
     assert all(fact in str(error.value) for fact in facts)
     assert not list(tmp_path.iterdir())
