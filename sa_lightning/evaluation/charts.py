@@ -1,75 +1,76 @@
-"""Small plots as inline SVG, coloured by the page's own style sheet: no script, no font, no file."""
+"""Small plots for the report, drawn by matplotlib and put into the page as images."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import TYPE_CHECKING
 
 from sa_lightning.evaluation.rates import Rate
 
-_LABELS, _BAR, _VALUES, _ROW, _TOP = 128, 230, 150, 26, 8
-SERIES = ("s0", "s1", "s2", "s3", "s4", "s5")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#7a8594"  # readable on a light and on a dark page
+COLOURS = ("#8a94a3", "#2f7fb8", "#d0812b", "#2f9168", "#8a63b8", "#b8485f")
 
 
 def bars(rates: Mapping[str, Rate]) -> str:
     """Draw one rate of several arms as bars from 0 to 100 %, with their 95 % intervals."""
-    height = _TOP + _ROW * len(rates) + 18
-    parts = []
-    for tick in (0, 25, 50, 75, 100):
-        x = _LABELS + _BAR * tick / 100
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{height - 18}"/>')
-        parts.append(f'<text class="tick" x="{x}" y="{height - 5}" text-anchor="middle">{tick}</text>')
+    figure = _figure(5.0, 0.55 + 0.3 * len(rates))
+    axes = figure.subplots()
     for row, (name, found) in enumerate(rates.items()):
-        middle = _TOP + _ROW * row + _ROW / 2
-        parts.append(f'<text x="{_LABELS - 8}" y="{middle + 4}" text-anchor="end">{escape(_short(name))}</text>')
-        end = _LABELS + _BAR + 10
         if found["n"] == 0:
-            parts.append(f'<text class="tick" x="{end}" y="{middle + 4}">no prompts</text>')
+            axes.text(1, row, "no prompts", va="center", color=INK)
             continue
-        low, value, high = (_LABELS + _BAR * found[key] for key in ("low", "rate", "high"))
-        parts.append(
-            f'<rect class="{SERIES[row % len(SERIES)]}" x="{_LABELS}" y="{middle - 8}" '
-            f'width="{max(value - _LABELS, 0.5):.1f}" height="16" rx="2"/>'
-            f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8'
-            f'M{high:.1f} {middle - 4}v8"/>'
-            f'<text x="{end}" y="{middle + 4}">{100 * found["rate"]:.1f} %  '
-            f'<tspan class="tick">{found["k"]}/{found["n"]}</tspan></text>'
-        )
-    return _svg(_LABELS + _BAR + _VALUES, height, parts)
+        value, low, high = (100 * found[key] for key in ("rate", "low", "high"))
+        # An interval that ends at the rate leaves a rounding error of either sign.
+        error = [[max(value - low, 0)], [max(high - value, 0)]]
+        axes.barh(row, value, height=0.62, color=COLOURS[row % len(COLOURS)], xerr=error, capsize=2.5, ecolor=INK)
+        axes.text(104, row, f"{value:.1f} %  {found['k']}/{found['n']}", va="center", color=INK, clip_on=False)
+    axes.set_yticks(range(len(rates)), [_short(name) for name in rates])
+    axes.set_xlim(0, 100)
+    axes.set_ylim(len(rates) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.35)
+    text = "; ".join(
+        f"{name} {100 * r['rate']:.1f} %" if r["n"] else f"{name}: no prompts" for name, r in rates.items()
+    )
+    return _image(figure, text)
 
 
 def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     """Draw a line with points per series over the block index, from zero up."""
-    width, height, left, bottom, top = 560, 240, 54, 36, 14
-    longest = max((len(values) for values in series.values()), default=0)
-    highest = max((value for values in series.values() for value in values), default=0.0) or 1.0
-    right = width - 12
-
-    def place(index: int, value: float) -> tuple[float, float]:
-        x = left + (right - left) * (index + 0.5) / max(longest, 1)
-        return x, height - bottom - (height - bottom - top) * value / highest
-
-    parts = []
-    for part in range(5):
-        value = highest * part / 4
-        _, y = place(0, value)
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    step = max(1, longest // 16)
-    for index in range(0, longest, step):
-        x, _ = place(index, 0)
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{height - bottom + 15}" text-anchor="middle">{index}</text>')
-    parts.append(f'<text class="tick" x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">{across}</text>')
-    parts.append(f'<text class="tick" x="{left}" y="{top - 4}">{up}</text>')
-    for number, values in enumerate(series.values()):
-        points = [place(index, value) for index, value in enumerate(values)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        style = SERIES[number % len(SERIES)]
-        parts.append(f'<polyline class="line {style}" points="{path}"/>')
-        parts += [f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
-    return _svg(width, height, parts)
+    figure = _figure(6.4, 2.6)
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(series.items()):
+        axes.plot(range(len(values)), values, "o-", color=COLOURS[number % len(COLOURS)], label=name, markersize=4)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(across, color=INK)
+    axes.set_ylabel(up, color=INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.35)
+    return _image(figure, f"{up} of {', '.join(series)} by {across}")
 
 
-def _svg(width: float, height: float, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _image(figure: "Figure", text: str) -> str:
+    """Return an `img` with the figure in it: nothing is fetched, and the same numbers give the same bytes."""
+    import matplotlib
+
+    for axes in figure.axes:
+        axes.tick_params(colors=INK, length=0)
+        axes.set_facecolor("none")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    drawn = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    data = base64.b64encode(drawn.getvalue()).decode()
+    return f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">'
 
 
 def _short(name: str, most: int = 18) -> str:

@@ -6,36 +6,28 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sa_lightning.evaluation.charts import SERIES, bars, lines
+from sa_lightning.evaluation.charts import COLOURS, bars, lines
 from sa_lightning.evaluation.rates import Rate, paired_difference
 from sa_lightning.evaluation.refusal import Outcome
 from sa_lightning.evaluation.report import COLUMNS, arrow, pooled, write_whole
 
 _STYLE = """
-:root{--ink:#1d232b;--soft:#667180;--rule:#dde2e8;--back:#fff;--card:#f6f8fa;
---c0:#8a94a3;--c1:#2f7fb8;--c2:#d0812b;--c3:#2f9168;--c4:#8a63b8;--c5:#b8485f}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#98a3b2;--rule:#343c47;--back:#14181d;--card:#1c2229;
---c0:#8f9aaa;--c1:#58a4d8;--c2:#e29c50;--c3:#55b88d;--c4:#ab88d6;--c5:#d8728a}}
+:root{--ink:#1d232b;--soft:#667180;--rule:#dde2e8;--back:#fff;--card:#f6f8fa}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#98a3b2;--rule:#343c47;--back:#14181d;--card:#1c2229}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);
 font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:36px 24px 64px}h1{font-size:26px;line-height:1.25;margin:0 0 6px}
-h2{font-size:18px;margin:40px 0 4px}p{margin:4px 0 12px;max-width:76ch}.soft,.tick,caption,small{color:var(--soft)}
+h2{font-size:18px;margin:40px 0 4px}p{margin:4px 0 12px;max-width:76ch}.soft,caption,small{color:var(--soft)}
 .lead{font-size:17px;margin-top:14px}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;margin:8px 0}
 th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;white-space:nowrap;
 font-variant-numeric:tabular-nums}th:first-child,td:first-child,td.left{text-align:left}
 thead th{font-weight:600;border-bottom:2px solid var(--rule)}small{display:block;font-size:12px;font-weight:400}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:14px}
 figure{margin:0;padding:12px 14px;background:var(--card);border-radius:8px}figcaption{font-weight:600}
-svg{display:block;max-width:100%;height:auto;font-size:12.5px}svg text{fill:var(--ink)}
-svg .tick{fill:var(--soft);font-size:11px}
-svg .grid{stroke:var(--rule)}.whisker{stroke:var(--ink);stroke-width:1.4;fill:none}.line{fill:none!important;
-stroke-width:2}.s0{fill:var(--c0)}.s1{fill:var(--c1)}.s2{fill:var(--c2)}.s3{fill:var(--c3)}.s4{fill:var(--c4)}
-.s5{fill:var(--c5)}.line.s0{stroke:var(--c0)}.line.s1{stroke:var(--c1)}.line.s2{stroke:var(--c2)}
-.line.s3{stroke:var(--c3)}.line.s4{stroke:var(--c4)}.line.s5{stroke:var(--c5)}.key i{display:inline-block;width:11px;
-height:11px;border-radius:2px;margin:0 5px 0 14px}details{margin:6px 0}summary{cursor:pointer;color:var(--soft)}
-pre{white-space:pre-wrap;
-overflow-wrap:anywhere;background:var(--card);padding:12px;border-radius:8px;font-size:13px}
-""" + "".join(f".key .{name}{{background:var(--c{name[1]})}}" for name in SERIES)
+img{display:block;max-width:100%}.key i{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px}
+details{margin:6px 0}summary{cursor:pointer;color:var(--soft)}pre{white-space:pre-wrap;overflow-wrap:anywhere;
+background:var(--card);padding:12px;border-radius:8px;font-size:13px}
+"""
 
 
 def write_html(
@@ -158,7 +150,7 @@ def _figures(arms: Mapping[str, Any]) -> str:
 
 
 def _key(names: Iterable[str]) -> str:
-    marks = (f'<i class="{SERIES[i % len(SERIES)]}"></i>{escape(name)}' for i, name in enumerate(names))
+    marks = (f'<i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}' for i, name in enumerate(names))
     return f'<p class="key">{"".join(marks)}</p>'
 
 

@@ -1,5 +1,6 @@
 """results.json to the letter, and a page that keeps to itself."""
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -75,10 +76,12 @@ def test_markdown_has_a_row_an_arm_with_intervals(results):
 class Attributes(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.tags, self.found = [], {}
+        self.tags, self.found, self.drawn = [], {}, []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        if tag == "img":
+            self.drawn.append(base64.b64decode(dict(attrs)["src"].split(",")[1]).decode())
         self.found.update({name: value for name, value in attrs if name in ("src", "href", "action", "data")})
 
 
@@ -87,12 +90,14 @@ def test_the_page_fetches_nothing_runs_nothing_and_holds_no_reply(results, tmp_p
     text = (tmp_path / "report.html").read_text()
     page = Attributes()
     page.feed(text)
-    assert page.found == {}
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert set(page.found) == {"src"}
+    assert page.found["src"].startswith("data:image/svg+xml;base64,")
+    assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"https?://|url\(|@import", text)
+    assert "SECRET-REPLY" not in "".join(page.drawn)
     assert "SECRET-REPLY" not in text
     assert "prompt 1" not in text
-    assert page.tags.count("svg") == 7
+    assert page.tags.count("img") == 7
     for fact in ("&lt;x&gt;", "From original to edited+steered", "60.0 %", "[38.7, 78.1]", "Directions", "only a"):
         assert fact in text
 
