@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
-from sa_lightning.errors import SaError
+from sa_lightning.errors import DataError, SettingError
 from sa_lightning.models import last_positions
 from sa_lightning.models.blocks import Site
 from sa_lightning.steering import (
@@ -69,12 +69,13 @@ class PairStatesMetric(Metric):
         """Return the states of all pairs, safe and unsafe.
 
         Raises:
-            RuntimeError: If a pair was seen by no process, or by more than one.
+            DataError: If a pair was seen by no process, or by more than one.
         """
         if not bool((self.seen == 1).all()):
-            raise RuntimeError(
-                f"{int((self.seen != 1).sum())} pairs were not read exactly once. Were batches limited with "
-                "`--trainer.limit_train_batches`? Use `--data.limit` to read fewer pairs."
+            raise DataError(
+                f"{int((self.seen != 1).sum())} of {len(self.seen)} pairs were not read exactly once.\n"
+                "A direction is fitted on all pairs. Were batches limited with `--trainer.limit_train_batches`?\n"
+                "Use `--data.limit` to read fewer pairs."
             )
         return self.safe.cpu(), self.unsafe.cpu()
 
@@ -113,12 +114,12 @@ class ExtractionCallback(Callback):
         save: bool = True,
     ) -> None:
         if tokens < 1:
-            raise SaError(
+            raise SettingError(
                 f"`steering.tokens` is how many last tokens are averaged and must be at least 1, but is {tokens}.\n"
                 "A direction is read from states.\nThe paper reads 1, the authors' code 4."
             )
         if not abs(strength) < 1:
-            raise SaError(
+            raise SettingError(
                 f"`steering.strength` is a fraction of each state's norm and must lie in (-1, 1), but is {strength}.\n"
                 "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12."
             )
@@ -142,7 +143,7 @@ class ExtractionCallback(Callback):
         depth: int = text.num_hidden_layers
         wrong = [layer for layer in self.layers or () if not 0 <= layer < depth]
         if wrong:
-            raise SaError(
+            raise SettingError(
                 f"`steering.layers` names {wrong}, but {pl_module.target} has {depth} layers, 0 to {depth - 1}.\n"
                 "A direction acts behind a block that exists.\nMend the list, or leave it out for all layers."
             )
@@ -203,7 +204,7 @@ class ExtractionCallback(Callback):
         surgery = SurgeryCallback.of(trainer)
         provenance = ProvenanceCallback.of(trainer)
         self.artifact.demonstrations = data.provenance
-        self.artifact.surgery = surgery.record() if surgery is not None else None
+        self.artifact.surgery = surgery.record() if surgery is not None and "edited" in self.states else None
         self.artifact.command, self.artifact.versions = provenance.command, provenance.versions
         if self.save and trainer.is_global_zero:
             self.artifact.save_pretrained(Path(trainer.default_root_dir) / "artifact", config=provenance.config)

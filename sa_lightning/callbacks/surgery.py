@@ -1,6 +1,8 @@
 """SurgeryCallback: remove the harm direction from the loaded model's parameters, and put it back."""
 
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from sa_lightning.surgery import (
     write_edit,
 )
 
+ProgressBars = Callable[[], AbstractContextManager[Callable[[str, int, int], None] | None]]
+
 
 class SurgeryCallback(Callback):
     """Subtract a trimmed harm vector from the target while a run asks for edited weights.
@@ -28,6 +32,9 @@ class SurgeryCallback(Callback):
     During a fit, the first pass over the demonstrations sees the original and the second the edited
     weights. During validation and prediction, each arm says which it wants. The weights are
     given back bit for bit.
+
+    `progress` may be set to a context manager of bars, as `sa` does: a selection over a large model
+    takes minutes.
 
     Args:
         harm: Harmful fine-tune of the base: directory or Hub id of a checkpoint, or directory of a
@@ -44,6 +51,7 @@ class SurgeryCallback(Callback):
         self.base = base
         self.save_edited = save_edited
         self.settings = EditSettings(**settings)
+        self.progress: ProgressBars = lambda: nullcontext(None)
         self._edit: EditInMemory | None = None
 
     @classmethod
@@ -95,7 +103,8 @@ class SurgeryCallback(Callback):
     def toggle(self, pl_module: LightningModule, edited: bool) -> None:
         """Bring the model into the state asked for."""
         if edited and self._edit is None:
-            plan = plan_edit(*self._checkpoints(pl_module), self.settings)
+            with self.progress() as report:
+                plan = plan_edit(*self._checkpoints(pl_module), self.settings, progress=report)
             self._edit = EditInMemory(plan, ModelWeights(pl_module.network))  # type: ignore[arg-type]
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
@@ -107,10 +116,11 @@ class SurgeryCallback(Callback):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.toggle(pl_module, edited=False)
-        if self.harm is not None and self.save_edited and trainer.is_global_zero:
-            assert self._edit is not None
+        if self._edit is not None and self.save_edited and trainer.is_global_zero:
             command = ProvenanceCallback.of(trainer).command
-            write_edit(self._edit.plan, Path(trainer.default_root_dir) / "edited", overwrite=True, command=command)
+            output = Path(trainer.default_root_dir) / "edited"
+            with self.progress() as report:
+                write_edit(self._edit.plan, output, overwrite=True, command=command, progress=report)
 
     @override
     def on_validation_batch_start(
@@ -126,5 +136,8 @@ class SurgeryCallback(Callback):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.applied:
-            self.toggle(pl_module, edited=False)
+        self.toggle(pl_module, edited=False)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.toggle(pl_module, edited=False)

@@ -12,6 +12,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.cli.progress import stages
 from sa_lightning.datamodules import DemonstrationDataModule
 
 
@@ -39,6 +40,8 @@ class FitCLI(VerbCLI):
 
     @override
     def callbacks(self) -> list[Callback]:
+        if self.config.trainer.enable_progress_bar is not False:
+            self.config_init.surgery.progress = stages
         return [self.config_init.surgery, self.config_init.steering]
 
 

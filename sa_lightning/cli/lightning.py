@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from sa_lightning.callbacks import FrozenDDPStrategy, ProvenanceCallback, SteeringCallback, SurgeryCallback
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed, versions
+from sa_lightning.cli.progress import stages
 from sa_lightning.module import CausalLMModule
 
 TRAINER_DEFAULTS = {
@@ -95,7 +96,12 @@ class VerbCLI(LightningCLI):
             text = self.model.text_config
             artifact.check_model(text.num_hidden_layers, text.hidden_size, self.target_as_written)
         self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
-        return [*([SurgeryCallback.from_record(surgery)] if surgery else []), steering]
+        if surgery is None:
+            return [steering]
+        callback = SurgeryCallback.from_record(surgery)
+        if self.config.trainer.enable_progress_bar is not False:
+            callback.progress = stages
+        return [callback, steering]
 
     def check(self, config: Any) -> None:
         """Refuse what can be refused before anything is trained, downloaded or loaded."""
@@ -126,6 +132,7 @@ def quieten() -> None:
         ".*`training_step` returned `None`.*",  # nothing is optimised
         ".*You defined a `validation_step` but have no.*",  # a fit measures nothing
         ".*GPU available but not used.*",
+        ".*is_gradient_checkpointing. is deprecated.*",  # peft with transformers 5.23
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, with torch 2.13
         ".*configure_optimizers.*returned `None`.*",  # likewise
         ".*number of training batches.*smaller than the logging interval.*",

@@ -10,10 +10,10 @@ Report = Callable[[str, int, int], None]
 
 
 @contextmanager
-def stages(console: Console) -> Iterator[Report]:
+def stages(console: Console | None = None) -> Iterator[Report]:
     """Yield `report(stage, done, total)`: one bar a stage, with the share done and the time left."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         bars: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:

@@ -14,6 +14,7 @@ from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped
 from sa_lightning.errors import SaError
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}
+CONFIGS = {"chat": "fit.yaml", "sft": "fit_sft.yaml"}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
 
     console.rule("2/3  sa fit: remove the harm direction, fit a safety direction")
     with _nothing_typed():
-        fit.run(["--config", str(configs / "fit.yaml"), *common, *learn], say_next=False)
+        fit.run(["--config", str(configs / CONFIGS[options.target]), *common, *learn], say_next=False)
         console.rule("3/3  sa validate: four arms, the same prompts, the same greedy decoding")
         validate.run(["--config", str(configs / "validate.yaml"), *common, *measure])
     seconds = json.loads((output / "results.json").read_text())["seconds"]

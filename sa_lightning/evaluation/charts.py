@@ -18,7 +18,7 @@ def bars(rates: Mapping[str, Rate]) -> str:
     """Draw one rate of several arms as bars from 0 to 100 %, with their 95 % intervals."""
     figure = _figure(5.0, 0.55 + 0.3 * len(rates))
     axes = figure.subplots()
-    for row, (name, found) in enumerate(rates.items()):
+    for row, found in enumerate(rates.values()):
         if found["n"] == 0:
             axes.text(1, row, "no prompts", va="center", color=INK)
             continue
@@ -31,14 +31,14 @@ def bars(rates: Mapping[str, Rate]) -> str:
     axes.set_xlim(0, 100)
     axes.set_ylim(len(rates) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.35)
-    text = "; ".join(
-        f"{name} {100 * r['rate']:.1f} %" if r["n"] else f"{name}: no prompts" for name, r in rates.items()
-    )
-    return _image(figure, text)
+    shown = {name: f"{100 * r['rate']:.1f} %" if r["n"] else "no prompts" for name, r in rates.items()}
+    return _image(figure, "; ".join(f"{name} {text}" for name, text in shown.items()))
 
 
 def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     """Draw a line with points per series over the block index, from zero up."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(6.4, 2.6)
     axes = figure.subplots()
     for number, (name, values) in enumerate(series.items()):
@@ -46,7 +46,7 @@ def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(across, color=INK)
     axes.set_ylabel(up, color=INK)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.35)
     return _image(figure, f"{up} of {', '.join(series)} by {across}")
 

@@ -24,7 +24,8 @@ font-variant-numeric:tabular-nums}th:first-child,td:first-child,td.left{text-ali
 thead th{font-weight:600;border-bottom:2px solid var(--rule)}small{display:block;font-size:12px;font-weight:400}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:14px}
 figure{margin:0;padding:12px 14px;background:var(--card);border-radius:8px}figcaption{font-weight:600}
-img{display:block;max-width:100%}.key i{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px}
+img{display:block;max-width:100%}
+.key i{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px}
 details{margin:6px 0}summary{cursor:pointer;color:var(--soft)}pre{white-space:pre-wrap;overflow-wrap:anywhere;
 background:var(--card);padding:12px;border-radius:8px;font-size:13px}
 """

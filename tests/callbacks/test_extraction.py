@@ -8,13 +8,14 @@ from functools import partial
 import pytest
 import torch
 from conftest import llama, word_tokenizer
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import ExtractionCallback, PairStatesMetric, SurgeryCallback
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule, ShardedBatchSampler
+from sa_lightning.errors import DataError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import fit_directions, read_demonstrations, weights_fingerprint
 from sa_lightning.surgery import Checkpoint
@@ -149,7 +150,7 @@ def test_every_process_gets_the_same_number_of_batches_and_every_row_counts_once
 def test_a_pair_that_was_not_read_is_an_error():
     metric = PairStatesMetric(2, 1, 4)
     metric.update(torch.ones(2, 1, 4), torch.tensor([0]), torch.tensor([True]))
-    with pytest.raises(RuntimeError, match="1 pairs were not read exactly once"):
+    with pytest.raises(DataError, match="1 of 2 pairs were not read exactly once"):
         metric.compute()
 
 
@@ -186,3 +187,27 @@ def test_two_processes_give_the_vectors_of_one_with_uneven_data(checkpoints, dem
     assert found["1"].keys() == found["2"].keys()
     for key, one in found["1"].items():
         assert torch.allclose(one, found["2"][key], atol=1e-6)
+
+
+def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, tmp_path):
+    class Fails(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 1:
+                assert weights_fingerprint(pl_module.network) != weights_fingerprint(llama())
+                raise ZeroDivisionError
+
+    module = CausalLMModule(str(checkpoints / "base"))
+    surgery, extraction = SurgeryCallback(harm=str(checkpoints / "harm")), ExtractionCallback()
+    trainer = Trainer(
+        **TRAINER_DEFAULTS,
+        max_epochs=2,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        callbacks=[surgery, extraction, Fails()],
+    )
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    assert weights_fingerprint(module.network) == weights_fingerprint(llama())
+    assert not any(part._forward_hooks for part in module.network.modules())
+    assert list(tmp_path.iterdir()) == []
