@@ -264,3 +264,16 @@ def test_print_config_can_be_read_back(places, tmp_path):
     assert again.stdout == done.stdout
     assert "target: meta-llama/Llama-2-7b-chat-hf" in done.stdout
     assert "strength: 0.12" in done.stdout
+
+
+def test_the_reading_of_the_authors_code_runs_from_its_config(places, tmp_path):
+    done = sa(
+        *("fit", "--config", "configs/safety_arithmetic/fit_reference_code.yaml", "--template", "question_answer"),
+        *("--model.target", places["root"] / "untemplated", "--surgery.harm", places["harm"], *TRAINER),
+        *("--data.demonstrations", places["pairs"], "--output", tmp_path / "out", "--no-save-edited"),
+    )
+    assert done.returncode == 0, done.stderr
+    artifact = json.loads((tmp_path / "out" / "artifact" / "sa_config.json").read_text())
+    assert (artifact["site"], artifact["intervention"]) == ("mlp", "add_keep_norm_adaptive")
+    assert artifact["template"] == "question_answer"
+    assert not (tmp_path / "out" / "edited").exists()
