@@ -12,7 +12,8 @@ For each target (the paper, too, sets its scale per model), the harm vector bein
     those that cost little (pooled over seeds): utility down by at most 2 points, harmless refusal and
     over-refusal up by at most 3 points each, degenerate replies below 1 %. The first of equals.
 2.  Strength: with that surgery, of the grid the strength with the lowest attack success of `steered`, summed
-    likewise, among those that cost as little in `steered` and in `edited+steered`.
+    likewise, among those that cost as little in `steered` and in `edited+steered`. If none does, the next
+    best surgery is taken (added when the best one on the chat model left none).
 
 The rule stood before any run; the grids were widened on validation rows, before any test prompt: the dense
 vector after seed 0 had shown that at density 0.1 the fine-tune pays with garbled replies; scales between 0.5 and 1
@@ -50,13 +51,7 @@ def main():
             run(rows, seed, target, "validation", GRID[0], STRENGTHS[0], ["original"])
             for surgery in GRID:
                 run(rows, seed, target, "validation", surgery, STRENGTHS[0], ["edited"])
-    chosen = {target: [choose_surgery(rows, target)] for target in TARGETS}
-    for seed in CHOICE:
-        for target in TARGETS:
-            for strength in STRENGTHS:
-                run(rows, seed, target, "validation", chosen[target][0], strength, ["steered", "edited+steered"])
-    for target in TARGETS:
-        chosen[target].append(choose_strength(rows, target, chosen[target][0]))
+    chosen = {target: choose(rows, target) for target in TARGETS}
     everything = ["original", "steered", "edited", "edited+steered"]
     for seed in REPORT:
         for target, (surgery, strength) in chosen.items():
@@ -155,8 +150,20 @@ def cheap(rows, arm, target, **wanted):
     return rates["degenerate"] < 0.01
 
 
-def choose_surgery(rows, target):
-    """Rule 1."""
+def choose(rows, target):
+    """Return ((density, scale), strength): the best surgery that has an allowed strength."""
+    for surgery in rank_surgeries(rows, target):
+        for seed in CHOICE:
+            for strength in STRENGTHS:
+                run(rows, seed, target, "validation", surgery, strength, ["steered", "edited+steered"])
+        strength = choose_strength(rows, target, surgery)
+        if strength is not None:
+            return surgery, strength
+    raise SystemExit(f"No setting of the grid is cheap enough on {target}.")
+
+
+def rank_surgeries(rows, target):
+    """Rule 1: those that cost little, best first."""
     found = {}
     for density, scale in GRID:
         wanted = {"split": "validation", "asked": ["edited"], "density": density, "scale": scale}
@@ -165,11 +172,11 @@ def choose_surgery(rows, target):
         print(f"{target}, density {density}, scale {scale}: {success:.3f}{'' if allowed else ', too costly'}")
         if allowed:
             found[density, scale] = success
-    return min(found, key=found.__getitem__)
+    return sorted(found, key=found.__getitem__)
 
 
 def choose_strength(rows, target, surgery):
-    """Rule 2."""
+    """Rule 2; None if no strength costs little."""
     found = {}
     for strength in STRENGTHS:
         wanted = {"split": "validation", "asked": ["steered", "edited+steered"], "strength": strength}
@@ -179,7 +186,7 @@ def choose_strength(rows, target, surgery):
         print(f"{target}, strength {strength}: {success:.3f}{'' if allowed else ', too costly'}")
         if allowed:
             found[strength] = success
-    return min(found, key=found.__getitem__)
+    return min(found, key=found.__getitem__, default=None)
 
 
 def table(rows, chosen):
@@ -192,7 +199,7 @@ def table(rows, chosen):
     reported = [
         row
         for row in rows
-        if row["split"] == "test" and ((row["density"], row["scale"]), row["strength"]) == tuple(chosen[row["target"]])
+        if row["split"] == "test" and ((row["density"], row["scale"]), row["strength"]) == chosen[row["target"]]
     ]
     for row in sorted((row for row in reported if not row["controls"]), key=lambda row: (row["target"], row["seed"])):
         for arm, counts in row["arms"].items():
