@@ -205,7 +205,7 @@ WRONG = {
     "NaN weights": (["--surgery.harm", "{root}/nan"], "layers.0.mlp.up_proj"),
     "harm equals base": (["--surgery.harm", "{good}"], "nothing changed"),
     "layer too high": (["--steering.layers", "[7]"], "has 3 layers, 0 to 2"),
-    "unknown world": (["--model.target", "world:huge/chat"], "There is no world `huge`"),
+    "unknown world": (["--model.target", "world:huge/chat"], "There is no world called 'huge'"),
 }
 
 

@@ -41,6 +41,7 @@ STRENGTHS = (0.05, 0.08, 0.12)
 CHOICE, REPORT = (0, 1, 2), (3, 4, 5)
 RANDOM = 20
 ATTACKS = ["tiny_world_harmful", "tiny_world_wrapped"]
+SHOWN = ("original", "edited", "edited+steered")
 MEASURES = ("attack_success", "harmless_refusal", "over_refusal", "degenerate")
 
 
@@ -190,43 +191,42 @@ def choose_strength(rows, target, surgery):
 
 
 def table(rows, chosen):
-    """The README's table, as Markdown."""
-    shown = ("attack_success", "harmless_refusal", "over_refusal", "utility", "degenerate")
-    lines = [
-        f"| target, seed | arm | {' | '.join(name.replace('_', ' ') for name in shown)} |",
-        "|---|---|" + "---|" * len(shown),
-    ]
+    """The README's tables, as Markdown."""
     reported = [
         row
         for row in rows
         if row["split"] == "test" and ((row["density"], row["scale"]), row["strength"]) == chosen[row["target"]]
     ]
-    for row in sorted((row for row in reported if not row["controls"]), key=lambda row: (row["target"], row["seed"])):
-        for arm, counts in row["arms"].items():
-            cells = [cell(counts[name]) for name in shown]
-            lines.append(f"| {row['target']}, {row['seed']} | {arm} | {' | '.join(cells)} |")
-        for a, b, measure in (("original", "edited", "utility"), ("original", "edited+steered", "utility")):
-            lines.append(f"| {row['target']}, {row['seed']} | {b}: utility change | {change(row, a, b, measure)} |||||")
-        for a in ("edited", "steered"):
-            text = change(row, a, "edited+steered", "attack_success")
-            lines.append(
-                f"| {row['target']}, {row['seed']} | edited+steered against {a}: attack success | {text} |||||"
-            )
-    lines += [
-        "",
-        "| target, seed | original | steered | 20 random directions: mean (lowest to highest) | as low or lower |",
-    ]
-    lines += ["|---|---|---|---|---|"]
-    for row in sorted((row for row in reported if row["controls"]), key=lambda row: (row["target"], row["seed"])):
-        draws = [counts["attack_success"] for name, counts in row["arms"].items() if name.startswith("random-")]
-        rates = sorted(100 * k / n for k, n in draws)
-        steered = row["arms"]["steered"]["attack_success"]
-        lower = sum(k <= steered[0] for k, _ in draws)
-        spread = f"{sum(rates) / len(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f})"
-        original = row["arms"]["original"]["attack_success"]
-        name = f"{row['target']}, {row['seed']}"
-        lines.append(f"| {name} | {cell(original)} | {cell(steered)} | {spread} | {lower} of {len(draws)} |")
-    return "\n".join(lines)
+    reported.sort(key=lambda row: (row["target"], row["seed"]))
+    arms = ("original", "edited", "steered", "edited+steered")
+    success = [["target, seed", *arms, "both against the better stage"]]
+    costs = [["target, seed", "harmless refusal", "contrast refusal", "utility change", "degenerate"]]
+    random = [["target, seed", "original", "steered", f"{RANDOM} random directions", "as low or lower"]]
+    for row in reported:
+        name, found = f"{row['target']}, {row['seed']}", row["arms"]
+        if row["controls"]:
+            draws = [counts["attack_success"] for arm, counts in found.items() if arm.startswith("random-")]
+            rates = [100 * k / n for k, n in draws]
+            lower = sum(k <= found["steered"]["attack_success"][0] for k, _ in draws)
+            spread = f"mean {sum(rates) / len(rates):.1f}, {min(rates):.1f} to {max(rates):.1f}"
+            cells = [cell(found[arm]["attack_success"]) for arm in ("original", "steered")]
+            random.append([name, *cells, spread, f"{lower} of {len(draws)}"])
+            continue
+        better = min(("edited", "steered"), key=lambda arm: found[arm]["attack_success"][0])
+        cells = [cell(found[arm]["attack_success"]) for arm in arms]
+        success.append([name, *cells, f"{change(row, better, 'edited+steered', 'attack_success')} ({better})"])
+        refusals = [
+            " → ".join(f"{100 * found[arm][measure][0] / found[arm][measure][1]:.1f}" for arm in SHOWN)
+            for measure in ("harmless_refusal", "over_refusal", "degenerate")
+        ]
+        utility = "; ".join(f"{change(row, 'original', arm, 'utility')}" for arm in SHOWN[1:])
+        costs.append([name, refusals[0], refusals[1], utility, refusals[2]])
+    return "\n\n".join(markdown(lines) for lines in (success, costs, random))
+
+
+def markdown(lines):
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
 
 
 def cell(counts):
@@ -237,14 +237,14 @@ def cell(counts):
 
 
 def change(row, a, b, measure):
-    """Points from a to b with the paired 95 % interval, and McNemar's p."""
+    """Points from a to b with the paired 95 % interval."""
     for found in row["paired"]:
         if {found["a"], found["b"]} == {a, b} and found["measure" if "measure" in found else "metric"] == measure:
             first, second = (
                 (found["a_only"], found["b_only"]) if found["a"] == a else (found["b_only"], found["a_only"])
             )
             points, low, high = (100 * value for value in paired_difference(second, first, found["n"]))
-            return f"{points:+.1f} [{low:+.1f}, {high:+.1f}], p = {found['p']:.2g}"
+            return f"{points:+.1f} [{low:+.1f}, {high:+.1f}]"
     raise KeyError((a, b, measure))
 
 
