@@ -71,3 +71,18 @@ def test_the_yaml_of_the_readme_is_a_config(tmp_path):
 def test_every_link_into_the_project_leads_somewhere():
     for path in re.findall(r"`((?:tests|configs|tasks|sa_lightning)/[\w/.-]+)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_the_tables_are_those_of_the_committed_rows():
+    """With every row there, the command runs nothing and prints the tables."""
+    rows = ROOT / "tests" / "evidence" / "first_table.jsonl"
+    before = rows.read_text()
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "evidence" / "first_table.py"], capture_output=True, text=True, check=True
+    )
+    assert rows.read_text() == before
+    printed = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    success, costs, random = (printed[start : start + 7] for start in (0, 7, 14))
+    for line in [*success, *random]:
+        assert line in README
+    assert costs[0].startswith("| target, seed | harmless refusal")
