@@ -21,6 +21,7 @@ from sa_lightning.steering import (
     PairStates,
     SteeringArtifact,
     capture,
+    check_strength,
     fit_directions,
     gather_mean,
     weights_fingerprint,
@@ -118,11 +119,7 @@ class ExtractionCallback(Callback):
                 f"`steering.tokens` is how many last tokens are averaged and must be at least 1, but is {tokens}.\n"
                 "A direction is read from states.\nThe paper reads 1, the authors' code 4."
             )
-        if not abs(strength) < 1:
-            raise SettingError(
-                f"`steering.strength` is a fraction of each state's norm and must lie in (-1, 1), but is {strength}.\n"
-                "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12."
-            )
+        check_strength(strength)
         self.direction = direction
         self.tokens = tokens
         self.capture_site: Site = capture_site

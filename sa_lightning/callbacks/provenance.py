@@ -10,22 +10,31 @@ from typing_extensions import override
 
 
 class ProvenanceCallback(Callback):
-    """Write provenance.json and config.yaml into the output directory when a run has ended well.
+    """Write <verb>.json and <verb>.yaml into the output directory when a run has ended well.
+
+    Verbs that share an output directory so keep each their own.
 
     Args:
         command: What was typed.
         config: The whole configuration, as YAML.
         versions: Of the packages that matter, by name.
         seed: Of the run.
+        verb: `fit`, `validate` or `predict`.
     """
 
     def __init__(
-        self, command: str = "", config: str = "", versions: dict[str, str] | None = None, seed: int | None = None
+        self,
+        command: str = "",
+        config: str = "",
+        versions: dict[str, str] | None = None,
+        seed: int | None = None,
+        verb: str = "fit",
     ) -> None:
         self.command = command
         self.config = config
         self.versions = versions or {}
         self.seed = seed
+        self.verb = verb
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 
@@ -42,7 +51,7 @@ class ProvenanceCallback(Callback):
         self._started = now
 
     def record(self) -> dict[str, Any]:
-        """Return what provenance.json holds."""
+        """Return what the JSON file holds."""
         return {"command": self.command, "seed": self.seed, "versions": self.versions, "seconds": self.seconds}
 
     @override
@@ -71,5 +80,8 @@ class ProvenanceCallback(Callback):
         if trainer.is_global_zero:
             output = Path(trainer.default_root_dir)
             output.mkdir(parents=True, exist_ok=True)
-            (output / "provenance.json").write_text(json.dumps(self.record(), indent=2) + "\n")
-            (output / "config.yaml").write_text(self.config)
+            record = {**self.record(), "processes": trainer.world_size}
+            for suffix, text in (("json", json.dumps(record, indent=2) + "\n"), ("yaml", self.config)):
+                temporary = output / f".{self.verb}.{suffix}.partial"
+                temporary.write_text(text)
+                temporary.replace(output / f"{self.verb}.{suffix}")

@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sa_lightning.steered import steer
-from sa_lightning.steering import SteeringArtifact
+from sa_lightning.steered import choose_directions, steer
+from sa_lightning.steering import SteeringArtifact, check_strength
 
 
 class SteeringCallback(Callback):
@@ -19,6 +19,8 @@ class SteeringCallback(Callback):
     """
 
     def __init__(self, artifact: str | None = None, strength: float | None = None) -> None:
+        if strength is not None:
+            check_strength(strength)
         self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
         self.strength = strength
         self._hooks = ExitStack()
@@ -28,6 +30,19 @@ class SteeringCallback(Callback):
         if self.artifact is not None:
             text: Any = pl_module.text_config
             self.artifact.check_model(text.num_hidden_layers, text.hidden_size, str(pl_module.target))
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check_weights(pl_module)
+
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check_weights(pl_module)
+
+    def _check_weights(self, pl_module: LightningModule) -> None:
+        """Refuse weights that the artifact was not fitted on, in every process, before anything is measured."""
+        if self.artifact is not None:
+            choose_directions(pl_module.network, self.artifact)  # type: ignore[arg-type]
 
     def _start(self, pl_module: LightningModule, arm: Any) -> None:
         if arm.steered:

@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from sa_lightning.callbacks.provenance import ProvenanceCallback
-from sa_lightning.models import base_of
+from sa_lightning.errors import CheckpointMismatchError
+from sa_lightning.models import base_of, is_adapter
 from sa_lightning.surgery import (
     Checkpoint,
     EditInMemory,
@@ -24,6 +25,11 @@ from sa_lightning.surgery import (
 )
 
 ProgressBars = Callable[[], AbstractContextManager[Callable[[str, int, int], None] | None]]
+
+
+def _lasting(source: str) -> str:
+    """Write a local directory so that it is found from elsewhere, too."""
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 class SurgeryCallback(Callback):
@@ -52,6 +58,7 @@ class SurgeryCallback(Callback):
         self.save_edited = save_edited
         self.settings = EditSettings(**settings)
         self.progress: ProgressBars = lambda: nullcontext(None)
+        self.inputs: dict[str, dict[str, str]] | None = None
         self._edit: EditInMemory | None = None
 
     @classmethod
@@ -64,13 +71,15 @@ class SurgeryCallback(Callback):
     def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
         """Rebuild the surgery that an artifact was fitted with."""
         settings = {**record["settings"], "scope": Scope(**record["settings"]["scope"])}
-        return cls(harm=record["harm"], base=record["base"], save_edited=False, **settings)
+        surgery = cls(harm=record["harm"], base=record["base"], save_edited=False, **settings)
+        surgery.inputs = record.get("inputs")
+        return surgery
 
     def record(self) -> dict[str, Any]:
         """Return inputs, settings and what came of them, for the artifact."""
         report = self._edit.report() if self._edit is not None else {}
         settings = dataclasses.asdict(self.settings)
-        kept = ("threshold", "n", "k", "density_achieved", "retained_energy", "relative_norm", "per_layer")
+        kept = ("inputs", "threshold", "n", "k", "density_achieved", "retained_energy", "relative_norm", "per_layer")
         return {
             "harm": self.harm,
             "base": self.base,
@@ -88,26 +97,45 @@ class SurgeryCallback(Callback):
         """Open the checkpoints, and refuse what does not fit, before any weight is read."""
         if self.harm is None:
             return
-        self.base = self.base or base_of(str(pl_module.target))
+        self.base = _lasting(self.base or base_of(str(pl_module.target)))
+        self.harm = _lasting(self.harm)
         base, harm, target = self._checkpoints(pl_module)
         TaskVector(base, harm, self.settings.scope)
         check_match(base, target, self.settings.scope)
 
     def _checkpoints(self, pl_module: LightningModule) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
         """Open base, harm and target by their headers."""
-        base, harm, target = self.base, self.harm, str(pl_module.target)
-        assert base, "setup has found one"
-        assert harm, "without a harm model nothing is opened"
-        return Checkpoint.open(base), Checkpoint.open(harm), Checkpoint.open(target)
+        source, revision = str(pl_module.target), None if is_adapter(str(pl_module.target)) else pl_module.revision
+        target = Checkpoint.open(source, revision=revision)  # type: ignore[arg-type]
+        assert self.base, "setup has found one"
+        assert self.harm, "without a harm model nothing is opened"
+        base = target if self.base == source else Checkpoint.open(self.base)
+        return base, Checkpoint.open(self.harm), target
 
     def toggle(self, pl_module: LightningModule, edited: bool) -> None:
         """Bring the model into the state asked for."""
         if edited and self._edit is None:
             with self.progress() as report:
                 plan = plan_edit(*self._checkpoints(pl_module), self.settings, progress=report)
+            if pl_module.dtype_name != "auto":
+                # The edit on disk is that of the weights as they were loaded.
+                plan.settings = dataclasses.replace(self.settings, dtype=pl_module.dtype_name)  # type: ignore[arg-type]
+                plan.rounds_first = True
             self._edit = EditInMemory(plan, ModelWeights(pl_module.network))  # type: ignore[arg-type]
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
+            self._check_inputs(self._edit.report()["inputs"])
+
+    def _check_inputs(self, inputs: dict[str, dict[str, str]]) -> None:
+        """Refuse checkpoints that are not those the artifact was fitted with."""
+        for role, known in (self.inputs or {}).items():
+            if inputs[role]["fingerprint"] != known["fingerprint"]:
+                raise CheckpointMismatchError(
+                    f"The {role} checkpoint {inputs[role]['source']} is not the one of the fit: its fingerprint is "
+                    f"{inputs[role]['fingerprint'][:12]}, the artifact's {known['fingerprint'][:12]}.\n"
+                    "Redoing the edit with other weights would measure another model.\n"
+                    "Put the checkpoint back, or fit again with `sa fit`."
+                )
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,5 +1,6 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import stages
 from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import SettingError
 
 
 class FitCLI(VerbCLI):
@@ -34,9 +36,21 @@ class FitCLI(VerbCLI):
         output = Path(config.output)
         refuse_existing([output / "artifact", output / "edited"], config.overwrite)
         config.surgery.save_edited = config.surgery.save_edited and not config.no_save_edited
-        if config.trainer.max_epochs is None:
-            # One pass over the demonstrations a state of the weights: original, then edited.
-            config.trainer.max_epochs = 2 if config.surgery.harm else 1
+        if config.surgery.dtype != "auto":
+            raise SettingError(
+                f"`surgery.dtype` is {config.surgery.dtype}, but a fit edits weights in the type they are loaded in.\n"
+                "Directions fitted on one type are refused on another.\n"
+                "Choose the type for both: `--model.dtype`; or write another copy with `sa edit --dtype`."
+            )
+        # One pass over the demonstrations a state of the weights: original, then edited.
+        passes = 2 if config.surgery.harm else 1
+        if config.trainer.max_epochs not in (None, passes):
+            raise SettingError(
+                f"`trainer.max_epochs` is {config.trainer.max_epochs}, but this fit makes {passes} passes over the "
+                "demonstrations.\nThere is one for each state of the weights: original and, after surgery, edited.\n"
+                "Leave `--trainer.max_epochs` out."
+            )
+        config.trainer.max_epochs = passes
 
     @override
     def callbacks(self) -> list[Callback]:
@@ -56,10 +70,19 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
             f"Read {len(data.pairs)} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
         )
         console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
-        if (output / "edited").is_dir():
-            console.print(f"[bold]{output / 'edited'}[/bold]  checkpoint of the edited target")
+        surgery = cli.config_init.surgery
+        if surgery.harm:
+            console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
+        if surgery.harm and surgery.save_edited:
+            console.print(
+                f"[bold]{output / 'edited'}[/bold]  the target with stage 1 in its weights; steer it for stage 2"
+            )
+        elif (output / "edited" / "surgery.json").is_file():
+            shutil.rmtree(output / "edited")  # of an earlier fit, which `--overwrite` gave up
         if say_next:
             console.print(
-                f"Next: sa validate --config … --artifact {output / 'artifact'} --output {output}-measured",
+                "Next: sa validate --config configs/safety_arithmetic/validate.yaml --model.target "
+                f"{cli.target_as_written} --template {cli.model.template} --artifact {output / 'artifact'} "
+                f"--output {output}-measured",
                 soft_wrap=True,
             )

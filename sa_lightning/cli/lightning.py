@@ -82,7 +82,7 @@ class VerbCLI(LightningCLI):
         if config.template is not None:
             config.model.template = config.template
         config.trainer.default_root_dir = config.output
-        if config.trainer.strategy == "auto" and _processes(config.trainer) > 1:
+        if config.trainer.strategy == "ddp" or (config.trainer.strategy == "auto" and _processes(config.trainer) > 1):
             config.trainer.strategy = FrozenDDPStrategy.strategy_name
 
     def arms(self, steering: SteeringCallback) -> list[Callback]:
@@ -118,6 +118,7 @@ class VerbCLI(LightningCLI):
             config=self.config_text,
             versions=versions(),
             seed=self.config.seed_everything,
+            verb=self.verb,
         )
         config["callbacks"] = [*(config["callbacks"] or []), *self.callbacks(), self.provenance]
         return Trainer(**config)

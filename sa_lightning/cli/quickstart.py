@@ -1,7 +1,7 @@
 """`sa quickstart`: the whole story on the tiny world: train it, align a model of it, measure it."""
 
-import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped
+from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped, typed
 from sa_lightning.errors import SaError
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}
@@ -47,8 +47,12 @@ def run(arguments: Sequence[str]) -> None:
     target = f"{world}/{TARGETS[options.target]}"
 
     console.rule("1/3  the tiny world: small models with known behaviour")
+    began = time.perf_counter()
     resolve_worlds([target, f"{world}/harm"], options.seed)
+    seconds = {"world": time.perf_counter() - began}
     common = [f"--seed_everything={options.seed}", f"--model.target={target}", f"--overwrite={options.overwrite}"]
+    # One process: others would be started by typing this command again, and small models gain nothing from them.
+    common += ["--trainer.devices=1"]
     learn = [f"--surgery.base={world}/chat", f"--surgery.harm={world}/harm"]
     learn += [f"--data.demonstrations={world}/data/demonstrations.jsonl", f"--output={output / 'fit'}"]
     artifact = output / "fit" / "artifact"
@@ -56,12 +60,14 @@ def run(arguments: Sequence[str]) -> None:
     configs = shipped("configs") / "tiny"
 
     console.rule("2/3  sa fit: remove the harm direction, fit a safety direction")
+    command = typed("quickstart", arguments)
     with _nothing_typed():
+        began = time.perf_counter()
         fit.run(["--config", str(configs / CONFIGS[options.target]), *common, *learn], say_next=False)
+        seconds["fit"] = time.perf_counter() - began
         console.rule("3/3  sa validate: four arms, the same prompts, the same greedy decoding")
-        validate.run(["--config", str(configs / "validate.yaml"), *common, *measure])
-    seconds = json.loads((output / "results.json").read_text())["seconds"]
-    console.print(f"\nMeasured in {sum(seconds.values()):.0f} s. Try next:")
+        validate.run(["--config", str(configs / "validate.yaml"), *common, *measure], command, seconds)
+    console.print("\nTry next:")
     seed = f"--seed_everything {options.seed}"
     for line in (
         f"sa predict --config configs/tiny/predict.yaml {seed} --model.target {target} --artifact {artifact} "

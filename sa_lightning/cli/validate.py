@@ -1,6 +1,6 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.datamodules import ARMS, ArmDataModule
-from sa_lightning.errors import SaError
+from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import evaluate, markdown, paired, results_json, summarise, table, write_html
 
 ARM_NAMES = {arm.name for arm in ARMS}
@@ -58,7 +58,14 @@ class ValidateCLI(VerbCLI):
         output = Path(config.output)
         refuse_existing([output / "results.json", output / "report.html"], config.overwrite)
         config.steering.artifact = config.artifact or config.steering.artifact
-        config.evaluation.limit = config.limit or config.evaluation.limit
+        if config.limit is not None:
+            config.evaluation.limit = config.limit
+        limit = config.evaluation.limit
+        if limit is not None and limit < 1:
+            raise SettingError(
+                f"`--limit` is how many prompts of each task are asked and must be at least 1, but is {limit}.\n"
+                "A rate over no prompts says nothing.\nLeave it out to ask all."
+            )
         if not config.evaluation.tasks:
             raise SaError(
                 "There are no tasks to run.\nAn arm is measured by the replies to their prompts.\n"
@@ -84,8 +91,19 @@ class ValidateCLI(VerbCLI):
             seed=self.config.seed_everything,
         )
 
+    def is_whole(self) -> bool:
+        """Whether this run measured the artifact as it is: all arms, all prompts, its own strength, no controls."""
+        config = self.config
+        return (
+            Path(config.steering.artifact).is_dir()
+            and config.steering.strength is None
+            and config.evaluation.limit is None
+            and config.data.arms is None
+            and config.data.random_directions == 0
+        )
+
     def report(self, samples: dict[str, list[Any]]) -> None:
-        """Write results.json and report.html, and put the table into the artifact's card."""
+        """Write results.json and report.html, and the table of a whole run into the artifact's card."""
         output = Path(self.config.output)
         results = results_json(
             arms={name: summarise(found) for name, found in samples.items()},
@@ -102,17 +120,17 @@ class ValidateCLI(VerbCLI):
         directions = None
         if artifact is not None:
             directions = {name: found["difference_norm"] for name, found in artifact.statistics.items()}
-            folder = Path(self.config.steering.artifact)
-            if folder.is_dir():
-                text = (folder / "config.yaml").read_text() if (folder / "config.yaml").is_file() else ""
-                artifact.save_pretrained(folder, config=text, results=markdown(results))
         write_html(results, output / "report.html", directions=directions, settings=self.config_text)
+        if artifact is not None and self.is_whole():
+            artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run the verb."""
+def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[str, float] | None = None) -> None:
+    """Run the verb; another that runs it on the way says what was typed, and what took how long before."""
     cli = ValidateCLI("validate", ArmDataModule, arguments)
+    cli.typed = cli.provenance.command = command or cli.typed
+    cli.provenance.seconds.update(seconds or {})
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         console, output = Console(), Path(cli.config.output)

@@ -85,7 +85,12 @@ def read_prompts(file: str | Path) -> list[str]:
         raise DataError(f"There is no file of prompts at {path}.\nReplies need prompts.\nCheck `--data.file`.")
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
-        rows: list[Any] = [json.loads(line) for line in text.splitlines() if line.strip()]
+        try:
+            rows: list[Any] = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path} could not be read: {error}.\nEvery line must be one JSON object.\nMend or remove the line."
+            ) from error
     elif path.suffix == ".csv":
         rows = list(csv.DictReader(text.splitlines()))
     else:

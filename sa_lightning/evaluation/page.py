@@ -84,7 +84,8 @@ def write_html(
 
 def headline(results: Mapping[str, Any]) -> str:
     """Say in a sentence or two what changed from the first arm to the last, and at what price."""
-    names = list(results["arms"])
+    # Random controls stand beside the arms; the headline is not about them.
+    names = [name for name in results["arms"] if not name.startswith("random-")] or list(results["arms"])
     first, last = results["arms"][names[0]], results["arms"][names[-1]]
 
     def change(measure: str) -> str:

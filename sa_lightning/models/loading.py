@@ -22,7 +22,14 @@ def base_of(source: str) -> str:
     """Return the checkpoint that an adapter belongs to; of a full checkpoint, itself."""
     if not is_adapter(source):
         return source
-    return json.loads((Path(source) / "adapter_config.json").read_text())["base_model_name_or_path"]
+    name = _adapter_config(source)["base_model_name_or_path"]
+    # A relative base may be meant from the adapter's own directory.
+    beside = Path(source) / name
+    return str(beside) if not Path(name).exists() and beside.is_dir() else name
+
+
+def _adapter_config(source: str) -> dict[str, Any]:
+    return json.loads((Path(source) / "adapter_config.json").read_text())
 
 
 def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -71,7 +78,7 @@ def load_model(
     model: Any = AutoModelForCausalLM.from_pretrained(
         base_of(source),
         dtype="auto" if dtype == "auto" else getattr(torch, dtype),
-        revision=revision,
+        revision=_adapter_config(source).get("revision") if is_adapter(source) else revision,
         trust_remote_code=trust_remote_code,
         use_safetensors=True,
     )

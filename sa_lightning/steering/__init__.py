@@ -10,7 +10,13 @@ from sa_lightning.steering.artifact import SteeringArtifact, weights_fingerprint
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import DIRECTIONS, fit_directions, random_directions
 from sa_lightning.steering.hooks import capture, steering
-from sa_lightning.steering.intervention import INTERVENTIONS, add, add_keep_norm, add_keep_norm_adaptive
+from sa_lightning.steering.intervention import (
+    INTERVENTIONS,
+    add,
+    add_keep_norm,
+    add_keep_norm_adaptive,
+    check_strength,
+)
 
 __all__ = [
     "DIRECTIONS",
@@ -22,6 +28,7 @@ __all__ = [
     "add_keep_norm",
     "add_keep_norm_adaptive",
     "capture",
+    "check_strength",
     "fit_directions",
     "gather_mean",
     "random_directions",

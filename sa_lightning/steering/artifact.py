@@ -10,6 +10,7 @@ No pickle is read or written.
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field, fields
@@ -115,13 +116,12 @@ class SteeringArtifact:
                 "Fit one for this model with `sa fit --config ...`."
             )
 
-    def save_pretrained(self, directory: str | Path, *, config: str = "", results: str = "") -> Path:
-        """Write the artifact; the directory appears, or changes, only when every file is complete.
+    def save_pretrained(self, directory: str | Path, *, config: str = "") -> Path:
+        """Write the artifact; the directory appears, or is replaced, when every file is complete.
 
         Args:
             directory: Created, or replaced if it holds an artifact.
             config: Text of config.yaml.
-            results: Markdown to put into the card, such as the table of `sa validate`.
         """
         directory = Path(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -134,19 +134,26 @@ class SteeringArtifact:
             }
             save_file(tensors, temporary / "steering.safetensors", metadata={"format": "pt"})
             (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
-            (temporary / "README.md").write_text(card(self, results))
+            (temporary / "README.md").write_text(card(self))
             (temporary / "config.yaml").write_text(config)
             temporary.chmod(0o755)
             if (directory / "sa_config.json").is_file():
-                for name in FILES:
-                    (temporary / name).replace(directory / name)
-                temporary.rmdir()
+                old = directory.rename(temporary.with_suffix(".old"))
+                temporary.rename(directory)
+                shutil.rmtree(old)
             else:
                 temporary.rename(directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         return directory
+
+    def write_card(self, directory: str | Path, results: str) -> None:
+        """Put results, such as the table of `sa validate`, into the card of an artifact on disk."""
+        path = Path(directory) / "README.md"
+        temporary = path.with_name(".README.md.partial")
+        temporary.write_text(card(self, results))
+        temporary.replace(path)
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""
@@ -193,10 +200,25 @@ class SteeringArtifact:
             )
         directions: dict[str, dict[int, Tensor]] = {}
         for key, tensor in tensors.items():
-            name, _, layer, _ = key.rsplit(".", 3)
-            directions.setdefault(name, {})[int(layer)] = tensor
+            parts = re.fullmatch(r"(\w+)\.layers\.(\d+)\.direction", key)
+            if parts is not None:
+                directions.setdefault(parts[1], {})[int(parts[2])] = tensor
+        found = {name: sorted(layers) for name, layers in directions.items()}
+        if found != config.get("layers") or found.keys() != config.get("fingerprints", {}).keys():
+            raise ArtifactError(
+                f"The directions in {path} are {found}, but its sa_config.json says {config.get('layers')} with "
+                f"fingerprints of {sorted(config.get('fingerprints', {}))}.\n"
+                "A direction without its weights, or weights without directions, cannot be applied.\n"
+                "Fit it again with `sa fit`."
+            )
         known = {item.name for item in fields(cls)} - {"directions"}
-        return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
+        try:
+            return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
+        except TypeError as error:
+            raise ArtifactError(
+                f"sa_config.json in {path} is not complete: {error}.\n"
+                "Without it the directions cannot be applied.\nFit it again with `sa fit`."
+            ) from error
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the artifact to a Hub repository, made if needed, and return its address."""

@@ -138,7 +138,7 @@ def _demonstration(row: Any, where: str) -> Demonstration:
         else:
             question, answers = safe[:-1], [safe[-1]["content"], unsafe[-1]["content"]]
     elif isinstance(row, dict) and ("question" in row or "prompt" in row):
-        question = [{"role": "user", "content": str(row.get("question", row.get("prompt")))}]
+        question = _question(row.get("question", row.get("prompt")))
         answers = [row.get("safe"), row.get("unsafe")]
     else:
         keys = sorted(row) if isinstance(row, dict) else type(row).__name__
@@ -163,8 +163,19 @@ def _demonstration(row: Any, where: str) -> Demonstration:
     return Demonstration(tuple(question), answers[0].strip(), answers[1].strip())
 
 
+def _question(value: Any) -> list[Message]:
+    """Read a question, or the turns that end with one; nothing if it is neither."""
+    if isinstance(value, list) and all(map(_is_turn, value)):
+        return [{"role": turn["role"], "content": turn["content"]} for turn in value]
+    return [{"role": "user", "content": value}] if isinstance(value, str) and value.strip() else []
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+
+
 def _transcript(value: Any, where: str) -> list[Message]:
-    if isinstance(value, list):
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
         return [{"role": turn["role"], "content": turn["content"]} for turn in value]
     pieces = TURN.split(value if isinstance(value, str) else "")
     turns = [

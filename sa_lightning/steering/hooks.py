@@ -65,7 +65,8 @@ def steering(decoder: nn.Module, changes: Sequence[tuple[nn.Module, Change]]) ->
     """Change the output of modules in every forward inside the block, at every real token.
 
     Padding is left as it is: the two-dimensional `attention_mask` that the decoder is called with
-    says which tokens are real. Without one, all are. Works under a KV cache, where the mask covers
+    says which tokens are real. Without one (a static cache makes it four-dimensional) every token is
+    steered; nothing attends to padding, so replies do not change by it. Works under a KV cache, where the mask covers
     more than the tokens of this forward, and never asks the device for a value.
 
     Args:

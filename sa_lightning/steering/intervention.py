@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sa_lightning.errors import SettingError
+
 Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
 
@@ -74,6 +76,19 @@ class Intervention(Protocol):
     def __call__(self, hidden: Tensor, direction: Tensor, strength: float) -> Tensor:
         """Return the moved states."""
         ...
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength that leaves nothing of a state.
+
+    Raises:
+        SettingError: If it is not in (-1, 1).
+    """
+    if not abs(strength) < 1:
+        raise SettingError(
+            f"`steering.strength` is a fraction of each state's norm and must lie in (-1, 1), but is {strength}.\n"
+            "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12."
+        )
 
 
 INTERVENTIONS: dict[str, Intervention] = {

@@ -84,7 +84,8 @@ class TensorStatistics(NamedTuple):
 class EditPlan:
     """An edit that is decided but not yet made: target − scale · mask ⊙ τ.
 
-    `names` are the parameters in scope. `edited` forms one of them; `statistics` fills up on the
+    With `rounds_first`, the target is cast to the new data type before the step, as for a model that was
+    loaded in that type. `names` are the parameters in scope. `edited` forms one of them; `statistics` fills up on the
     way, and `report` sums it up. Made by `plan_edit`.
     """
 
@@ -93,6 +94,7 @@ class EditPlan:
         self.target = target
         self.settings = settings
         self.selection = selection
+        self.rounds_first: bool = False
         self.statistics: dict[str, TensorStatistics] = {}
         self._in_scope = frozenset(vector.names)
 
@@ -108,7 +110,8 @@ class EditPlan:
 
     def edited(self, name: str) -> Tensor:
         """One edited tensor of the target. Outside the scope it is the target's own."""
-        return self.edit(name, self.target.read(name), self.dtype(name))
+        weight, dtype = self.target.read(name), self.dtype(name)
+        return self.edit(name, weight.to(dtype) if self.rounds_first else weight, dtype)
 
     def edit(
         self, name: str, weight: Float[Tensor, "*shape"], dtype: torch.dtype | None = None

@@ -10,6 +10,7 @@ import torch
 from conftest import llama, word_tokenizer
 from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import ExtractionCallback, PairStatesMetric, SurgeryCallback
@@ -116,6 +117,10 @@ def test_the_edit_of_a_merged_adapter_is_the_edit_of_its_checkpoint(checkpoints,
     assert SteeringArtifact.from_pretrained(tmp_path / "out" / "artifact").surgery["base"] == str(checkpoints / "base")
     changed = [name for name in target.names if not torch.equal(written.read(name), target.read(name))]
     assert changed
+    edited = llama()
+    edited.load_state_dict(load_file(tmp_path / "out" / "edited" / "model.safetensors"), strict=False)
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "out" / "artifact")
+    assert weights_fingerprint(edited) == artifact.fingerprints["edited"]
 
 
 def test_demonstrations_longer_than_the_context_are_cut_on_the_left_and_counted(checkpoints, demonstrations, tmp_path):
@@ -183,6 +188,7 @@ def test_two_processes_give_the_vectors_of_one_with_uneven_data(checkpoints, dem
             [sys.executable, str(script), devices], capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr
+        assert json.loads((output / "fit.json").read_text())["processes"] == int(devices)
         found[devices] = load_file(output / "artifact" / "steering.safetensors")
     assert found["1"].keys() == found["2"].keys()
     for key, one in found["1"].items():
@@ -211,3 +217,21 @@ def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, t
     assert weights_fingerprint(module.network) == weights_fingerprint(llama())
     assert not any(part._forward_hooks for part in module.network.modules())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_loaded_in_another_type_is_written_as_it_was_fitted(checkpoints, demonstrations, tmp_path, dtype):
+    module = CausalLMModule(str(checkpoints / "base"), dtype=dtype)
+    trainer = Trainer(
+        **TRAINER_DEFAULTS,
+        max_epochs=2,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        callbacks=[SurgeryCallback(harm=str(checkpoints / "harm")), ExtractionCallback()],
+    )
+    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    written = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
+    assert str(written.dtype) == f"torch.{dtype}"
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    assert weights_fingerprint(written) == artifact.fingerprints["edited"]

@@ -87,6 +87,8 @@ def test_quickstart_ends_with_the_table_the_files_and_three_commands(micro):
     results = json.loads((micro["output"] / "results.json").read_text())
     assert list(results["arms"]) == ["original", "steered", "edited", "edited+steered"]
     assert results["model"] == "world:micro/chat"
+    assert results["command"].startswith("sa quickstart --world micro")
+    assert {"world", "fit", "load"} <= results["seconds"].keys()
     assert set(results) == {"schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds"}
 
 
@@ -167,6 +169,7 @@ def test_two_processes_measure_what_one_measures(micro, tmp_path):
             SA_CACHE_DIR=micro["cache"],
         )
         assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / devices / "validate.json").read_text())["processes"] == int(devices)
         found.append(json.loads((tmp_path / devices / "results.json").read_text()))
     assert found[0]["arms"] == found[1]["arms"]
     assert list(found[0]["arms"]) == list(found[1]["arms"])
@@ -205,6 +208,8 @@ WRONG = {
     "NaN weights": (["--surgery.harm", "{root}/nan"], "layers.0.mlp.up_proj"),
     "harm equals base": (["--surgery.harm", "{good}"], "nothing changed"),
     "layer too high": (["--steering.layers", "[7]"], "has 3 layers, 0 to 2"),
+    "two passes too many": (["--trainer.max_epochs", "5"], "makes 2 passes"),
+    "two types": (["--surgery.dtype", "bfloat16"], "--model.dtype"),
     "unknown world": (["--model.target", "world:huge/chat"], "There is no world called 'huge'"),
 }
 
@@ -221,6 +226,48 @@ def test_wrong_input_is_refused_with_its_remedy_before_anything_is_written(case,
     assert fact in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_overwriting_a_fit_leaves_no_checkpoint_of_an_earlier_one(places, tmp_path):
+    typed = ["fit", "--model.target", places["good"], "--data.demonstrations", places["pairs"], *TRAINER]
+    typed += ["--output", tmp_path / "out", "--overwrite"]
+    done = sa(*typed, "--surgery.harm", places["harm"])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "edited").is_dir()
+    done = sa(*typed)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "out" / "edited").exists()
+    assert "edited" not in done.stdout
+
+
+def test_weights_that_the_artifact_does_not_know_are_refused_before_an_arm_is_measured(micro, places, tmp_path):
+    """Another seed's model has the same shape; one process or two."""
+    for devices in ("1", "2"):
+        done = sa(
+            *("validate", "--config", "configs/tiny/validate.yaml", "--model.target", "world:micro/base", *TRAINER),
+            *("--evaluation.metadata.world", "world:micro", "--output", tmp_path / devices, "--limit", "2"),
+            *("--artifact", micro["output"] / "fit" / "artifact", "--trainer.devices", devices),
+            SA_CACHE_DIR=micro["cache"],
+        )
+        assert done.returncode == 2, done.stderr
+        assert "was fitted on other weights" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / devices).exists()
+
+
+def test_a_partial_measurement_does_not_reach_the_card(micro, tmp_path):
+    card = micro["output"] / "fit" / "artifact" / "README.md"
+    before = card.read_text()
+    done = sa(
+        *("validate", "--config", "configs/tiny/validate.yaml", "--model.target", "world:micro/chat"),
+        *("--evaluation.metadata.world", "world:micro", "--limit", "1", "--steering.strength", "0.5"),
+        *("--artifact", micro["output"] / "fit" / "artifact", "--output", tmp_path / "out"),
+        SA_CACHE_DIR=micro["cache"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert card.read_text() == before
+    done = sa(*("validate", "--config", "configs/tiny/validate.yaml", "--output", tmp_path / "x", "--limit", "0"))
+    assert (done.returncode, "at least 1" in done.stderr) == (2, True)
 
 
 def test_another_models_artifact_is_refused_by_validate(micro, places, tmp_path):

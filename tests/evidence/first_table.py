@@ -80,7 +80,7 @@ def run(rows, seed, target, split, surgery, strength, arms, tasks=("tiny_world",
         return
     configs, world = shipped("configs") / "tiny", "world:tiny"
     common = [f"--seed_everything={seed}", f"--model.target={world}/{TARGETS[target]}"]
-    common += ["--trainer.enable_progress_bar=false"]
+    common += ["--trainer.enable_progress_bar=false", "--trainer.devices=1"]
     with tempfile.TemporaryDirectory() as directory:
         edit = [f"--surgery.density={surgery[0]}", f"--surgery.scale={surgery[1]}", "--no-save-edited"]
         fit.run(

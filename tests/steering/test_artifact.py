@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 from conftest import llama, perturbed
+from safetensors.torch import load_file, save_file
 from test_hooks import artifact_for
 
 from sa_lightning import SteeringArtifact, steer
@@ -89,6 +90,10 @@ def test_damaged_and_newer_artifacts_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match="format version 99"):
         SteeringArtifact.from_pretrained(path)
     (path / "sa_config.json").write_text(json.dumps(config))
+    tensors = load_file(path / "steering.safetensors")
+    save_file({"odd": tensors["original.layers.0.direction"]}, path / "steering.safetensors")
+    with pytest.raises(ArtifactError, match="The directions in"):
+        SteeringArtifact.from_pretrained(path)
     (path / "steering.safetensors").write_bytes(b"\x08\x00")
     with pytest.raises(ArtifactError, match="holds no complete artifact"):
         SteeringArtifact.from_pretrained(path)
@@ -121,3 +126,21 @@ def test_pushing_uploads_the_same_files(tmp_path, monkeypatch):
     monkeypatch.setattr("sa_lightning.steering.artifact.HfApi", Hub)
     assert artifact_for(llama()).push_to_hub("me/safe") == "https://hub/me/safe"
     assert uploaded["me/safe"] == ["README.md", "config.yaml", "sa_config.json", "steering.safetensors"]
+
+
+def test_saving_over_an_artifact_replaces_it_whole(tmp_path):
+    first, second = artifact_for(llama(), strength=0.1), artifact_for(llama(), strength=0.2)
+    first.save_pretrained(tmp_path / "artifact")
+    second.save_pretrained(tmp_path / "artifact")
+    assert SteeringArtifact.from_pretrained(tmp_path / "artifact").strength == 0.2
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_results_go_into_the_card_and_nowhere_else(tmp_path):
+    artifact = artifact_for(llama())
+    path = artifact.save_pretrained(tmp_path / "artifact")
+    before = (path / "sa_config.json").read_bytes()
+    artifact.write_card(path, "| arm | 7/9 |")
+    assert "| arm | 7/9 |" in (path / "README.md").read_text()
+    assert (path / "sa_config.json").read_bytes() == before
+    assert len(list(path.iterdir())) == 4
