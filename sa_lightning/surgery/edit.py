@@ -46,7 +46,7 @@ class EditSettings:
             remains, keep them all (the authors' code), or drop them all. In half precision they
             can be a quarter of all entries.
         scope: Which parameters may change.
-        seed: Seed of the random selection and of the choice among ties.
+        seed: Seed of the random selection and of the choice among ties (and, in `sa edit`, of `world:` names).
         dtype: Data type of the edited weights; auto leaves each tensor in the target's own.
     """
 

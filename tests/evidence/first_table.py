@@ -1,6 +1,7 @@
 """The table of the README: Safety Arithmetic on the tiny world, chosen on seeds 0-2, reported on seeds 3-5.
 
-    make evidence
+    make evidence                                  runs what is missing, prints the tables
+    python tests/evidence/first_table.py --print   prints them, or says what is missing
 
 Every run is one row of `first_table.jsonl`, committed; a row that is there is not run again, and a
 missing one is. Settings are chosen by the rule below from validation prompts of seeds 0 to 2. Then the
@@ -15,10 +16,11 @@ For each target (the paper, too, sets its scale per model), the harm vector bein
     likewise, among those that cost as little in `steered` and in `edited+steered`. If none does, the next
     best surgery is taken (added when the best one on the chat model left none).
 
-The rule stood before any run; the grids were widened on validation rows, before any test prompt: the dense
-vector after seed 0 had shown that at density 0.1 the fine-tune pays with garbled replies; scales between 0.5 and 1
-after all three seeds had shown that on the chat model 1.0 misses the limit of over-refusal (4.0 points) and 0.5 does
-little; strengths above 0.12 were given up after seed 0 had shown garbled replies, and 0.08 was put in their place.
+The rule stood before any run, but for that last clause. The grids were widened on validation rows, before any test
+prompt: the dense vector after seed 0 had shown that at density 0.1 the fine-tune pays with garbled replies; scales
+between 0.5 and 1 after all three seeds had shown that on the chat model 1.0 misses the limit of over-refusal (4.0
+points) and 0.5 does little; strengths above 0.12 were given up after seed 0 had shown garbled replies, and 0.08 was put
+in their place.
 """
 
 import json
@@ -78,6 +80,8 @@ def run(rows, seed, target, split, surgery, strength, arms, tasks=("tiny_world",
     }
     if any(all(row[name] == value for name, value in key.items()) for row in rows):
         return
+    if "--print" in sys.argv:
+        raise SystemExit(f"This row is missing, and with --print nothing is run: {key}")
     configs, world = shipped("configs") / "tiny", "world:tiny"
     common = [f"--seed_everything={seed}", f"--model.target={world}/{TARGETS[target]}"]
     common += ["--trainer.enable_progress_bar=false", "--trainer.devices=1"]
