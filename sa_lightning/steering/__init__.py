@@ -6,9 +6,10 @@ through hooks (`hooks`), and is kept with its provenance (`artifact`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
-from sa_lightning.steering.artifact import SteeringArtifact, weights_fingerprint
+from sa_lightning.steering.artifact import SteeringArtifact
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import DIRECTIONS, fit_directions, random_directions
+from sa_lightning.steering.fingerprint import weights_fingerprint
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,

@@ -8,7 +8,6 @@
 No pickle is read or written.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,9 +20,10 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sa_lightning.errors import ArtifactError
+from sa_lightning.steering.card import card
 from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.intervention import INTERVENTIONS
 
@@ -228,76 +228,6 @@ class SteeringArtifact:
             folder = self.save_pretrained(Path(directory) / "artifact")
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add steering artifact")
         return str(url)
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """Identify a model's weights, in memory, independent of device.
-
-    Every entry counts: per parameter, its shape, dtype, the sum of its bit patterns, and sixteen
-    bytes read at even distances are hashed (SHA-256), in the order of `named_parameters`; tied ones
-    count once. Names do not count, so that a prefix added by a wrapper changes nothing.
-    """
-    digest = hashlib.sha256()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            flat = parameter.detach().reshape(-1)
-            width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
-            bits = flat.view(width)
-            sample = bits[:: max(1, len(bits) // 16)].cpu().tolist()
-            total = int(bits.sum(dtype=torch.int64))
-            digest.update(repr((tuple(parameter.shape), str(parameter.dtype), total, sample)).encode())
-    return digest.hexdigest()
-
-
-def card(artifact: SteeringArtifact, results: str = "") -> str:
-    """Write the model card: what it is, how to use it, and the numbers."""
-    rows = []
-    for name, statistics in artifact.statistics.items():
-        for layer, (norm, difference, separation) in enumerate(
-            zip(
-                statistics["activation_norm"],
-                statistics["difference_norm"],
-                statistics["separation"],
-                strict=True,
-            )
-        ):
-            rows.append(f"| {name} | {layer} | {norm:.3g} | {difference:.3g} | {separation:.2f} |")
-    table = "\n".join(rows)
-    pairs = artifact.demonstrations.get("pairs", "?")
-    surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
-    return f"""---
-library_name: sa_lightning
-tags: [safety, activation-steering]
----
-# Steering artifact for {artifact.model}
-
-Directions at the {artifact.site} output of {artifact.num_layers} layers (d_model {artifact.d_model}), fitted on {pairs}
-pairs of safe and unsafe answers. `{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
-
-```python
-from sa_lightning import SteeringArtifact, steer
-
-artifact = SteeringArtifact.from_pretrained("path/or/repo")
-with steer(model, artifact):
-    model.generate(...)
-```
-
-## States
-
-| weights | layer | mean norm of the states | norm of mean(safe − unsafe) | pairs on the right side |
-|---|---|---|---|---|
-{table}
-
-## Results
-
-{results or "Not measured yet: `sa validate --artifact <this directory> --output DIR`."}
-
-## Parameter surgery
-
-```json
-{surgery}
-```
-"""
 
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
