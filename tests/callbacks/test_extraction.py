@@ -163,14 +163,14 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from sa_lightning.cli import main
-main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "2",
+main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "3",
       "--surgery.harm", {harm!r}, "--output", {output!r}, "--trainer.accelerator", "cpu",
       "--trainer.devices", sys.argv[1], "--trainer.enable_progress_bar", "false"])
 """
 
 
 def test_two_processes_give_the_vectors_of_one_with_uneven_data(checkpoints, demonstrations, tmp_path):
-    """Seven pairs in batches of two are four batches: the last process repeats one, which must not count."""
+    """Seven pairs in batches of three are three batches: the last process repeats one, which must not count."""
     found = {}
     for devices in ("1", "2"):
         output = tmp_path / devices

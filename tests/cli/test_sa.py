@@ -166,6 +166,7 @@ def test_two_processes_measure_what_one_measures(micro, tmp_path):
             *("validate", "--config", "configs/tiny/validate.yaml", "--model.target", "world:micro/chat", *TRAINER),
             *("--evaluation.metadata.world", "world:micro", "--artifact", micro["output"] / "fit" / "artifact"),
             *("--output", tmp_path / devices, "--trainer.devices", devices, "--limit", "5"),
+            *("--data.arms", "[original,steered,edited]"),  # three: they do not divide
             SA_CACHE_DIR=micro["cache"],
         )
         assert done.returncode == 0, done.stderr
