@@ -39,16 +39,16 @@ class SteeringCallback(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check_weights(pl_module)
 
-    def _check_weights(self, pl_module: LightningModule) -> None:
+    def _check_weights(self, pl_module: Any) -> None:
         """Refuse weights that the artifact was not fitted on, in every process, before anything is measured."""
         if self.artifact is not None:
-            choose_directions(pl_module.network, self.artifact)  # type: ignore[arg-type]
+            choose_directions(pl_module.network, self.artifact)
 
-    def _start(self, pl_module: LightningModule, arm: Any) -> None:
+    def _start(self, pl_module: Any, arm: Any) -> None:
         if arm.steered:
             assert self.artifact is not None
             artifact = self.artifact if arm.control is None else self.artifact.randomised(arm.control)
-            self._hooks.enter_context(steer(pl_module.network, artifact, strength=self.strength))  # type: ignore[arg-type]
+            self._hooks.enter_context(steer(pl_module.network, artifact, strength=self.strength))
 
     @override
     def on_validation_batch_start(

@@ -103,25 +103,25 @@ class SurgeryCallback(Callback):
         TaskVector(base, harm, self.settings.scope)
         check_match(base, target, self.settings.scope)
 
-    def _checkpoints(self, pl_module: LightningModule) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
+    def _checkpoints(self, pl_module: Any) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
         """Open base, harm and target by their headers."""
         source, revision = str(pl_module.target), None if is_adapter(str(pl_module.target)) else pl_module.revision
-        target = Checkpoint.open(source, revision=revision)  # type: ignore[arg-type]
+        target = Checkpoint.open(source, revision=revision)
         assert self.base, "setup has found one"
         assert self.harm, "without a harm model nothing is opened"
         base = target if self.base == source else Checkpoint.open(self.base)
         return base, Checkpoint.open(self.harm), target
 
-    def toggle(self, pl_module: LightningModule, edited: bool) -> None:
+    def toggle(self, pl_module: Any, edited: bool) -> None:
         """Bring the model into the state asked for."""
         if edited and self._edit is None:
             with self.progress() as report:
                 plan = plan_edit(*self._checkpoints(pl_module), self.settings, progress=report)
             if pl_module.dtype_name != "auto":
                 # The edit on disk is that of the weights as they were loaded.
-                plan.settings = dataclasses.replace(self.settings, dtype=pl_module.dtype_name)  # type: ignore[arg-type]
+                plan.settings = dataclasses.replace(self.settings, dtype=pl_module.dtype_name)
                 plan.rounds_first = True
-            self._edit = EditInMemory(plan, ModelWeights(pl_module.network))  # type: ignore[arg-type]
+            self._edit = EditInMemory(plan, ModelWeights(pl_module.network))
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
             self._check_inputs(self._edit.report()["inputs"])

@@ -102,7 +102,7 @@ class ArmDataModule(LightningDataModule):
         trainer: Any = self.trainer
         sampler = ShardedBatchSampler([[i] for i in range(len(self.arms))], trainer.global_rank, trainer.world_size)
         return DataLoader(
-            self.arms,  # type: ignore[arg-type]
+            self.arms,  # type: ignore[arg-type]  # a list is a data set, whatever its type says
             sampler=[batch[0][0] for batch in sampler],
             batch_size=None,
         )

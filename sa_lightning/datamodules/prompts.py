@@ -68,7 +68,7 @@ class PromptDataModule(LightningDataModule):
         trainer: Any = self.trainer
         sampler = ShardedBatchSampler([[i] for i in range(len(batches))], trainer.global_rank, trainer.world_size)
         return DataLoader(
-            batches,  # type: ignore[arg-type]
+            batches,  # type: ignore[arg-type]  # a list is a data set, whatever its type says
             sampler=[batch[0][0] for batch in sampler],
             batch_size=None,
         )

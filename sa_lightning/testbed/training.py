@@ -139,7 +139,7 @@ def fit(model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks
         enable_progress_bar=False,
         callbacks=callbacks,
     )
-    loader: DataLoader[Batch] = DataLoader(batches, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+    loader: DataLoader[Batch] = DataLoader(batches, batch_size=None, num_workers=0)  # type: ignore[arg-type]  # a list
     trainer.fit(LanguageModelling(model, stage), loader)
     model.eval()
 
