@@ -6,7 +6,9 @@ file of its own, which imports what it needs when it runs.
 
 import argparse
 import importlib
+import os
 import sys
+import time
 from collections.abc import Sequence
 
 from sa_lightning import __version__
@@ -54,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         importlib.import_module(f"sa_lightning.cli.{verb}").run(rest)
     except SaError as error:
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as
+            # another one fails: give it time, and speak only if the mistake was this process's alone.
+            time.sleep(5)
         print(f"\nsa {verb}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
