@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping"},
-    "surgery": FLOOR_1 | {"peft"},
+    "surgery": FLOOR_1 | {"peft", "numpy", "xxhash"},
     "steering": FLOOR_1,
     "diagnostics": FLOOR_1,
     "steered": {"steering", "models"},

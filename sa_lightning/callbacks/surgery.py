@@ -1,14 +1,16 @@
 """SurgeryCallback: remove the harm direction from the loaded model's parameters, and put it back."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
+from sa_lightning.callbacks.examples import read_examples
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.errors import CheckpointMismatchError
 from sa_lightning.models import base_of, is_adapter
@@ -17,10 +19,11 @@ from sa_lightning.surgery import (
     EditInMemory,
     EditSettings,
     ModelWeights,
-    Scope,
-    TaskVector,
-    check_match,
-    plan_edit,
+    NamedTensors,
+    Sources,
+    check_sources,
+    plan_from,
+    snip_scores,
     write_edit,
 )
 
@@ -33,7 +36,7 @@ def _lasting(source: str) -> str:
 
 
 class SurgeryCallback(Callback):
-    """Subtract a trimmed harm vector from the target while a run asks for edited weights.
+    """Edit the target's weights while a run asks for edited weights: subtract a trimmed harm vector, as a rule.
 
     During a fit, the first pass over the demonstrations sees the original and the second the edited
     weights. During validation and prediction, each arm says which it wants. The weights are
@@ -44,46 +47,86 @@ class SurgeryCallback(Callback):
 
     Args:
         harm: Harmful fine-tune of the base: directory or Hub id of a checkpoint, or directory of a
-            PEFT adapter. Without one there is no surgery.
+            PEFT adapter; or several. Without one (or `aligned`, `unaligned`, `direction`) there is no surgery.
         base: The checkpoint that the harm model was fine-tuned from; the target itself if not set (of an
             adapter, its base).
         save_edited: Write <output>/edited, a checkpoint of the edited target.
+        weights: A factor for each of several harm models.
+        benign: A harmless fine-tune of the base, whose direction is left out of the harm vector.
+        aligned: Add aligned − unaligned, or aligned − base if there is no unaligned model.
+        unaligned: The aligned model (or the base) after harmful fine-tuning.
+        direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.
+        direction_layer: Whose direction, from 0.
+        prompts: For `select: snip`: JSONL file of prompts and responses, or demonstrations, whose unsafe
+            answers are taken.
+        scores: For `select: snip`: directory of scores, read if it exists.
     """
 
     def __init__(
-        self, harm: str | None = None, base: str | None = None, save_edited: bool = True, **settings: Any
+        self,
+        harm: str | list[str] | None = None,
+        base: str | None = None,
+        save_edited: bool = True,
+        weights: list[float] | None = None,
+        benign: str | None = None,
+        aligned: str | None = None,
+        unaligned: str | None = None,
+        direction: str | None = None,
+        direction_layer: int | None = None,
+        prompts: str | None = None,
+        scores: str | None = None,
+        **settings: Any,
     ) -> None:
         self.harm = harm
         self.base = base
         self.save_edited = save_edited
+        self.more: dict[str, Any] = {
+            "weights": weights,
+            "benign": benign,
+            "aligned": aligned,
+            "unaligned": unaligned,
+            "direction": direction,
+            "direction_layer": direction_layer,
+            "prompts": prompts,
+            "scores": scores,
+        }
         self.settings = EditSettings(**settings)
         self.progress: ProgressBars = lambda: nullcontext(None)
         self.inputs: dict[str, dict[str, str]] | None = None
+        self.sources: Sources | None = None
         self._edit: EditInMemory | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any surgery to do."""
+        return bool(self.harm or self.more["aligned"] or self.more["unaligned"] or self.more["direction"])
 
     @classmethod
     def of(cls, trainer: Trainer) -> "SurgeryCallback | None":
-        """Return the run's surgery, if it has one with a harm model."""
+        """Return the run's surgery, if it has one to do."""
         found = [callback for callback in trainer.callbacks if isinstance(callback, cls)]  # type: ignore[attr-defined]
-        return found[0] if found and found[0].harm else None
+        return found[0] if found and found[0].wanted else None
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
         """Rebuild the surgery that an artifact was fitted with."""
-        settings = {**record["settings"], "scope": Scope(**record["settings"]["scope"])}
-        surgery = cls(harm=record["harm"], base=record["base"], save_edited=False, **settings)
+        surgery = cls(harm=record["harm"], base=record["base"], save_edited=False, **record.get("sources", {}))
+        surgery.settings = EditSettings.from_record(record["settings"])
         surgery.inputs = record.get("inputs")
         return surgery
 
     def record(self) -> dict[str, Any]:
         """Return inputs, settings and what came of them, for the artifact."""
         report = self._edit.report() if self._edit is not None else {}
-        settings = dataclasses.asdict(self.settings)
+        settings = self.settings
+        if self._edit is not None:  # what was not set is now known
+            settings = dataclasses.replace(self._edit.plan.settings, dtype=self.settings.dtype)
         kept = ("inputs", "threshold", "n", "k", "density_achieved", "retained_energy", "relative_norm", "per_layer")
         return {
             "harm": self.harm,
             "base": self.base,
-            "settings": settings,
+            "sources": {name: value for name, value in self.more.items() if value is not None},
+            "settings": settings.recorded(),
             **{key: report[key] for key in kept if key in report},
         }
 
@@ -95,35 +138,45 @@ class SurgeryCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Open the checkpoints, and refuse what does not fit, before any weight is read."""
-        if self.harm is None:
+        if not self.wanted:
             return
         self.base = _lasting(self.base or base_of(str(pl_module.target)))
-        self.harm = _lasting(self.harm)
-        base, harm, target = self._checkpoints(pl_module)
-        TaskVector(base, harm, self.settings.scope)
-        check_match(base, target, self.settings.scope)
+        harms = [self.harm] if isinstance(self.harm, str) else self.harm or []
+        harms = [_lasting(harm) for harm in harms]
+        self.harm = harms[0] if len(harms) == 1 else harms or None
+        self.more = {name: _lasting(value) if isinstance(value, str) else value for name, value in self.more.items()}
+        self.sources = Sources(self.base, tuple(harms), str(pl_module.target), **self.more)
+        check_sources(self.sources, self.settings, self._opener(pl_module))
 
-    def _checkpoints(self, pl_module: Any) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
-        """Open base, harm and target by their headers."""
-        source, revision = str(pl_module.target), None if is_adapter(str(pl_module.target)) else pl_module.revision
-        target = Checkpoint.open(source, revision=revision)
-        assert self.base, "setup has found one"
-        assert self.harm, "without a harm model nothing is opened"
-        base = target if self.base == source else Checkpoint.open(self.base)
-        return base, Checkpoint.open(self.harm), target
+    def _opener(self, pl_module: Any) -> Callable[[str], Checkpoint]:
+        """Open checkpoints; of the target, the revision that was asked for."""
+        target, revision = str(pl_module.target), pl_module.revision
+        if is_adapter(target):
+            revision = None
+        return lambda source: Checkpoint.open(source, revision=revision if source == target else None)
 
     def toggle(self, pl_module: Any, edited: bool) -> None:
         """Bring the model into the state asked for."""
         if edited and self._edit is None:
+            assert self.sources is not None, "setup has made them"
             with self.progress() as report:
-                plan = plan_edit(*self._checkpoints(pl_module), self.settings, progress=report)
-            if pl_module.dtype_name != "auto":
-                # The edit on disk is that of the weights as they were loaded.
-                plan.settings = dataclasses.replace(self.settings, dtype=pl_module.dtype_name)
-                plan.rounds_first = True
-            self._edit = EditInMemory(plan, ModelWeights(pl_module.network))
+
+                def score(prompts: str, names: Sequence[str]) -> NamedTensors:
+                    return snip_scores(pl_module.network, read_examples(prompts, pl_module.tokenizer), names, report)
+
+                opener = self._opener(pl_module)
+                plan = plan_from(self.sources, self.settings, score=score, progress=report, opener=opener)
+                for warning in plan.warnings:
+                    rank_zero_warn(warning)
+                if pl_module.dtype_name != "auto":
+                    # The edit on disk is that of the weights as they were loaded.
+                    plan.settings = dataclasses.replace(plan.settings, dtype=pl_module.dtype_name)
+                    plan.rounds_first = True
+                self._edit = EditInMemory(plan, ModelWeights(pl_module.network), report)
+                self._edit.apply()
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
+        if self._edit is not None:
             self._check_inputs(self._edit.report()["inputs"])
 
     def _check_inputs(self, inputs: dict[str, dict[str, str]]) -> None:
@@ -139,7 +192,7 @@ class SurgeryCallback(Callback):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.toggle(pl_module, edited=self.harm is not None and trainer.current_epoch > 0)
+        self.toggle(pl_module, edited=self.wanted and trainer.current_epoch > 0)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,16 +1,27 @@
 """`sa edit`: weight surgery alone, from checkpoints to a checkpoint, without a Trainer."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
 from sa_lightning.cli.progress import stages
-from sa_lightning.surgery import Checkpoint, EditSettings, check_output, plan_edit, write_edit
+from sa_lightning.surgery import (
+    EditPlan,
+    EditSettings,
+    NamedTensors,
+    Sources,
+    check_output,
+    check_sources,
+    plan_from,
+    write_edit,
+)
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(EditSettings))
+SOURCES = tuple(field.name for field in dataclasses.fields(Sources) if field.init)
 
 
 def parser() -> ArgumentParser:
@@ -19,16 +30,35 @@ def parser() -> ArgumentParser:
         prog="sa edit",
         exit_on_error=False,
         description="Subtract a trimmed harm vector: edited = target − scale · mask ⊙ (harm − base). "
-        "Safety Arithmetic (arXiv 2406.11801), stage 1.",
+        "Safety Arithmetic (arXiv 2406.11801), stage 1. Other deltas, selections and operators by the options below; "
+        "configs/edit has one for each published method. Checkpoints are read and written some rows at a time: memory "
+        "stays small whatever their size.",
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
     found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")
-    found.add_argument("--harm", type=str, required=True, help="Harmful fine-tune: checkpoint or PEFT adapter.")
+    found.add_argument(
+        "--harm",
+        type=str | list[str] | None,
+        default=None,
+        help="Harmful fine-tune: checkpoint or PEFT adapter; several as '[H1, H2]'.",
+    )
     found.add_argument(
         "--target", type=str | None, default=None, help="Checkpoint or adapter to repair; the base if not given."
     )
     found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint.")
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
+    found.add_argument(
+        "--resume",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="Go on where an interrupted run with the same inputs and settings has finished shards.",
+    )
+    found.add_class_arguments(Sources, as_group=False, skip={"base", "harm", "target"})
+    found.add_argument(
+        "--template", type=str, default="chat", help="How `prompts` are written: chat, plain, or a Jinja file."
+    )
     found.add_class_arguments(EditSettings, as_group=False)
     return found
 
@@ -37,13 +67,66 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
     config = found.parse_args(find_configs(arguments))
-    settings = EditSettings(**{name: getattr(found.instantiate_classes(config), name) for name in SETTINGS})
-    places = resolve_worlds({"base": config.base, "harm": config.harm, "target": config.target}, settings.seed)
-    base, harm = Checkpoint.open(places["base"]), Checkpoint.open(places["harm"])
-    target = Checkpoint.open(places["target"]) if places["target"] else base
-    output = check_output(config.output, [base, harm, target], overwrite=config.overwrite)
+    given = found.instantiate_classes(config)
+    settings = EditSettings(**{name: getattr(given, name) for name in SETTINGS})
+    roles: dict[str, Any] = {name: getattr(given, name) for name in SOURCES}
+    sources = Sources(**{**roles, "harm": _listed(roles["harm"])})
+    sources.check(settings)
+    settings, sources = _places(settings, sources)
+    output = check_output(config.output, check_sources(sources, settings), overwrite=config.overwrite)
     console = Console()
     with stages(console) as progress:
-        plan = plan_edit(base, harm, target, settings, progress=progress)
-        write_edit(plan, output, overwrite=config.overwrite, command=typed("edit", arguments), progress=progress)
-    console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed")
+        score = _scorer(sources.target or sources.base, config.template, progress)
+        plan = plan_from(sources, settings, score=score, progress=progress)
+        say_warnings(console, plan)
+        command = typed("edit", arguments)
+        write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
+    console.print(summary(plan), highlight=False)
+    console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed", soft_wrap=True)
+
+
+def say_warnings(console: Console, plan: EditPlan) -> None:
+    """Say what looks wrong about the inputs, with its numbers."""
+    for warning in plan.warnings:
+        console.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
+
+
+def summary(plan: EditPlan) -> str:
+    """One line: what was done, and how much of it."""
+    report = plan.report()
+    settings = plan.settings
+    scale = "" if settings.scale is None else f"{settings.scale:g} × "
+    area = f" within blocks {report['edit_area']}" if "edit_area" in report else ""
+    return (
+        f"{settings.operator} {scale}({report['delta']}), {report['k']:,} of {report['n']:,} entries{area} "
+        f"({100 * report['density_achieved']:.2f} %): {100 * (report['retained_energy'] or 0):.1f} % of its energy, "
+        f"a step of {100 * (report['relative_norm'] or 0):.3f} % of the weights' length."
+    )
+
+
+def _listed(harm: Any) -> tuple[str, ...]:
+    return () if harm is None else (harm,) if isinstance(harm, str) else tuple(harm)
+
+
+def _places(settings: EditSettings, sources: Sources) -> tuple[EditSettings, Sources]:
+    """Replace `world:` names by paths."""
+    resolved: dict[str, Any] = resolve_worlds(
+        {name: list(value) if name == "harm" else value for name in SOURCES if (value := getattr(sources, name))},
+        settings.seed,
+    )
+    if settings.minus is not None:
+        minus = resolve_worlds(dataclasses.asdict(settings.minus), settings.seed)
+        settings = dataclasses.replace(settings, minus=type(settings.minus)(**minus))
+    return settings, Sources(**resolved)
+
+
+def _scorer(target: str, template: str, progress: Any) -> Callable[[str, Sequence[str]], NamedTensors]:
+    def score(prompts: str, names: Sequence[str]) -> NamedTensors:
+        from sa_lightning.callbacks.examples import read_examples
+        from sa_lightning.models import load_model, load_tokenizer
+        from sa_lightning.surgery import snip_scores
+
+        examples = read_examples(prompts, load_tokenizer(target, template))
+        return snip_scores(load_model(target), examples, names, progress)
+
+    return score

@@ -43,7 +43,7 @@ class FitCLI(VerbCLI):
                 "Choose the type for both: `--model.dtype`; or write another copy with `sa edit --dtype`."
             )
         # One pass over the demonstrations a state of the weights: original, then edited.
-        passes = 2 if config.surgery.harm else 1
+        passes = 2 if any(config.surgery[name] for name in ("harm", "aligned", "unaligned", "direction")) else 1
         if config.trainer.max_epochs not in (None, passes):
             raise SettingError(
                 f"`trainer.max_epochs` is {config.trainer.max_epochs}, but this fit makes {passes} passes over the "
@@ -73,7 +73,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
-        if surgery.harm and surgery.save_edited:
+        if surgery.wanted and surgery.save_edited:
             console.print(
                 f"[bold]{output / 'edited'}[/bold]  the target with stage 1 in its weights; steer it for stage 2"
             )

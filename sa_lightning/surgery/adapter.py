@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from sa_lightning.surgery.checkpoint import (
     read_json,
 )
 from sa_lightning.surgery.shard import Shard
+from sa_lightning.surgery.slices import Slice
+from sa_lightning.surgery.weights import Digests
 
 __all__ = ["AdaptedCheckpoint"]
 
@@ -68,28 +72,39 @@ class AdaptedCheckpoint(Checkpoint):
         adapted = cls.__new__(cls)
         adapted.__dict__.update(opened.__dict__)
         adapted.source, adapted.base, adapted.adapter_path = source, opened, path
-        adapted._fingerprint = None
+        adapted._fingerprint, adapted._digests = None, Digests()
         adapted._settings = settings
-        adapted._factors = adapted._find_factors(Shard(path / ADAPTER_WEIGHTS))
+        shard = Shard(path / ADAPTER_WEIGHTS)
+        adapted._factors = adapted._find_factors(shard)
+        adapted._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
         return adapted
 
     _settings: dict[str, Any]
-    _factors: dict[str, tuple[str, bool, Shard, str, str]]
+    _factors: dict[str, tuple[str, bool, str, str]]
+    _read_factor: Callable[[str], Tensor]
 
     @property
     def directories(self) -> tuple[Path, ...]:
         """The base's directories, then the adapter's, whose tokenizer wins."""
         return (*self.base.directories, self.adapter_path)
 
-    def read(self, name: str) -> Tensor:
-        """Read W + scale · B A, in the base's data type; W itself where no adapter acts."""
-        weight = self.base.read(name)
-        if name not in self._factors:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The base's files, and the adapter's."""
+        return (*self.base.files, self.adapter_path / ADAPTER_WEIGHTS, self.adapter_path / ADAPTER_CONFIG)
+
+    def _rows(self, part: Slice) -> Tensor:
+        """Form some rows of W + scale · B A, in the base's data type; of W itself where no adapter acts."""
+        weight = self.base._rows(part)
+        if part.name not in self._factors:
             return weight
-        module, embedding, shard, key_a, key_b = self._factors[name]
-        a, b = shard.read(key_a).float(), shard.read(key_b).float()
+        module, embedding, key_a, key_b = self._factors[part.name]
+        a, b = self._read_factor(key_a), self._read_factor(key_b)
         flipped = embedding or bool(self._settings.get("fan_in_fan_out"))
-        return merge_low_rank(weight, a, b, self.scale(module, a.shape[0]), flipped)
+        rows = slice(part.first, part.last)
+        rank = a.shape[0]
+        a, b = (a[:, rows], b) if flipped else (a, b[rows])
+        return merge_low_rank(weight, a, b, self.scale(module, rank), flipped)
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before B A for one module."""
@@ -98,7 +113,7 @@ class AdaptedCheckpoint(Checkpoint):
             alpha = self._settings.get("lora_alpha", 8)
         return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
 
-    def _find_factors(self, shard: Shard) -> dict[str, tuple[str, bool, Shard, str, str]]:
+    def _find_factors(self, shard: Shard) -> dict[str, tuple[str, bool, str, str]]:
         pairs: dict[str, dict[str, str]] = {}
         for key in shard.tensors:
             match = FACTOR.match(key)
@@ -110,7 +125,7 @@ class AdaptedCheckpoint(Checkpoint):
             module, embedding, side = match.groups()
             pairs.setdefault(module, {})[side] = key
             pairs[module]["embedding"] = embedding or ""
-        factors: dict[str, tuple[str, bool, Shard, str, str]] = {}
+        factors: dict[str, tuple[str, bool, str, str]] = {}
         for module, keys in pairs.items():
             name = self._on_disk_name(module)
             if "A" not in keys or "B" not in keys:
@@ -131,7 +146,7 @@ class AdaptedCheckpoint(Checkpoint):
                     f"shape {self.shape(name)} in {self.base.source}.\n"
                     "The adapter was trained on another base. Give the base that it names."
                 )
-            factors[name] = (module, embedding, shard, keys["A"], keys["B"])
+            factors[name] = (module, embedding, keys["A"], keys["B"])
         return factors
 
     def _on_disk_name(self, module: str) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: safetensors in, one tensor at a time, under their on-disk names."""
+"""Checkpoints on disk: safetensors in, some rows of one tensor at a time, under their on-disk names."""
 
 import json
 import re
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.shard import Shard
-from sa_lightning.surgery.weights import fingerprint
+from sa_lightning.surgery.slices import Slice, slices
+from sa_lightning.surgery.weights import Digests, fingerprint, read_whole
 
 __all__ = ["Checkpoint"]
 
@@ -49,6 +50,8 @@ class Checkpoint:
         self.metadata: dict[str, str] = {k: v for s in shards.values() for k, v in s.metadata.items()}
         self.layout: dict[str, tuple[str, ...]] = {f: tuple(s.tensors) for f, s in shards.items()}
         self._shards: dict[str, Shard] = {n: s for s in shards.values() for n in s.tensors}
+        self.hashes_reads: bool = False
+        self._digests = Digests()
         self._fingerprint: str | None = None
         self.aliases: dict[str, str] = self._find_aliases()
         self.names: tuple[str, ...] = tuple(n for n in self._shards if n not in self.aliases)
@@ -103,20 +106,38 @@ class Checkpoint:
         """Data type of a tensor, from the header."""
         return self._shards[name].tensors[name].dtype
 
+    def rows(self, part: Slice) -> Tensor:
+        """Read some rows of a tensor, in its own data type, into fresh memory."""
+        rows = self._rows(part)
+        if self.hashes_reads:
+            self._digests.add(part, self.shape(part.name), rows)
+        return rows
+
     def read(self, name: str) -> Tensor:
         """Read one tensor, in its own data type, into fresh memory."""
-        return self._shards[name].read(name)
+        return read_whole(self, name)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the content, independent of the shard layout. Computed once."""
+        """An identity of the content, independent of the shard layout. Computed once.
+
+        What was read while `hashes_reads` was set is not read again.
+        """
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self)
+            self._fingerprint = fingerprint(self, self._digests)
         return self._fingerprint
+
+    def _rows(self, part: Slice) -> Tensor:
+        return self._shards[part.name].rows(part)
 
     @property
     def directories(self) -> tuple[Path, ...]:
         """Directories that are read; files beside the weights are taken from the later ones."""
         return (self.path,)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that hold weights."""
+        return tuple(self.path / file for file in self.layout)
 
     @property
     def ties_embeddings(self) -> bool:
@@ -135,8 +156,12 @@ class Checkpoint:
             for output in outputs
             for name in inputs
             if (self.shape(output), self.dtype(output)) == (self.shape(name), self.dtype(name))
-            and torch.equal(self.read(output), self.read(name))
+            and self._equal(output, name)
         }
+
+    def _equal(self, one: str, other: str) -> bool:
+        parts = slices(one, self.shape(one))
+        return all(torch.equal(self._rows(part), self._rows(part._replace(name=other))) for part in parts)
 
 
 def _find_directory(source: str, revision: str | None) -> Path:

@@ -1,122 +1,137 @@
-"""The edit: step away from the harm vector where it was selected, and nowhere else."""
+"""The edit: what happens to the selected entries of the target, and nowhere else."""
 
 import math
 import platform
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
-from sa_lightning.surgery.scope import Scope, layer_of
-from sa_lightning.surgery.selection import (
-    Granularity,
-    Method,
-    Progress,
-    Selection,
-    Ties,
-    check_density,
-    select,
-)
-from sa_lightning.surgery.task_vector import TaskVector, check_finite, check_match
+from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.surgery.delta import Delta, check_finite
+from sa_lightning.surgery.scope import layer_of
+from sa_lightning.surgery.selection import Chosen
+from sa_lightning.surgery.settings import DTYPES, EditSettings
+from sa_lightning.surgery.slices import INTEGERS, Slice, blend
+from sa_lightning.surgery.streaming import Progress, over
 from sa_lightning.surgery.weights import Weights
 
-__all__ = ["EditPlan", "EditSettings", "plan_edit"]
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+__all__ = ["EditPlan", "Statistics"]
 
 
-@dataclass(frozen=True)
-class EditSettings:
-    """How the harm vector is trimmed, and how far the edit steps away from it.
+class Statistics(NamedTuple):
+    """What the edit did to some entries; energies are sums of squares, of float32 values.
 
-    Args:
-        density: Fraction of entries of the harm vector to keep, in (0, 1]; the paper's "top 10 %"
-            is 0.1.
-        scale: How many times the trimmed harm vector is subtracted (the paper's lambda, there
-            between 2 and 3).
-        select: Keep the entries of largest magnitude, or as many at random (the control that
-            says whether magnitude matters).
-        granularity: Cut once over the whole scope (as the authors' code does), or in every layer
-            or tensor by itself.
-        ties: Entries exactly on the cut: split them by a seeded hash so that exactly the density
-            remains, keep them all (the authors' code), or drop them all. In half precision they
-            can be a quarter of all entries.
-        scope: Which parameters may change.
-        seed: Seed of the random selection and of the choice among ties (and, in `sa edit`, of `world:` names).
-        dtype: Data type of the edited weights; auto leaves each tensor in the target's own.
+    Attributes:
+        n: Entries.
+        k: Those that were selected.
+        changed: Those that differ in the end.
+        step_energy: Of the steps that were taken.
+        kept_energy: Of the selected entries of the delta.
+        energy: Of the delta.
+        weight_energy: Of the target.
     """
 
-    density: float = 0.1
-    scale: float = 2.0
-    select: Method = "magnitude"
-    granularity: Granularity = "global"
-    ties: Ties = "split"
-    scope: Scope = field(default_factory=Scope)
-    seed: int = 0
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    n: int = 0
+    k: int = 0
+    changed: int = 0
+    step_energy: float = 0.0
+    kept_energy: float = 0.0
+    energy: float = 0.0
+    weight_energy: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        check_density(self.density)
-        if not math.isfinite(self.scale) or self.scale < 0:
-            raise SettingError(
-                "`scale` is how many times the harm vector is subtracted and must not be "
-                f"negative, but is {self.scale:g}. A negative one would add the harm; the paper "
-                "uses 2 to 3."
-            )
-
-
-class TensorStatistics(NamedTuple):
-    """What the edit did to one parameter; norms are squared, in float64."""
-
-    n: int
-    k: int
-    changed: int
-    kept_energy: float
-    energy: float
-    weight_energy: float
+    def plus(self, other: "Statistics") -> "Statistics":
+        """Those of both together."""
+        sums: Any = (a + b for a, b in zip(self, other, strict=True))
+        return Statistics(*sums)
 
 
 class EditPlan:
-    """An edit that is decided but not yet made: target − scale · mask ⊙ τ.
+    """An edit that is decided but not yet made: target − step · mask ⊙ δ, say.
 
     With `rounds_first`, the target is cast to the new data type before the step, as for a model that was
-    loaded in that type. `names` are the parameters in scope. `edited` forms one of them; `statistics` fills up on the
-    way, and `report` sums it up. Made by `plan_edit`.
+    loaded in that type. `names` are the parameters in scope. `rows` forms some rows of one of them; `statistics`
+    fills up in `edited`, and `report` sums it up. Made by `plan_edit` or `plan_surgery`.
+
+    Args:
+        delta: What is stepped along.
+        base: The base, which `restore` takes values from.
+        target: What is edited.
+        settings: How; resolved, so that nothing is left unset.
+        chosen: Which entries.
+        steps: For `project`: the coefficient of each tensor.
+        lineage: Numbers that say how the checkpoints are related, for the report.
+        warnings: What looks wrong about them, for people.
     """
 
-    def __init__(self, vector: TaskVector, target: Weights, settings: EditSettings, selection: Selection) -> None:
-        self.vector = vector
+    def __init__(
+        self,
+        delta: Delta,
+        base: Weights | None,
+        target: Weights,
+        settings: EditSettings,
+        chosen: Chosen,
+        steps: Mapping[str, float] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self.delta = delta
+        self.base = base
         self.target = target
         self.settings = settings
-        self.selection = selection
+        self.chosen = chosen
+        self.steps = steps
+        self.lineage = dict(lineage or {})
+        self.warnings: list[str] = list(warnings)
         self.rounds_first: bool = False
-        self.statistics: dict[str, TensorStatistics] = {}
-        self._in_scope = frozenset(vector.names)
+        self.statistics: dict[str, Statistics] = {}
+        self.inputs: dict[str, Weights] = {**delta.inputs, "target": target}
+        if base is not None:
+            self.inputs = {"base": base, **self.inputs}
+        self._in_scope = frozenset(delta.names)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters that may change, each once."""
-        return self.vector.names
+        return self.delta.names
 
     def dtype(self, name: str) -> torch.dtype:
         """The data type that the edited tensor will have."""
         own = self.target.dtype(name)
         return own if not own.is_floating_point else DTYPES.get(self.settings.dtype, own)
 
-    def edited(self, name: str) -> Tensor:
-        """One edited tensor of the target. Outside the scope it is the target's own."""
-        weight, dtype = self.target.read(name), self.dtype(name)
-        return self.edit(name, weight.to(dtype) if self.rounds_first else weight, dtype)
+    def edited(
+        self, names: Iterable[str], weights: Weights, stage: str = "editing", progress: Progress | None = None
+    ) -> Iterator[tuple[Slice, Tensor]]:
+        """Form the edited slices of some parameters, in order, and count what was done.
 
-    def edit(
-        self, name: str, weight: Float[Tensor, "*shape"], dtype: torch.dtype | None = None
-    ) -> Float[Tensor, "*shape"]:
-        """Form weight − scale · mask ⊙ τ in float32, then cast to `dtype` (the weight's own).
+        Args:
+            names: The parameters, on disk also under the further names of tied ones, which are not counted again.
+            weights: Where the unedited values are read: the target, or a model that holds the same.
+            stage: What is being done, for the progress.
+            progress: Told how far it has come.
+        """
+
+        def one(part: Slice) -> tuple[Tensor, Statistics | None]:
+            canonical = part._replace(name=self.target.aliases.get(part.name, part.name))
+            dtype = self.dtype(part.name) if weights is self.target else weights.dtype(canonical.name)
+            rows = weights.rows(canonical)
+            return self.rows(canonical, rows.to(dtype) if self.rounds_first else rows, dtype)
+
+        size = sum(w.dtype(self.names[0]).itemsize for w in self.inputs.values()) + self.dtype(self.names[0]).itemsize
+        for part, (rows, statistics) in over(one, names, self.target.shape, stage, progress, size):
+            if statistics is not None and part.name in self._in_scope:
+                self.statistics[part.name] = self.statistics.get(part.name, Statistics()).plus(statistics)
+            yield part, rows
+
+    def rows(
+        self, part: Slice, weight: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None
+    ) -> tuple[Float[Tensor, "rows columns"], Statistics | None]:
+        """Form some edited rows in float32, cast to the plan's data type, and say what was done.
 
         Entries that are not selected are bit-identical to `weight`, unless the type changes.
 
@@ -127,35 +142,54 @@ class EditPlan:
         Raises:
             CheckpointError: If an input is not finite, or the result does not fit the type.
         """
-        dtype = dtype or weight.dtype
-        name = self.target.aliases.get(name, name)
-        if name not in self._in_scope:
-            return weight.to(dtype)
-        delta = self.vector.delta(name)
-        mask = self.selection.mask(name, delta)
-        # Two roundings, never a fused multiply-add, so that every device gives the same bits.
-        moved = (weight.float() - delta * self.settings.scale).to(dtype)
+        dtype = dtype or self.dtype(part.name)
         unmoved = weight.to(dtype)
-        edited = torch.where(mask, moved, unmoved)
-        if not bool(torch.isfinite(edited).all()):
-            check_finite(name, weight, self.target.source)
+        if part.name not in self._in_scope:
+            return unmoved, None
+        delta = self.delta.rows(part)
+        keep = self.chosen.keep(part, delta)
+        wide = weight.float()
+        own = Statistics(n=part.count, energy=_energy(delta), weight_energy=_energy(wide))
+        k = int(np.count_nonzero(keep.numpy()))
+        if not k:
+            return unmoved, own
+        moved, steps = self._moved(part, wide, delta)
+        edited = blend(keep, moved.to(dtype), unmoved)
+        if not _surely_finite(moved, dtype) and not bool(torch.isfinite(edited).all()):
+            check_finite(part.name, wide, self.target.source)
             raise CheckpointError(
-                f"The edit takes `{name}` beyond what {dtype} can hold.\n"
+                f"The edit takes `{part.name}` beyond what {dtype} can hold.\n"
                 "Choose a smaller `scale`, or `dtype: bfloat16`, which has a wider range."
             )
-        self.statistics[name] = TensorStatistics(
-            n=delta.numel(),
-            k=int(mask.sum()),
-            changed=int((edited != unmoved).sum()),
-            kept_energy=_energy(torch.where(mask, delta, 0.0)),
-            energy=_energy(delta),
-            weight_energy=_energy(weight),
+        kept = _energy(blend(keep, delta))
+        return edited, own._replace(
+            k=k,
+            changed=int(np.count_nonzero(_bits(edited) != _bits(unmoved))),
+            kept_energy=kept,
+            step_energy=steps * steps * kept if not isinstance(steps, Tensor) else _energy(blend(keep, steps)),
         )
-        return edited
+
+    def _moved(self, part: Slice, weight: Tensor, delta: Tensor) -> tuple[Tensor, float | Tensor]:
+        """Where the weights would go, were all entries selected, and the steps: a factor of δ, or a tensor."""
+        operator = self.settings.operator
+        if operator == "zero":
+            return torch.zeros_like(weight), weight
+        if operator == "restore":
+            assert self.base is not None
+            value = self.base.rows(part).float()
+            check_finite(part.name, value, self.base.source)
+            return value, weight - value
+        step = (self.settings.scale or 0.0) * self.chosen.factor
+        if operator == "add":
+            step = -step
+        elif operator == "project" and self.steps is not None:
+            step *= self.steps[part.name]
+        # Two roundings, never a fused multiply-add, so that every device gives the same bits.
+        return weight - delta * step, step
 
     def check_changed(self) -> None:
         """Raise if every parameter has been formed and none differs from the target."""
-        if not any(self.statistics[name].changed for name in self.names):
+        if not any(statistics.changed for statistics in self.statistics.values()):
             raise NothingToDoError(
                 f"The edit is refused, for nothing changed: each selected step rounds to zero in the weights of "
                 f"{self.target.source}.\nChoose a larger `scale` or `density`, or a wider `dtype`."
@@ -163,94 +197,52 @@ class EditPlan:
 
     def report(self, command: str | None = None) -> dict[str, Any]:
         """What was done, for `surgery.json`, once every parameter has been formed."""
-        scale = self.settings.scale
-        groups: dict[str, list[TensorStatistics]] = {}
+        groups: dict[str, list[Statistics]] = {}
         for name in sorted(self.names, key=lambda name: (layer_of(name) is None, layer_of(name), name)):
             layer = layer_of(name)
             group = "other" if layer is None else str(layer)
-            groups.setdefault(group, []).append(self.statistics[name])
+            groups.setdefault(group, []).append(self.statistics.get(name, Statistics()))
         everything = [entry for entries in groups.values() for entry in entries]
+        n, k = sum(s.n for s in everything), sum(s.k for s in everything)
         kept = math.fsum(s.kept_energy for s in everything)
         energy = math.fsum(s.energy for s in everything)
-        inputs = {"base": self.vector.base, "harm": self.vector.finetuned, "target": self.target}
+        area = self.delta.scope.blocks
         return {
             "inputs": {
                 role: {"source": weights.source, "fingerprint": weights.fingerprint()}
-                for role, weights in inputs.items()
+                for role, weights in self.inputs.items()
             },
-            "settings": asdict(self.settings),
-            "threshold": self.selection.threshold,
-            "n": self.selection.n,
-            "k": self.selection.k,
-            "density_achieved": self.selection.density_achieved,
+            "delta": self.delta.formula,
+            "settings": self.settings.recorded(),
+            **({"edit_area": sorted(area)} if area is not None else {}),
+            "threshold": self.chosen.threshold,
+            "n": n,
+            "k": k,
+            "density_achieved": k / n,
             "per_layer": {
                 group: {
                     "n": sum(s.n for s in entries),
                     "k": sum(s.k for s in entries),
-                    "relative_norm": _relative_norm(entries, scale),
+                    "density": _ratio(sum(s.k for s in entries), sum(s.n for s in entries)),
+                    "relative_norm": _relative_norm(entries),
                 }
                 for group, entries in groups.items()
             },
             "retained_energy": _rounded(kept / energy) if energy else None,
-            "relative_norm": _relative_norm(everything, scale),
+            "relative_norm": _relative_norm(everything),
             "changed": sum(s.changed for s in everything),
+            **({"coefficients": {n: _rounded(c) for n, c in self.steps.items()}} if self.steps is not None else {}),
+            "lineage": self.lineage,
+            "warnings": self.warnings,
             "command": command,
             "versions": versions(),
         }
 
 
-def plan_edit(
-    base: Weights,
-    harm: Weights,
-    target: Weights | None,
-    settings: EditSettings,
-    progress: Progress | None = None,
-) -> EditPlan:
-    """Check that three checkpoints belong together, and find what the edit selects.
-
-    Args:
-        base: The aligned model before harmful fine-tuning.
-        harm: Its harmful fine-tune.
-        target: The model to repair. By default the base.
-        settings: How to trim and how far to step.
-        progress: Called after every tensor of every pass.
-
-    Raises:
-        CheckpointMismatchError: If names or shapes differ in scope; before any tensor is read.
-        CheckpointError: If a value is not finite.
-        NothingToDoError: If the edit would change nothing.
-    """
-    target = base if target is None else target
-    if settings.scale == 0:
-        raise NothingToDoError(
-            "The edit is refused, for nothing changed: `scale` is 0, so the harm vector is subtracted "
-            "zero times.\n"
-            "The paper uses 2 to 3."
-        )
-    vector = TaskVector(base, harm, settings.scope)
-    check_match(base, target, settings.scope)
-    if not any(bool(vector.delta(name).any()) for name in vector.names):
-        raise NothingToDoError(
-            f"The edit is refused, for nothing changed: {harm.source} equals {base.source} in all {len(vector.names)} "
-            "parameters in scope, so the harm vector is zero.\n"
-            "Was the harm model saved, and is it not the base itself? Or widen `scope`."
-        )
-    selection = select(
-        vector,
-        density=settings.density,
-        method=settings.select,
-        granularity=settings.granularity,
-        ties=settings.ties,
-        seed=settings.seed,
-        progress=progress,
-    )
-    return EditPlan(vector, target, settings, selection)
-
-
 def versions() -> dict[str, str]:
     """Versions of what an edit's bits depend on."""
     found = {"python": platform.python_version()}
-    for package in ("sa_lightning", "torch", "safetensors"):
+    for package in ("sa_lightning", "torch", "numpy", "safetensors"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -259,15 +251,31 @@ def versions() -> dict[str, str]:
 
 
 def _energy(values: Tensor) -> float:
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
+    # torch sums pairwise: to six digits or better, the same wherever in memory the values lie.
+    return float((values * values).sum())
 
 
-def _relative_norm(entries: list[TensorStatistics], scale: float) -> float | None:
+def _surely_finite(moved: Tensor, dtype: torch.dtype) -> bool:
+    """Whether no value can be infinite or NaN after the cast; a sum is faster than to look at every one."""
+    if dtype in (torch.float32, torch.bfloat16):
+        return math.isfinite(float(moved.sum()))
+    return float(moved.abs().max()) <= torch.finfo(dtype).max  # false for NaN, too
+
+
+def _bits(values: Tensor) -> Any:
+    return values.view(INTEGERS[values.element_size()]).numpy()
+
+
+def _relative_norm(entries: list[Statistics]) -> float | None:
     weight = math.fsum(s.weight_energy for s in entries)
-    kept = math.fsum(s.kept_energy for s in entries)
-    return _rounded(scale * math.sqrt(kept / weight)) if weight else None
+    steps = math.fsum(s.step_energy for s in entries)
+    return _rounded(math.sqrt(steps / weight)) if weight else None
+
+
+def _ratio(a: int, b: int) -> float | None:
+    return _rounded(a / b) if b else None
 
 
 def _rounded(value: float) -> float:
-    """Nine digits: the rest depends on the number of threads."""
-    return float(f"{value:.9g}")
+    """Six digits: as many as the sums are good for."""
+    return float(f"{value:.6g}")

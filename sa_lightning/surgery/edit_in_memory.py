@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError
 from sa_lightning.surgery.edit import EditPlan
+from sa_lightning.surgery.slices import joined
+from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import ModelWeights
 
 __all__ = ["EditInMemory"]
@@ -25,6 +27,7 @@ class EditInMemory:
     Args:
         plan: The edit. Its target is the model itself or the checkpoint it was loaded from.
         weights: The model's weights.
+        progress: Told how far the first `apply` has come.
 
     Raises:
         CheckpointMismatchError: If the model does not hold the plan's parameters under their
@@ -34,15 +37,16 @@ class EditInMemory:
         `with EditInMemory(plan, ModelWeights(model)): model.generate(...)`
     """
 
-    def __init__(self, plan: EditPlan, weights: ModelWeights) -> None:
+    def __init__(self, plan: EditPlan, weights: ModelWeights, progress: Progress | None = None) -> None:
         self.plan = plan
+        self.progress = progress
         self.weights = weights
         self.active: bool = False
         self._stash: dict[str, Tensor] | None = None
         self._report: dict[str, Any] | None = None
         known = {*weights.names, *weights.aliases}
         untied = [name for name in plan.target.aliases if name in weights.names]
-        wrong = [name for name in plan.names if name not in known or weights.shape(name) != plan.vector.shape(name)]
+        wrong = [name for name in plan.names if name not in known or weights.shape(name) != plan.delta.shape(name)]
         if wrong or untied:
             name = (wrong or untied)[0]
             shape = weights.shape(name) if name in known else None
@@ -59,10 +63,11 @@ class EditInMemory:
         """Put the edited weights in place; if they already are, do nothing."""
         if self._stash is None:
             # Before the model changes: the plan may read from the very weights it changes.
-            stash = {name: self._edited(name) for name in self.plan.names}
+            stash = self._edited()
             self.plan.check_changed()
             self._report = self.plan.report()
-            self._stash = {name: edited for name, edited in stash.items() if self.plan.statistics[name].changed}
+            changed = {name for name, statistics in self.plan.statistics.items() if statistics.changed}
+            self._stash = {name: edited for name, edited in stash.items() if name in changed}
         if not self.active:
             self._swap()
         return self
@@ -90,8 +95,13 @@ class EditInMemory:
     ) -> None:
         self.undo()
 
-    def _edited(self, name: str) -> Tensor:
-        return self.plan.edit(name, self.weights.read(name))
+    def _edited(self) -> dict[str, Tensor]:
+        pieces: dict[str, list[Tensor]] = {name: [] for name in self.plan.names}
+        self.plan.statistics.clear()
+        for part, rows in self.plan.edited(self.plan.names, self.weights, "editing", self.progress):
+            pieces[part.name].append(rows)
+        weights = self.weights
+        return {name: joined(found, weights.shape(name), weights.dtype(name)) for name, found in pieces.items()}
 
     def _swap(self) -> None:
         assert self._stash is not None

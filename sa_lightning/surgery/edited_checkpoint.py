@@ -1,21 +1,20 @@
 """The edited checkpoint: streamed to disk, whole or not at all."""
 
 import json
-import os
-import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoint import INDEX, SINGLE, Checkpoint, read_json
-from sa_lightning.surgery.edit import EditPlan
-from sa_lightning.surgery.selection import Progress
+from sa_lightning.surgery.edit import EditPlan, Statistics
+from sa_lightning.surgery.partial_output import PartialOutput, restore, sync
 from sa_lightning.surgery.shard import write_shard
+from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import Weights
 
 __all__ = ["REPORT", "check_output", "write_edit"]
@@ -42,6 +41,7 @@ def check_output(output: str | Path, inputs: Iterable[Weights], *, overwrite: bo
         CheckpointError: If the output exists and may not be replaced, or lies in an input.
     """
     path = Path(output).expanduser()
+    restore(path)
     here = path.resolve()
     read = [d for weights in inputs if isinstance(weights, Checkpoint) for d in weights.directories]
     for directory in read:
@@ -75,19 +75,23 @@ def write_edit(
     overwrite: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> Path:
     """Write the edited target as a Hugging Face checkpoint with a `surgery.json`.
 
-    Keeps the target's shard layout, configuration, tokenizer and chat template. Streams one
-    tensor at a time into a hidden directory beside `output`, which takes its name only when it
-    is complete; after a failure it is removed.
+    Keeps the target's shard layout, configuration, tokenizer and chat template. Streams some rows at a
+    time into a hidden directory beside `output`, which takes its name only when it
+    is complete; configuration and index are written last. After a failure it is removed, unless
+    shards are finished: those are kept for `resume`.
 
     Args:
         plan: The edit, whose target is a checkpoint on disk.
         output: The directory to appear.
         overwrite: Whether an earlier checkpoint there may be replaced.
         command: The command line, for the report.
-        progress: Called after every tensor.
+        progress: Told how many bytes have been read and written, and of how many.
+        resume: Keep the shards that an interrupted run with the same inputs and settings has finished, once
+            their content has been verified.
 
     Returns:
         The path of the checkpoint.
@@ -97,53 +101,126 @@ def write_edit(
         NothingToDoError: If no weight differs in the end.
     """
     target = plan.target
+    partial = None
     if not isinstance(target, Checkpoint):
         raise TypeError("write_edit needs a target on disk; save a model in memory first.")
-    path = check_output(output, [target, plan.vector.base, plan.vector.finetuned], overwrite=overwrite)
-    partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+    path = check_output(output, plan.inputs.values(), overwrite=overwrite)
+    checkpoints = [weights for weights in plan.inputs.values() if isinstance(weights, Checkpoint)]
     try:
-        partial.mkdir(parents=True)
-        _copy_small_files(target, partial)
-        _write_config(plan, partial)
-        _write_shards(plan, target, partial, progress)
-        plan.check_changed()
-        report = json.dumps(plan.report(command), indent=2, ensure_ascii=False)
-        (partial / REPORT).write_text(report + "\n", encoding="utf-8")
-        _rename(partial, path)
+        with PartialOutput(path, _identity(plan), resume=resume).open() as partial:
+            for weights in checkpoints:
+                weights.hashes_reads = True  # for the fingerprints, on the way
+            files = _write_shards(plan, target, partial, progress)
+            plan.check_changed()
+            report = json.dumps({**plan.report(command), "files": files}, indent=2, ensure_ascii=False)
+            (partial.path / REPORT).write_text(report + "\n", encoding="utf-8")
+            _copy_small_files(target, partial.path)
+            _write_config(plan, partial.path)
+            _write_index(plan, target, partial.path)
+            partial.appear()
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"{output} could not be written: {error.strerror or error}.\n"
-            "Nothing was left there. Is the disk full, or the directory not yours to write?"
+            + (
+                f"Finished shards are kept in {partial.path}, and `--resume` goes on from there.\n"
+                if partial is not None and partial.path.exists()
+                else "Nothing was left there. "
+            )
+            + "Is the disk full, or the directory not yours to write?"
         ) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    finally:
+        for weights in checkpoints:
+            weights.hashes_reads = False
     return path
 
 
-def _write_shards(plan: EditPlan, target: Checkpoint, directory: Path, progress: Progress | None) -> None:
-    total_size = done = 0
-    total = sum(torch.Size(target.shape(n)).numel() for names in target.layout.values() for n in names)
-    for file, stored in target.layout.items():
-        # Wide types first keeps every tensor aligned, as safetensors itself does.
-        names = sorted(stored, key=lambda name: -plan.dtype(name).itemsize)
-        headers = {name: (plan.dtype(name), target.shape(name)) for name in names}
+def _identity(plan: EditPlan) -> dict[str, Any]:
+    """What a partial output must have been begun with to be continued: inputs as they lie on disk, and settings."""
+    inputs = {
+        role: {str(file.resolve()): [file.stat().st_size, file.stat().st_mtime_ns] for file in weights.files}
+        for role, weights in plan.inputs.items()
+        if isinstance(weights, Checkpoint)
+    }
+    return {"inputs": inputs, "settings": plan.settings.recorded(), "delta": plan.delta.formula}
 
-        def tensors(names: list[str] = names) -> Iterator[tuple[str, Tensor]]:
-            nonlocal done
-            for name in names:
-                yield name, plan.edited(target.aliases.get(name, name))
-                done += torch.Size(target.shape(name)).numel()
+
+def check_space(plan_bytes: int, output: Path) -> None:
+    """Refuse to begin what the disk has no room for."""
+    place = output.parent
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < plan_bytes:
+        raise CheckpointError(
+            f"The edited checkpoint needs {plan_bytes / 1e9:.2f} GB, but {place} has {free / 1e9:.2f} GB free.\n"
+            "It is written beside whatever it replaces, which is removed only afterwards.\n"
+            "Free some space, or choose an output directory on another disk."
+        )
+
+
+def _write_shards(
+    plan: EditPlan, target: Checkpoint, partial: PartialOutput, progress: Progress | None
+) -> dict[str, str]:
+    """Write the shards that are not finished, and return the digest of each."""
+    layout = {file: _written(plan, target, file) for file in target.layout}
+    sizes = {file: sum(_size(plan, target, name) for name in names) for file, names in layout.items()}
+    finished: dict[str, Any] = dict(partial.entries.get("files", {}))
+    known = {file: entry for file in layout if (entry := partial.finished(file)) is not None}
+    check_space(sum(size for file, size in sizes.items() if file not in known), partial.output)
+    plan.statistics.clear()
+    for entry in known.values():
+        plan.statistics.update({name: Statistics(*values) for name, values in entry["statistics"].items()})
+    done, total = sum(sizes[file] for file in known), sum(sizes.values())
+    with ThreadPoolExecutor(1) as disk:
+        last: tuple[str, dict[str, Any], Future[None]] | None = None
+        for file, names in layout.items():
+            if file in known:
+                continue
+            headers = {name: (plan.dtype(name), target.shape(name)) for name in names}
+
+            def report(_: str, part: int, whole: int, file: str = file, done: int = done) -> None:
                 if progress:
-                    progress("writing", done, total)
+                    progress("writing", done + int(part / whole * sizes[file]), total)
 
-        metadata = {"format": "pt", **target.metadata}
-        total_size += write_shard(directory / file, headers, tensors(), metadata)
-    if list(target.layout) != [SINGLE]:
-        weight_map = {name: file for file, names in target.layout.items() for name in names}
-        index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
-        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            rows = plan.edited(names, target, progress=report)
+            digest = write_shard(partial.path / file, headers, rows, {"format": "pt", **target.metadata})
+            counted = {name: plan.statistics[name] for name in names if name in plan.statistics}
+            done += sizes[file]
+            # One shard goes to the disk while the next is computed; only what is there is finished.
+            _finish(last, finished, partial)
+            last = file, {"xxh3": digest, "statistics": counted}, disk.submit(sync, partial.path / file)
+        _finish(last, finished, partial)
+    return {file: finished[file]["xxh3"] for file in layout}
+
+
+def _finish(
+    last: tuple[str, dict[str, Any], Future[None]] | None, finished: dict[str, Any], partial: PartialOutput
+) -> None:
+    if last is not None:
+        file, entry, on_disk = last
+        on_disk.result()
+        finished[file] = entry
+        partial.note("files", finished)
+
+
+def _written(plan: EditPlan, target: Checkpoint, file: str) -> list[str]:
+    """The names of a shard in the order in which they are written: wide types first, as safetensors does."""
+    return sorted(target.layout[file], key=lambda name: -plan.dtype(name).itemsize)
+
+
+def _size(plan: EditPlan, target: Checkpoint, name: str) -> int:
+    return torch.Size(target.shape(name)).numel() * plan.dtype(name).itemsize
+
+
+def _write_index(plan: EditPlan, target: Checkpoint, directory: Path) -> None:
+    if list(target.layout) == [SINGLE]:
+        return
+    weight_map = {name: file for file, names in target.layout.items() for name in names}
+    index = {
+        "metadata": {"total_size": sum(_size(plan, target, name) for name in weight_map)},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_small_files(target: Checkpoint, directory: Path) -> None:
@@ -175,22 +252,3 @@ def _write_config(plan: EditPlan, directory: Path) -> None:
     if "dtype" not in config and "torch_dtype" not in config:
         config["dtype"] = plan.settings.dtype
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _rename(partial: Path, path: Path) -> None:
-    """Give the complete directory its name; an earlier one gives way only now."""
-    old = partial.with_suffix(".old")
-    if path.exists():
-        path.rename(old)
-    try:
-        partial.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,17 +1,24 @@
 """Scope: which parameters may change at all."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from sa_lightning.errors import NothingToDoError, SettingError
 from sa_lightning.surgery.weights import Weights
 
-__all__ = ["Scope", "layer_of"]
+__all__ = ["Granularity", "Scope", "group_of", "layer_of"]
+
+Granularity = Literal["global", "layer", "tensor"]
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 SAVED_BUFFER = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias)$")  # in older checkpoints
 MASK_BUFFER = re.compile(r"(attn|attention)\.bias$")  # GPT-2's causal mask, 4-dimensional
+EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|wpe|word_embeddings|embed_in|embed_positions|shared)\.weight$")
+HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|bias)$")
+NORM = re.compile(r"(^|[._])(\w*norm\w*|ln_\w+|ln\d*)\.(weight|bias)$")
 UNSTORED = ("lm_head.weight",)  # tied checkpoints leave it out; excluding it is no mistake
 
 
@@ -30,11 +37,21 @@ class Scope:
         layers: First and last decoder block that may change, counted from 0, both included.
             What belongs to no block (embeddings, final norm, head) then stays as it is.
             By default, everything.
+        edit_area: For a knowledge-edited target: only the blocks in which it differs from the base
+            may change, and those right before and after them (the paper's Eq. 11-12).
+        embeddings: Whether token and position embeddings may change.
+        norms: Whether normalisation weights may change.
+        lm_head: Whether the output head may change; one that is tied to the embeddings goes with them.
     """
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     layers: tuple[int, int] | None = None
+    edit_area: bool = False
+    embeddings: bool = True
+    norms: bool = True
+    lm_head: bool = True
+    blocks = None  # type: frozenset[int] | None  # no setting: the edit area, once it is known
 
     def __post_init__(self) -> None:
         """Refuse a layer span that cannot hold anything."""
@@ -58,10 +75,21 @@ class Scope:
             return False
         if any(fnmatchcase(name, pattern) for pattern in self.exclude):
             return False
-        if self.layers is None:
-            return True
+        for allowed, kind in ((self.embeddings, EMBEDDING), (self.lm_head, HEAD), (self.norms, NORM)):
+            if not allowed and kind.search(name):
+                return False
         layer = layer_of(name)
-        return layer is not None and self.layers[0] <= layer <= self.layers[1]
+        if self.layers is not None and not (layer is not None and self.layers[0] <= layer <= self.layers[1]):
+            return False
+        if self.edit_area and self.blocks is None:
+            raise RuntimeError("The edit area is not known before `edit_area.resolve`.")
+        return self.blocks is None or layer in self.blocks
+
+    def within(self, blocks: frozenset[int]) -> "Scope":
+        """The same scope, in these blocks only."""
+        narrowed = dataclasses.replace(self)
+        object.__setattr__(narrowed, "blocks", blocks)
+        return narrowed
 
     def select(self, weights: Weights) -> list[str]:
         """The names in scope, in the order of `weights.names`, without judging the patterns."""
@@ -90,7 +118,7 @@ class Scope:
         if not chosen:
             raise NothingToDoError(
                 f"Nothing of {weights.source} is in scope: include {list(self.include)}, exclude "
-                f"{list(self.exclude)}, layers {_span(self.layers)} leave none of its "
+                f"{list(self.exclude)}, layers {_span(self)}{_switched_off(self)} leave none of its "
                 f"{len(parameters)} parameters.\nWiden the scope. {_layers_there(parameters)}"
             )
         return chosen
@@ -109,6 +137,16 @@ def layer_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def group_of(name: str, granularity: Granularity) -> str:
+    """What a parameter shares its cut with: all, its layer (`other` for none), or nothing but itself."""
+    if granularity == "tensor":
+        return name
+    if granularity == "layer":
+        layer = layer_of(name)
+        return "other" if layer is None else str(layer)
+    return "global"
+
+
 def is_parameter(weights: Weights, name: str) -> bool:
     """Whether a stored tensor is a floating-point parameter, not a saved buffer."""
     if not weights.dtype(name).is_floating_point or SAVED_BUFFER.search(name):
@@ -121,8 +159,14 @@ def _example(names: list[str]) -> str:
     return (inside or names or ["(none)"])[0]
 
 
-def _span(layers: tuple[int, int] | None) -> str:
-    return "all" if layers is None else f"{layers[0]} to {layers[1]}"
+def _span(scope: Scope) -> str:
+    span = "all" if scope.layers is None else f"{scope.layers[0]} to {scope.layers[1]}"
+    return span if scope.blocks is None else f"{span} within the edit area {sorted(scope.blocks)}"
+
+
+def _switched_off(scope: Scope) -> str:
+    off = [part for part in ("embeddings", "norms", "lm_head") if not getattr(scope, part)]
+    return f", without {' and '.join(off)}," if off else ""
 
 
 def _layers_there(names: list[str]) -> str:

@@ -1,20 +1,24 @@
-"""One safetensors file: its header, one tensor read at a time, and a file written likewise.
+"""One safetensors file: its header, some rows of a tensor read at a time, and a file written likewise.
 
-Plain reads rather than a memory map: mapped pages stay resident and count as ours.
+The library `safetensors` reads through a memory map and writes a file from tensors that are all in
+memory. Here: plain reads rather than a memory map: mapped pages stay resident and count as ours.
 The format: https://github.com/huggingface/safetensors#format.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import xxhash
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.surgery.slices import Slice, matrix, slices
 from sa_lightning.surgery.weights import raw_bytes
 
 __all__ = ["Shard", "TensorHeader", "write_shard"]
@@ -51,6 +55,7 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: int | None = None  # opened when first read, and read by several threads at once
         self.metadata: dict[str, str] = {}
         try:
             self.tensors: dict[str, TensorHeader] = self._read_header()
@@ -87,40 +92,52 @@ class Shard:
             raise ValueError(f"its tensors need {end} bytes, but the file has {total}")
         return tensors
 
+    def rows(self, part: Slice) -> Tensor:
+        """Read some rows of a tensor by a plain read into fresh memory, as a matrix."""
+        dtype, shape, start, _ = self.tensors[part.name]
+        rows = torch.empty((part.last - part.first, matrix(shape)[1]), dtype=dtype)
+        size = rows.numel() * dtype.itemsize
+        self._read_into(raw_bytes(rows), start + part.start * dtype.itemsize, part.name, size)
+        return rows
+
     def read(self, name: str) -> Tensor:
-        """Read one tensor by a plain read into fresh memory."""
+        """Read one whole tensor by a plain read into fresh memory."""
         dtype, shape, start, size = self.tensors[name]
-        if size == 0:
-            return torch.empty(shape, dtype=dtype)
-        buffer = bytearray(size)
+        tensor = torch.empty(shape, dtype=dtype)
+        self._read_into(raw_bytes(tensor), start, name, size)
+        return tensor
+
+    def _read_into(self, buffer: memoryview, place: int, name: str, size: int) -> None:
+        done = 0
         try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
-                view, done = memoryview(buffer), 0
-                while done < size and (got := file.readinto(view[done:])):
-                    done += got
+            if self._file is None:
+                self._file = os.open(self.path, os.O_RDONLY)
+                weakref.finalize(self, os.close, self._file)
+            while done < size and (got := os.preadv(self._file, [buffer[done:]], place + done)):
+                done += got
         except OSError as error:
             raise CheckpointError(f"`{name}` cannot be read from {self.path}: {error.strerror or error}.") from error
         if done < size:
             raise CheckpointError(
-                f"{self.path} ended inside `{name}`: {done} of its {size} bytes are there.\n"
+                f"{self.path} ended inside `{name}`: {done} of {size} bytes are there.\n"
                 "The file changed while it was read. Wait until it is complete, then try again."
             )
-        return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
 
 
 def write_shard(
     path: Path,
     headers: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
-    tensors: Iterable[tuple[str, Tensor]],
+    rows: Iterable[tuple[Slice, Tensor]],
     metadata: Mapping[str, str],
-) -> int:
-    """Write a safetensors file one tensor at a time, and return the bytes of its tensors.
+) -> str:
+    """Write a safetensors file some rows at a time, and return its XXH3 hash (128 bits, in hex).
+
+    It is on the disk itself only after an `os.fsync`, which is left to the caller: it can wait for it while it works.
 
     Args:
         path: The file.
         headers: Type and shape of each tensor, in the order in which they are written.
-        tensors: The tensors, in that order.
+        rows: The slices of each tensor, in that order.
         metadata: Text to keep in the header.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -134,12 +151,27 @@ def write_shard(
         }
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for (name, (dtype, shape)), (given, tensor) in zip(headers.items(), tensors, strict=True):
-            if (given, tensor.dtype, tuple(tensor.shape)) != (name, dtype, shape):
-                raise RuntimeError(f"expected `{name}` {dtype} {shape}, got `{given}` {tensor}")
-            file.write(raw_bytes(tensor))
-        file.flush()
-        os.fsync(file.fileno())
-    return end
+    expected = (part for name, (_, shape) in headers.items() for part in slices(name, shape))
+    digest = xxhash.xxh3_128()
+    with path.open("wb", buffering=0) as file:
+        if hasattr(os, "posix_fallocate"):
+            # Refuses at once what the disk has no room for, and makes the writes below several times faster.
+            os.posix_fallocate(file.fileno(), 0, 8 + len(header) + end)
+        for block in _blocks(header, zip(expected, rows, strict=True), headers):
+            written = 0
+            while written < len(block):
+                written += file.write(block[written:]) or 0
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(
+    header: bytes,
+    given: Iterable[tuple[Slice, tuple[Slice, Tensor]]],
+    headers: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+) -> Iterator[bytes | memoryview]:
+    yield len(header).to_bytes(8, "little") + header
+    for expected, (part, rows) in given:
+        if (part, rows.dtype, rows.numel()) != (expected, headers[part.name][0], part.count):
+            raise RuntimeError(f"expected {expected}, got {part} of {rows.dtype} {tuple(rows.shape)}")
+        yield raw_bytes(rows)

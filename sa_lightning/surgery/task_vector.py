@@ -1,4 +1,6 @@
-"""The task vector: what fine-tuning changed, one parameter at a time."""
+"""The task vector: what fine-tuning changed, some rows of one parameter at a time."""
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -6,7 +8,9 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError
 from sa_lightning.surgery.checkpoint import INPUT_EMBEDDING, OUTPUT_EMBEDDING
+from sa_lightning.surgery.delta import check_finite, whole
 from sa_lightning.surgery.scope import Scope
+from sa_lightning.surgery.slices import Slice
 from sa_lightning.surgery.weights import Weights
 
 __all__ = ["TaskVector", "check_match"]
@@ -17,7 +21,9 @@ class TaskVector:
 
     Task vectors: Ilharco et al., https://arxiv.org/abs/2212.04089. The harm vector of Safety
     Arithmetic (https://arxiv.org/abs/2406.11801, Eq. 1) is the task vector of a harmful
-    fine-tune: it points *towards* harm, and the edit subtracts it.
+    fine-tune: it points *towards* harm, and the edit subtracts it. The safety vector of RESTA
+    (https://arxiv.org/abs/2402.11746) is that from an unaligned model to the aligned one; that from
+    a base to its aligned model is another one, which also holds all else that alignment taught.
 
     Only the names in scope need to match, and they are checked here, from headers alone.
 
@@ -25,6 +31,7 @@ class TaskVector:
         base: The weights before fine-tuning.
         finetuned: The weights after it.
         scope: Which parameters are meant. By default all.
+        roles: What the two are called in reports.
 
     Raises:
         CheckpointMismatchError: If a name in scope is missing on either side, or if its shapes
@@ -32,44 +39,45 @@ class TaskVector:
         NothingToDoError: If the scope matches nothing.
     """
 
-    def __init__(self, base: Weights, finetuned: Weights, scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        base: Weights,
+        finetuned: Weights,
+        scope: Scope | None = None,
+        roles: tuple[str, str] = ("base", "harm"),
+    ) -> None:
         self.base = base
         self.finetuned = finetuned
         self.scope = scope or Scope()
         self.names: tuple[str, ...] = tuple(self.scope.names(base))
+        self.inputs: dict[str, Weights] = dict(zip(roles, (base, finetuned), strict=True))
+        self.formula: str = f"{roles[1]} − {roles[0]}"
         check_match(base, finetuned, self.scope)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one parameter."""
         return self.base.shape(name)
 
-    def delta(self, name: str) -> Float[Tensor, "..."]:
-        """The difference finetuned − base of one parameter, in float32, on the CPU.
+    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+        """The difference finetuned − base in some rows of a parameter, in float32, on the CPU.
 
         Raises:
             CheckpointError: If a value is not finite; the message names tensor and checkpoint.
         """
-        before, after = self.base.read(name).float(), self.finetuned.read(name).float()
+        before, after = self.base.rows(part).float(), self.finetuned.rows(part).float()
         delta = after - before
-        if not bool(torch.isfinite(delta).all()):
-            check_finite(name, before, self.base.source)
-            check_finite(name, after, self.finetuned.source)
+        if not math.isfinite(float(delta.sum())) and not bool(torch.isfinite(delta).all()):
+            check_finite(part.name, before, self.base.source)
+            check_finite(part.name, after, self.finetuned.source)
             raise CheckpointError(
-                f"`{name}` differs by more than float32 can hold between {self.base.source} and "
+                f"`{part.name}` differs by more than float32 can hold between {self.base.source} and "
                 f"{self.finetuned.source}.\nThese are not a model and its fine-tune."
             )
         return delta
 
-
-def check_finite(name: str, values: Float[Tensor, "..."], source: str) -> None:
-    """Raise if a tensor has NaN or infinite values, which no ordering by magnitude can place."""
-    bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        raise CheckpointError(
-            f"`{name}` has {bad} NaN or infinite values in {source}.\n"
-            "No arithmetic on them is meaningful: training probably diverged. Take an earlier "
-            f"checkpoint, or leave the parameter out: `scope.exclude: ['{name}']`."
-        )
+    def delta(self, name: str) -> Float[Tensor, "..."]:
+        """The whole difference of one parameter."""
+        return whole(self, name)
 
 
 def check_match(base: Weights, other: Weights, scope: Scope) -> None:

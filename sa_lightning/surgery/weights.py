@@ -1,20 +1,22 @@
-"""Weights, wherever they live: names, shapes, and one tensor at a time."""
+"""Weights, wherever they live: names, shapes, and some rows of one tensor at a time."""
 
 import hashlib
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.surgery.slices import Slice, count_slices, joined, rows_of, slices
 
-__all__ = ["ModelWeights", "Weights", "fingerprint", "raw_bytes"]
+__all__ = ["Digests", "ModelWeights", "NamedTensors", "Weights", "fingerprint", "raw_bytes", "read_whole"]
 
 
 @runtime_checkable
 class Weights(Protocol):
-    """Named tensors that are read one at a time.
+    """Named tensors that are read some rows at a time.
 
     A tensor with several names (tied embeddings) has one canonical name in `names`; the
     others are keys of `aliases`, so that counting over `names` counts every entry once.
@@ -43,45 +45,32 @@ class Weights(Protocol):
         """Data type of a tensor, without reading it."""
         ...
 
+    def rows(self, part: Slice) -> Tensor:
+        """Some rows of a tensor, as a matrix on the CPU. It may share memory with a live model: do not write to it."""
+        ...
+
     def read(self, name: str) -> Tensor:
-        """The tensor, on the CPU. It may share memory with a live model: do not write to it."""
+        """The whole tensor, on the CPU; likewise."""
         ...
 
     def fingerprint(self) -> str:
-        """SHA-256 of names, shapes, data types and content."""
+        """An identity of names, shapes, data types and content."""
         ...
 
 
-class ModelWeights:
-    """The weights of a model in memory, under the names of its `state_dict`.
-
-    Parameters and persistent buffers; a tensor that the model holds under several names
-    appears once, under the first. Nothing is copied.
+class NamedTensors:
+    """Weights that are tensors in memory, on any device. Nothing is copied.
 
     Args:
-        model: The model whose live weights are meant.
-        source: How messages and reports call it. By default its `name_or_path`, else its class.
+        tensors: The tensors, by name.
+        source: How messages and reports call them.
+        aliases: Further names of some of them.
     """
 
-    def __init__(self, model: nn.Module, source: str | None = None) -> None:
-        named = str(getattr(model, "name_or_path", "") or "")
-        self.source: str = source or named or f"{type(model).__name__} in memory"
-        self.aliases: dict[str, str] = {}
-        self._tensors: dict[str, Tensor] = {}
-        canonical: dict[tuple[object, ...], str] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if tensor.is_meta:
-                raise CheckpointError(
-                    f"`{name}` of {self.source} is on the meta device, so it has no values.\n"
-                    "An edit in memory needs every weight at hand. Load the model without "
-                    "offloading, or edit its checkpoint with `sa edit`."
-                )
-            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-            first = canonical.setdefault(place, name) if tensor.numel() else name
-            if first != name:
-                self.aliases[name] = first
-            else:
-                self._tensors[name] = tensor
+    def __init__(self, tensors: Mapping[str, Tensor], source: str, aliases: Mapping[str, str] | None = None) -> None:
+        self.source: str = source
+        self.aliases: dict[str, str] = dict(aliases or {})
+        self._tensors: dict[str, Tensor] = dict(tensors)
         self.names: tuple[str, ...] = tuple(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -92,8 +81,12 @@ class ModelWeights:
         """Data type of a tensor."""
         return self.parameter(name).dtype
 
+    def rows(self, part: Slice) -> Tensor:
+        """Some rows on the CPU; of a tensor on the CPU they share its memory."""
+        return rows_of(self.parameter(part.name).detach(), part).cpu()
+
     def read(self, name: str) -> Tensor:
-        """The tensor on the CPU; for a model on the CPU this shares its memory."""
+        """The tensor on the CPU; one on the CPU shares its memory."""
         return self.parameter(name).detach().cpu()
 
     def parameter(self, name: str) -> Tensor:
@@ -101,21 +94,92 @@ class ModelWeights:
         return self._tensors[self.aliases.get(name, name)]
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights as they are now. See `fingerprint`."""
+        """An identity of the weights as they are now. See `fingerprint`."""
         return fingerprint(self)
 
 
-def fingerprint(weights: Weights) -> str:
-    """SHA-256, in hex, of the sorted names with their shapes, data types and content.
+class ModelWeights(NamedTensors):
+    """The weights of a model in memory, under the names of its `state_dict`.
+
+    Parameters and persistent buffers; a tensor that the model holds under several names
+    appears once, under the first.
+
+    Args:
+        model: The model whose live weights are meant.
+        source: How messages and reports call it. By default its `name_or_path`, else its class.
+    """
+
+    def __init__(self, model: nn.Module, source: str | None = None) -> None:
+        named = str(getattr(model, "name_or_path", "") or "")
+        source = source or named or f"{type(model).__name__} in memory"
+        aliases: dict[str, str] = {}
+        tensors: dict[str, Tensor] = {}
+        canonical: dict[tuple[object, ...], str] = {}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            if tensor.is_meta:
+                raise CheckpointError(
+                    f"`{name}` of {source} is on the meta device, so it has no values.\n"
+                    "An edit in memory needs every weight at hand. Load the model without "
+                    "offloading, or edit its checkpoint with `sa edit`."
+                )
+            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+            first = canonical.setdefault(place, name) if tensor.numel() else name
+            if first != name:
+                aliases[name] = first
+            else:
+                tensors[name] = tensor
+        super().__init__(tensors, source, aliases)
+
+
+def read_whole(weights: Weights, name: str) -> Tensor:
+    """A whole tensor from its slices."""
+    shape = weights.shape(name)
+    return joined([weights.rows(part) for part in slices(name, shape)], shape, weights.dtype(name))
+
+
+class Digests:
+    """The hash of each tensor, over the hashes of its slices: XXH3, 128 bits.
+
+    So slices may be hashed in any order and in several threads, while they are read for another end.
+    Twenty times faster than SHA-256, which took half the time of an edit; it tells weights apart by
+    accident, not against a forger. `tensors` holds those that are complete.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, bytes] = {}
+        self._slices: dict[str, dict[int, bytes]] = {}
+
+    def add(self, part: Slice, shape: tuple[int, ...], rows: Tensor) -> None:
+        """Hash a slice, unless it has been."""
+        if part.name in self.tensors:
+            return
+        found = self._slices.setdefault(part.name, {})
+        if part.first in found:
+            return
+        found[part.first] = xxhash.xxh3_128_digest(raw_bytes(rows))
+        if len(found) == count_slices(shape):
+            self.tensors[part.name] = xxhash.xxh3_128_digest(b"".join(d for _, d in sorted(found.items())))
+            self._slices.pop(part.name, None)
+
+
+def fingerprint(weights: Weights, known: Digests | None = None) -> str:
+    """SHA-256, in hex, over the sorted names with shapes, data types and hashes of content (`Digests`).
 
     Independent of the shard layout and of tied tensors stored twice, so a model loaded in the
-    checkpoint's own data type has the checkpoint's fingerprint. Reads one tensor at a time.
+    checkpoint's own data type has the checkpoint's fingerprint.
+
+    Args:
+        weights: Whose fingerprint.
+        known: What has been hashed already; the rest is read.
     """
-    digest = hashlib.sha256()
+    digest, known = hashlib.sha256(), known or Digests()
     for name in sorted(weights.names):
-        tensor = weights.read(name)
-        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
-        digest.update(raw_bytes(tensor))
+        shape = weights.shape(name)
+        if name not in known.tensors:
+            for part in slices(name, shape):
+                known.add(part, shape, weights.rows(part))
+        digest.update(f"{name}\t{weights.dtype(name)}\t{shape}\n".encode())
+        digest.update(known.tensors.get(name, b""))
     return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Slow, obvious versions of the weight edit, written from the papers: flatten, sort, subtract."""
 
+import hashlib
 import math
 
 import torch
@@ -35,3 +36,51 @@ def edit_by_hand(target: Tensor, delta: Tensor, mask: Tensor, scale: float) -> T
     edited = target.clone()
     edited[mask] = stepped[mask]
     return edited
+
+
+def split_mix(start: int, index: int) -> int:
+    """SplitMix64, one number at a time, in Python's own integers; the low 63 bits."""
+    mask = (1 << 64) - 1
+    z = (index * 0x9E3779B97F4A7C15 + start) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) & ((1 << 63) - 1)
+
+
+def lot(seed: int, purpose: str, name: str, index: int) -> int:
+    """The number drawn for one entry of one parameter."""
+    start = int.from_bytes(hashlib.sha256(f"{seed}\t{purpose}\t{name}".encode()).digest()[:8], "little")
+    return split_mix(start, index)
+
+
+def keep_split(tensors: dict[str, Tensor], density: float, seed: int = 0) -> dict[str, Tensor]:
+    """Exactly k entries: sort all of them by magnitude, then by the number drawn for them."""
+    entries = [
+        (abs(value), lot(seed, "ties", name, index), name, index)
+        for name, delta in tensors.items()
+        for index, value in enumerate(delta.reshape(-1).tolist())
+    ]
+    k = math.floor(density * len(entries) + 0.5)
+    masks = {name: torch.zeros(delta.numel(), dtype=torch.bool) for name, delta in tensors.items()}
+    for _, _, name, index in sorted(entries, reverse=True)[:k]:
+        masks[name][index] = True
+    return {name: mask.reshape(tensors[name].shape) for name, mask in masks.items()}
+
+
+def ties_by_hand(deltas: list[Tensor], masks: list[Tensor], weights: list[float]) -> Tensor:
+    """TIES-Merging, entry by entry: trim, elect the sign of the larger total, average what agrees."""
+    merged = []
+    columns = zip(*(d.reshape(-1).tolist() for d in deltas), strict=True)
+    kept = zip(*(m.reshape(-1).tolist() for m in masks), strict=True)
+    for values, keep in zip(columns, kept, strict=True):
+        trimmed = [(v * w, w) for v, w, k in zip(values, weights, keep, strict=True) if k and v != 0]
+        total = sum(v for v, _ in trimmed)
+        agree = [(v, w) for v, w in trimmed if v * total > 0]
+        merged.append(sum(v for v, _ in agree) / sum(w for _, w in agree) if agree else 0.0)
+    return torch.tensor(merged).reshape(deltas[0].shape)
+
+
+def orthogonalised_by_hand(delta: Tensor, along: Tensor) -> Tensor:
+    """A vector without its component along another, in float64."""
+    delta, along = delta.double(), along.double()
+    return delta - (delta @ along) / (along @ along) * along

@@ -1,0 +1,59 @@
+"""Prompts with responses, as tokens: what the scores of weights are computed on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sa_lightning.errors import DataError
+from sa_lightning.models import render
+from sa_lightning.steering import read_demonstrations
+from sa_lightning.surgery import Example
+
+
+def read_examples(path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> list[Example]:
+    """Read prompts and responses, rendered with the tokenizer's chat template.
+
+    Args:
+        path: JSONL file with rows {"prompt", "response"}, or demonstrations, whose unsafe answers are taken.
+        tokenizer: From `load_tokenizer`.
+        limit: Read only the first so many.
+
+    Raises:
+        DataError: If the file is missing, empty, or has a row that is neither.
+    """
+    return [_example(messages, tokenizer) for messages in _conversations(Path(path), limit)]
+
+
+def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        rows = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise DataError(f"{path} is not a file of JSON lines: {error}.") from error
+    if rows and all(isinstance(row, dict) and "response" in row for row in rows):
+        return [_pair(row, path, number) for number, row in enumerate(rows[:limit], 1)]
+    pairs, _ = read_demonstrations(path, limit=limit)
+    found: Any = [pair.messages("unsafe") for pair in pairs]
+    return found
+
+
+def _pair(row: dict[str, Any], path: Path, number: int) -> list[dict[str, str]]:
+    prompt, response = row.get("prompt"), row["response"]
+    if not (isinstance(prompt, str) and prompt.strip() and isinstance(response, str) and response.strip()):
+        raise DataError(
+            f"Row {number} of {path} has no `prompt` or an empty `response`.\n"
+            "The loss is taken on the response given the prompt.\nMend the row, or leave it out."
+        )
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+def _example(messages: Any, tokenizer: Any) -> Example:
+    whole = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
+    asked = tokenizer(render(tokenizer, messages[:-1]), add_special_tokens=False, verbose=False).input_ids
+    # A tokenizer may join the end of the prompt with the start of the response: the prompt ends where they part.
+    same = next((i for i, (a, b) in enumerate(zip(whole, asked, strict=False)) if a != b), len(asked))
+    return Example(whole, min(same, len(whole) - 1))

@@ -1,0 +1,106 @@
+"""SNIP scores: how much the loss on given prompts hangs on each weight."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sa_lightning.errors import DataError, ModelError, NothingToDoError
+from sa_lightning.surgery.streaming import Progress
+from sa_lightning.surgery.weights import ModelWeights, NamedTensors
+
+__all__ = ["Example", "snip_scores", "write_scores"]
+
+
+class Example(NamedTuple):
+    """Tokens of a prompt and its response, and how many of them are the prompt's."""
+
+    tokens: Sequence[int]
+    prompt: int
+
+
+def snip_scores(
+    model: nn.Module, examples: Iterable[Example], names: Iterable[str], progress: Progress | None = None
+) -> NamedTensors:
+    """Score every entry by |w| · mean |∂L/∂w| over examples, in float32.
+
+    L is the mean loss of the response's tokens given the prompt. The absolute value is taken for each example
+    before the mean, as in the code of Wei et al. (https://arxiv.org/abs/2402.05162); SNIP:
+    https://arxiv.org/abs/1810.02340. The model is as before afterwards. Memory: the gradient and the score of the
+    parameters asked for, on the model's device.
+
+    Args:
+        model: A causal language model of transformers.
+        examples: One at a time, without padding.
+        names: Parameters to score, under the names of its `state_dict`.
+        progress: Called after every example.
+
+    Raises:
+        ModelError: If the model has no such parameter.
+        DataError: If an example has no response, or there is none.
+        NothingToDoError: If the loss does not depend on any of the parameters.
+    """
+    weights = ModelWeights(model)
+    wanted, chosen = set(names), list(examples)
+    missing = sorted(wanted - set(weights.names))
+    if missing:
+        raise ModelError(
+            f"{weights.source} has no `{missing[0]}` in memory ({len(missing)} such names).\n"
+            "Scores are gradients of the loaded model. Some architectures rename or fuse weights when they are loaded; "
+            "those cannot be scored yet."
+        )
+    if not chosen:
+        raise DataError("There are no prompts to score weights on.\nSNIP asks what the loss on them hangs on.")
+    parameters = {name: weights.parameter(name) for name in weights.names if name in wanted}
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    training = model.training
+    scores = {name: torch.zeros(p.shape, dtype=torch.float32, device=p.device) for name, p in parameters.items()}
+    model.eval()
+    try:
+        model.requires_grad_(False)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        for done, example in enumerate(chosen, 1):
+            loss = response_loss(model, example)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for score, gradient in zip(scores.values(), gradients, strict=True):
+                if gradient is not None:
+                    score += gradient.float().abs() / len(chosen)
+            if progress:
+                progress("scoring weights", done, len(chosen))
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(before[name])
+        model.train(training)
+    with torch.no_grad():
+        for name, score in scores.items():
+            score *= parameters[name].float().abs()
+    if not any(bool(score.any()) for score in scores.values()):
+        raise NothingToDoError(f"The loss on the prompts hangs on none of the {len(scores)} parameters in scope.")
+    return NamedTensors({name: score.cpu() for name, score in scores.items()}, "SNIP scores")
+
+
+def response_loss(model: Any, example: Example) -> Tensor:
+    """Mean cross-entropy, in float32, of the response's tokens given what precedes them."""
+    if not 0 < example.prompt < len(example.tokens):
+        raise DataError(
+            f"An example has {len(example.tokens)} tokens, of which {example.prompt} are the prompt's.\n"
+            "The loss is taken on the response, so there must be a prompt and a response."
+        )
+    device = next(model.parameters()).device
+    tokens = torch.tensor([list(example.tokens)], device=device)
+    logits = model(input_ids=tokens, use_cache=False).logits[0, example.prompt - 1 : -1].float()
+    return torch.nn.functional.cross_entropy(logits, tokens[0, example.prompt :])
+
+
+def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str, str]) -> None:
+    """Write scores as a directory that `Checkpoint.open` reads, and `--scores` takes."""
+    path = Path(directory).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
+    tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
+    save_file(tensors, path / "model.safetensors.partial", metadata={"format": "pt", **metadata})
+    (path / "model.safetensors.partial").rename(path / "model.safetensors")

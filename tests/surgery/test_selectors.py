@@ -1,0 +1,245 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import gpt2, llama, perturbed, word_tokenizer
+from references.surgery import flatten, keep_largest, lot
+from small_checkpoints import Write, says, small_tensors, writer
+from torch import Tensor
+
+from sa_lightning.errors import CheckpointMismatchError, DataError, NothingToDoError, SettingError
+from sa_lightning.surgery import (
+    Checkpoint,
+    Dare,
+    EditSettings,
+    Example,
+    HeadMask,
+    Minus,
+    ModelWeights,
+    NamedTensors,
+    Scope,
+    Sources,
+    TaskVector,
+    plan_from,
+    plan_surgery,
+    snip_scores,
+    write_edit,
+)
+from sa_lightning.surgery.delta import whole
+from sa_lightning.surgery.plan import choose
+from sa_lightning.surgery.slices import slices
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    return writer(tmp_path)
+
+
+def vector(write: Write) -> TaskVector:
+    pair = [Checkpoint.open(write(name, small_tensors(i, move=0.1 * i))) for i, name in enumerate(("base", "harm"))]
+    return TaskVector(*pair)
+
+
+def masks(chosen: object, delta: TaskVector) -> dict[str, Tensor]:
+    found = {}
+    for name in delta.names:
+        parts = [chosen.keep(part, delta.rows(part)) for part in slices(name, delta.shape(name))]
+        found[name] = torch.cat(parts).reshape(delta.shape(name))
+    return found
+
+
+def scored(delta: TaskVector, seed: int = 5) -> NamedTensors:
+    generator = torch.Generator().manual_seed(seed)
+    return NamedTensors({n: torch.randn(delta.shape(n), generator=generator) for n in delta.names}, "scores")
+
+
+def pick(delta: TaskVector, settings: EditSettings, **more: object) -> dict[str, Tensor]:
+    return masks(choose(delta, settings.resolved("harm"), **more), delta)
+
+
+def test_scores_select_in_place_of_magnitude(write: Write):
+    delta = vector(write)
+    scores = scored(delta)
+    found = pick(delta, EditSettings(select="snip", density=0.2), scores=scores)
+    expected = keep_largest(flatten({n: scores.read(n) for n in delta.names}), 0.2)
+    assert torch.equal(flatten(found), expected)
+
+
+@pytest.mark.parametrize("granularity", ["global", "layer", "tensor"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"select": "magnitude"},
+        {"select": "snip"},
+        {"select": "dare"},
+        {"select": "magnitude", "ties": "keep"},
+        {"select": "snip", "minus": Minus(0.3, select="magnitude")},
+    ],
+)
+def test_every_selection_has_a_random_control_of_its_size(write: Write, settings: dict, granularity: str):
+    from sa_lightning.surgery.scope import group_of
+
+    delta = vector(write)
+    given = EditSettings(density=0.3, granularity=granularity, **settings)
+    chosen = pick(delta, given, scores=scored(delta))
+    control = pick(
+        delta, EditSettings(density=0.3, granularity=granularity, control=True, **settings), scores=scored(delta)
+    )
+    sizes = [{}, {}]
+    for found, size in zip((chosen, control), sizes, strict=True):
+        for name, mask in found.items():
+            group = group_of(name, granularity)
+            size[group] = size.get(group, 0) + int(mask.sum())
+    assert sizes[0] == sizes[1]
+    assert not torch.equal(flatten(chosen), flatten(control))
+
+
+def test_dare_keeps_by_lot_and_rescales_to_the_same_expectation(write: Write):
+    delta = vector(write)
+    chosen = Dare(168, 0.25, seed=3)
+    assert chosen.factor == 4.0
+    for name, mask in masks(chosen, delta).items():
+        expected = [lot(3, "dare", name, index) < 0.25 * 2**63 for index in range(mask.numel())]
+        assert mask.reshape(-1).tolist() == expected
+    plan = plan_surgery(delta, delta.base, delta.base, EditSettings(select="dare", density=0.25, scale=1.0))
+    edited = {}
+    for part, rows in plan.edited(delta.names, delta.base):
+        edited.setdefault(part.name, []).append(rows)
+    name = "model.layers.0.mlp.weight"
+    kept = masks(plan.chosen, delta)[name]
+    moved = torch.cat(edited[name])
+    assert torch.equal(moved[~kept], delta.base.read(name)[~kept])
+    assert torch.allclose(moved[kept], (delta.base.read(name) - 4 * whole(delta, name))[kept])
+    # Over many draws the mean is the delta.
+    delta_one, total = whole(delta, name), torch.zeros(6, 8)
+    for seed in range(2000):
+        chosen = Dare(168, 0.25, seed)
+        for part in slices(name, (6, 8)):
+            total += torch.where(chosen.keep(part, delta.rows(part)), delta_one * chosen.factor, 0.0) / 2000
+    assert torch.allclose(total, delta_one, atol=6 * float(delta_one.abs().max()) * math.sqrt(3 / 2000))
+
+
+def test_a_set_difference_holds_the_first_without_the_second(write: Write):
+    delta = vector(write)
+    first, second = scored(delta, 1), scored(delta, 2)
+    settings = EditSettings(select="snip", density=0.4, minus=Minus(0.3, scores="x"))
+    found = pick(delta, settings, scores=first, minus=(second, None))
+    a = keep_largest(flatten({n: first.read(n) for n in delta.names}), 0.4)
+    b = keep_largest(flatten({n: second.read(n) for n in delta.names}), 0.3)
+    assert torch.equal(flatten(found), a & ~b)
+    assert not (flatten(found) & b).any()
+    # With all of the second, nothing is left: A minus everything is empty.
+    with pytest.raises(NothingToDoError) as error:
+        pick(
+            delta,
+            EditSettings(select="snip", density=1.0, minus=Minus(1.0, scores="x")),
+            scores=first,
+            minus=(second, None),
+        )
+    says(error, "minus.density")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(llama, "model.layers.1.self_attn.o_proj.weight"), (gpt2, "transformer.h.1.attn.c_proj.weight")],
+)
+def test_heads_are_the_columns_that_read_them(make, name: str):
+    base, harm = make(), perturbed(make(), 1)
+    config = base.config.to_dict()
+    delta = TaskVector(ModelWeights(base), ModelWeights(harm))
+    settings = EditSettings(select="heads", heads={1: [0, 3]}).resolved("harm")
+    chosen = choose(delta, settings, config=config)
+    found = masks(chosen, delta)
+    selected = {n for n, mask in found.items() if mask.any()}
+    assert selected == {name}
+    mask = found[name].T if make is gpt2 else found[name]
+    heads = mask.all(0).reshape(4, 8)
+    assert heads.all(1).tolist() == [True, False, False, True]
+    assert int(mask.sum()) == chosen.k == 32 * 16
+    for heads, fact in (({1: [4]}, "4 heads"), ({7: [0]}, "block 7")):
+        with pytest.raises(SettingError) as error:
+            HeadMask(heads, delta, config)
+        says(error, fact, "counted from 0")
+
+
+def examples() -> list[Example]:
+    tokenizer = word_tokenizer()
+    ids = tokenizer("how do i break a window . first break a window", add_special_tokens=False).input_ids
+    return [Example(ids, 7), Example(ids[2:], 4), Example(ids[:9], 5)]
+
+
+def test_snip_scores_are_weights_times_mean_absolute_gradients():
+    model = llama()
+    names = ["model.layers.1.mlp.down_proj.weight", "model.embed_tokens.weight", "model.norm.weight"]
+    found = snip_scores(model, examples(), names)
+    assert sorted(found.names) == sorted(names)
+    state = {n: p.requires_grad for n, p in model.named_parameters()}
+    assert not any(state.values())
+    assert all(p.grad is None for p in model.parameters())
+    model.requires_grad_(True)
+    slow = {name: torch.zeros_like(model.get_parameter(name)) for name in names}
+    for example in examples():
+        model.zero_grad()
+        tokens = torch.tensor([example.tokens])
+        labels = tokens.clone()
+        labels[0, : example.prompt] = -100
+        model(tokens, labels=labels).loss.backward()
+        for name in names:
+            slow[name] += model.get_parameter(name).grad.abs() / 3
+    for name in names:
+        assert torch.allclose(found.read(name), slow[name] * model.get_parameter(name).abs(), rtol=1e-4, atol=1e-8)
+
+
+def test_snip_refuses_what_it_cannot_score():
+    with pytest.raises(DataError) as error:
+        snip_scores(llama(), [], ["model.norm.weight"])
+    says(error, "no prompts")
+    with pytest.raises(DataError) as error:
+        snip_scores(llama(), [Example([1, 2], 2)], ["model.norm.weight"])
+    says(error, "prompt and a response")
+    with pytest.raises(Exception, match="rename or fuse"):
+        snip_scores(llama(), examples(), ["model.layers.0.experts.w1.weight"])
+
+
+def test_scores_are_written_read_again_and_refused_for_other_weights(checkpoints: Path, tmp_path: Path):
+    calls = []
+
+    def score(prompts: str, names):
+        calls.append(prompts)
+        return snip_scores(llama(), examples(), names)
+
+    base, harm, scores = (str(p) for p in (checkpoints / "base", checkpoints / "harm", tmp_path / "scores"))
+    settings = EditSettings(select="snip", density=0.05)
+    sources = Sources(base, (harm,), prompts="p.jsonl", scores=scores)
+    first = write_edit(plan_from(sources, settings, score=score), tmp_path / "one")
+    second = write_edit(plan_from(Sources(base, (harm,), scores=scores), settings), tmp_path / "two")
+    assert calls == ["p.jsonl"]
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointMismatchError) as error:
+        plan_from(Sources(base, (harm,), target=harm, scores=scores), settings)
+    says(error, "other weights")
+    with pytest.raises(SettingError) as error:
+        Sources(base, (harm,)).check(settings)
+    says(error, "--prompts")
+    with pytest.raises(SettingError) as error:
+        Sources(base, (harm,), prompts="p").check(EditSettings())
+    says(error, "select: snip")
+
+
+def test_a_scope_can_leave_out_embeddings_norms_and_head(checkpoints: Path):
+    weights = Checkpoint.open(checkpoints / "base")
+    everything = set(Scope().names(weights))
+    for part, patterns in (
+        ("embeddings", ["model.embed_tokens.weight"]),
+        ("lm_head", ["lm_head.weight"]),
+        ("norms", [n for n in everything if "norm" in n]),
+    ):
+        left = everything - set(Scope(**{part: False}).names(weights))
+        assert left == set(patterns)
+        assert left
+    gpt = ModelWeights(gpt2())
+    left = set(Scope().names(gpt)) - set(Scope(norms=False, embeddings=False).names(gpt))
+    assert {n.split(".")[-2] for n in left} == {"ln_1", "ln_2", "ln_f", "wte", "wpe"}
+    json.dumps(EditSettings(scope=Scope(norms=False)).recorded())
