@@ -94,6 +94,9 @@ class SurgeryCallback(Callback):
         self.progress: ProgressBars = lambda: nullcontext(None)
         self.inputs: dict[str, dict[str, str]] | None = None
         self.sources: Sources | None = None
+        # What several surgeries on one model may share: SNIP scores, and opened checkpoints.
+        self.scores: dict[Any, NamedTensors] = {}
+        self.opened: dict[str, Checkpoint] = {}
         self._edit: EditInMemory | None = None
 
     @property
@@ -149,11 +152,17 @@ class SurgeryCallback(Callback):
         check_sources(self.sources, self.settings, self._opener(pl_module))
 
     def _opener(self, pl_module: Any) -> Callable[[str], Checkpoint]:
-        """Open checkpoints; of the target, the revision that was asked for."""
+        """Open checkpoints, each once; of the target, the revision that was asked for."""
         target, revision = str(pl_module.target), pl_module.revision
         if is_adapter(target):
             revision = None
-        return lambda source: Checkpoint.open(source, revision=revision if source == target else None)
+
+        def opened(source: str) -> Checkpoint:
+            if source not in self.opened:
+                self.opened[source] = Checkpoint.open(source, revision=revision if source == target else None)
+            return self.opened[source]
+
+        return opened
 
     def toggle(self, pl_module: Any, edited: bool) -> None:
         """Bring the model into the state asked for."""
@@ -162,7 +171,11 @@ class SurgeryCallback(Callback):
             with self.progress() as report:
 
                 def score(prompts: str, names: Sequence[str]) -> NamedTensors:
-                    return snip_scores(pl_module.network, read_examples(prompts, pl_module.tokenizer), names, report)
+                    key = (prompts, tuple(names))
+                    if key not in self.scores:
+                        examples = read_examples(prompts, pl_module.tokenizer)
+                        self.scores[key] = snip_scores(pl_module.network, examples, names, report)
+                    return self.scores[key]
 
                 opener = self._opener(pl_module)
                 plan = plan_from(self.sources, self.settings, score=score, progress=report, opener=opener)

@@ -20,6 +20,7 @@ VERBS = {
     "validate": "Measure every arm (original, edited, steered, both): safety, over-refusal, utility.",
     "predict": "Write replies to prompts, side by side under every arm.",
     "edit": "Weight surgery alone: checkpoints in, edited checkpoint out.",
+    "sweep": "Try many settings on validation prompts: a grid or a search, the Pareto front, the settings to take.",
 }
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it

@@ -1,0 +1,91 @@
+"""A model on the bench: loaded once, measured under one setting after another, and given back after each."""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+import torch
+
+from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import SettingError
+from sa_lightning.module import CausalLMModule
+from sa_lightning.steered import steer
+
+__all__ = ["Bench"]
+
+Measure = Callable[[Any, Any], list[Any]]  # (model, tokenizer) -> samples
+
+
+class Bench:
+    """One target, with what is expensive kept between trials: its weights, opened checkpoints, scores.
+
+    Args:
+        model: The target; its weights are loaded here, on the GPU if there is one.
+        data: Demonstrations, for arms that are steered.
+        measure: Runs the tasks on the model as it is.
+        progress: Told how far work on weights has come.
+    """
+
+    def __init__(
+        self,
+        model: CausalLMModule,
+        data: DemonstrationDataModule | None,
+        measure: Measure,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.module, self.data, self.measure, self.progress = model, data, measure, progress
+        self._scores: dict[Any, Any] = {}
+        self._opened: dict[str, Any] = {}
+        model.setup("validate")
+        model.configure_model()
+        if torch.cuda.is_available():
+            model.network.to("cuda")  # type: ignore[arg-type]
+
+    def run(self, arm: str, surgery: SurgeryCallback, steering: ExtractionCallback | None) -> dict[str, Any]:
+        """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
+
+        Returns:
+            `samples`, and what the surgery says of itself.
+        """
+        found: dict[str, Any] = {}
+        with ExitStack() as stack:
+            if arm.startswith("edited"):
+                if not surgery.wanted:
+                    raise SettingError(f"The arm `{arm}` needs a surgery.\nGive `--surgery.harm`.")
+                surgery.progress = lambda: nullcontext(self.progress)
+                surgery.scores, surgery.opened = self._scores, self._opened
+                surgery.setup(None, self.module, "validate")  # type: ignore[arg-type]
+                stack.callback(surgery.toggle, self.module, edited=False)
+                surgery.toggle(self.module, edited=True)
+                record = surgery.record()
+                found |= {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
+            if arm.endswith("steered"):
+                assert steering is not None
+                stack.enter_context(steer(self.module.network, self._fit(steering)))
+            found["samples"] = self.measure(self.module.network, self.module.tokenizer)
+        return found
+
+    def _fit(self, steering: ExtractionCallback) -> Any:
+        """Fit directions on the weights as they are now."""
+        from lightning.pytorch import Trainer
+
+        if self.data is None:
+            raise SettingError(
+                "Steered arms need demonstrations to fit directions on.\nGive `--data.demonstrations pairs.jsonl`."
+            )
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        steering.save = False
+        trainer = Trainer(
+            max_epochs=1,
+            devices=1,
+            logger=False,
+            callbacks=[steering],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(self.module, datamodule=self.data)
+        return steering.artifact

@@ -1,0 +1,322 @@
+"""`sa sweep`: try many settings on validation prompts, and see what they trade against one another."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.cli.bench import Bench
+from sa_lightning.cli.inputs import find_configs, resolve_worlds, shipped, typed, versions
+from sa_lightning.cli.journal import Journal, Sampler, digest
+from sa_lightning.cli.lightning import quieten
+from sa_lightning.cli.space import Match, Space
+from sa_lightning.cli.sweep_report import OBJECTIVES, Plot, SweepReport
+from sa_lightning.cli.validate import EvaluationSettings
+from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.evaluation import evaluate, rate
+from sa_lightning.evaluation.rates import MEASURES
+from sa_lightning.module import CausalLMModule
+
+ORIGINAL = "original"
+
+
+@dataclass
+class SweepSettings:
+    """What is tried, and what is asked of it.
+
+    Args:
+        space: Settings of surgery and steering by their dotted names, each a list of values, bounds {low, high, log},
+            or {match: attack_success, at: 0.1, low: 0.1, high: 10}, which searches that setting until the rate is
+            there, so that the others are compared at the same rate. A list of these lays one grid after another.
+        sampler: `grid` runs every combination; `tpe`, `nsga` and `random` propose settings, for bounds.
+        trials: How many a search runs.
+        objectives: Rates to trade, the first of which chooses: attack_success, over_refusal, harmless_refusal,
+            degenerate (less is better), refusal_harmful, utility (more is better).
+        limits: How much worse than the original's a rate may get for a setting to be chosen.
+        arm: Which arm is measured under each setting.
+        seeds: Seeds of the run, and of `world:` names; counts are pooled over them.
+        plot: Plot rates over a setting (`x`, on a log scale), one line for each value of another (`series`).
+    """
+
+    space: list[dict[str, Any]] | dict[str, Any]
+    sampler: Sampler = "grid"
+    trials: int = 50
+    objectives: list[str] = field(default_factory=lambda: ["attack_success", "utility"])
+    limits: dict[str, float] = field(
+        default_factory=lambda: {"utility": 0.02, "harmless_refusal": 0.03, "over_refusal": 0.03, "degenerate": 0.01}
+    )
+    arm: Literal["edited", "steered", "edited+steered"] = "edited"
+    seeds: list[int] = field(default_factory=lambda: [0])
+    plot: Plot | None = None
+
+
+def parser() -> ArgumentParser:
+    """Describe the verb's options."""
+    found = ArgumentParser(
+        prog="sa sweep",
+        exit_on_error=False,
+        description="Measure one arm under many settings of surgery and steering, from one loaded model. Writes "
+        "OUTPUT/sweep.json, sweep.md, front.svg and chosen.yaml (for `sa fit`). Every finished trial is in "
+        "OUTPUT/journal.log at once: the same command goes on where it was interrupted. Choose settings on validation "
+        "prompts, and report others.",
+    )
+    found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
+    found.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
+    found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Start over.")
+    found.add_class_arguments(SweepSettings, "sweep")
+    found.add_class_arguments(EvaluationSettings, "evaluation")
+    found.add_class_arguments(CausalLMModule, "model")
+    found.add_class_arguments(SurgeryCallback, "surgery")
+    found.add_class_arguments(ExtractionCallback, "steering")
+    found.add_class_arguments(DemonstrationDataModule, "data", skip={"demonstrations"})
+    found.add_argument(
+        "--data.demonstrations", type=str | None, default=None, help="Pairs to fit directions on, for steered arms."
+    )
+    return found
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    quieten()
+    found = parser()
+    config = found.parse_args(find_configs(arguments))
+    console = Console()
+    sweep = Sweep(found, config, typed("sweep", arguments))
+    sweep.run(console)
+    sweep.report.write(console)
+
+
+class Sweep:
+    """All trials of one sweep, and what they are measured with.
+
+    Args:
+        options: The parser, which makes objects of settings.
+        config: The parsed configuration.
+        command: What was typed.
+    """
+
+    def __init__(self, options: ArgumentParser, config: Namespace, command: str) -> None:
+        self.options, self.config, self.settings = options, config, SweepSettings(**vars(config.sweep))
+        self.space = Space(self.settings.space)
+        self._check()
+        output = Path(config.output)
+        identity = config.as_dict()
+        for name in ("output", "overwrite", "config"):
+            identity.pop(name, None)
+        identity["sweep"] = {name: identity["sweep"][name] for name in ("objectives", "arm", "seeds")}
+        if config.overwrite:
+            (output / "journal.log").unlink(missing_ok=True)
+        directions = ["maximize" if OBJECTIVES[name] > 0 else "minimize" for name in self.settings.objectives]
+        self.journal = Journal(
+            output / "journal.log", identity, directions, self.settings.sampler, self.settings.seeds[0]
+        )
+        self.report = SweepReport(output, command, versions(), self.settings, _fit_config(options, config))
+        self._benches: dict[int, Bench] = {}
+        self._configs: dict[int, dict[str, Any]] = {}
+
+    def _check(self) -> None:
+        """Refuse what can be refused before a model is loaded."""
+        settings = self.settings
+        unknown = [name for name in (*settings.objectives, *settings.limits) if name not in OBJECTIVES]
+        if unknown or not settings.objectives or not settings.seeds:
+            raise SettingError(
+                f"`sweep.objectives` and `sweep.limits` are rates, and {unknown or 'none'} "
+                f"{'is not one' if unknown else 'was given'}.\nThere are {', '.join(OBJECTIVES)}.\nName at least one "
+                "objective and one seed."
+            )
+        if settings.sampler == "grid" and self.space.ranges:
+            raise SettingError(
+                "`sweep.space` has bounds, which a grid cannot run through.\n"
+                "A grid takes every combination of values.\nList values, or choose `--sweep.sampler tpe`."
+            )
+        if settings.trials < 1 or not self.config.evaluation.tasks:
+            raise SettingError(
+                f"`sweep.trials` is {settings.trials} and `evaluation.tasks` is {self.config.evaluation.tasks}.\n"
+                "A setting is measured by the replies to the tasks' prompts.\nGive at least one trial and one task."
+            )
+        for _, point, matched in self.space.points() if settings.sampler == "grid" else ():
+            # Wrong names and values are found now, not after hours.
+            self._instantiate(self.config.as_dict(), {**point, **({matched[0]: matched[1].low} if matched else {})})
+
+    def run(self, console: Console) -> None:
+        """Run what has not been run; an interrupted sweep goes on."""
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("the original", total=None)
+            self.report.before = self._trial(ORIGINAL, {})
+            steps = self._search() if self.settings.sampler != "grid" else self._grid()
+            total = self.settings.trials if self.settings.sampler != "grid" else sum(
+                matched[1].steps if matched else 1 for *_, matched in self.space.points()
+            )  # fmt: skip
+            progress.update(bar, total=total)
+            for done, record in enumerate(steps, 1):
+                shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in record["settings"].values())
+                progress.update(bar, completed=min(done, total), description=shown[:28])
+                self.report.add(record)
+
+    def _grid(self) -> Iterator[dict[str, Any]]:
+        for number, point, matched in self.space.points():
+            if matched is None:
+                yield {**self._trial(self.settings.arm, point), "grid": number}
+                continue
+            name, match = matched
+            aim = match.at
+            if match.relative:
+                aim *= self.report.before["metrics"][match.match]["rate"]
+            yield from self._matched(number, point, name, match, aim)
+
+    def _matched(
+        self, number: int, point: dict[str, Any], name: str, match: Match, aim: float
+    ) -> Iterator[dict[str, Any]]:
+        search = match.search()
+        value = next(search)
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(StopIteration):
+            while True:
+                record = {**self._trial(self.settings.arm, {**point, name: value}), "grid": number}
+                found.append(record)
+                got = record["metrics"][match.match]["rate"] if record["metrics"] else 1.0
+                value = search.send(got - aim)
+        measured = [record for record in found if record["metrics"]]
+        closest = min(measured, key=lambda r: abs(r["metrics"][match.match]["rate"] - aim), default=None)
+        for record in found:
+            off = abs(record["metrics"][match.match]["rate"] - aim) if record is closest else None
+            yield {**record, "matched": {"rate": match.match, "aim": aim, "off": off} if record is closest else None}
+
+    def _search(self) -> Iterator[dict[str, Any]]:
+        done = [record for record in self.journal.records() if record["arm"] != ORIGINAL]
+        yield from ({**record, "grid": None} for record in done)
+        for _ in range(self.settings.trials - len(done)):
+            trial = self.journal.ask()
+            yield {**self._trial(self.settings.arm, self.space.suggest(trial), trial), "grid": None}
+
+    def _trial(self, arm: str, settings: dict[str, Any], trial: Any = None) -> dict[str, Any]:
+        """Measure one setting on all seeds, unless the journal has it."""
+        known = self.journal.find(settings, arm)
+        if known is not None:
+            if trial is not None:
+                self.journal.add({**known}, _objectives(known, self.settings.objectives), trial)
+            return known
+        began = time.perf_counter()
+        record: dict[str, Any] = {"digest": digest(settings, arm), "arm": arm, "settings": settings, "by_seed": {}}
+        try:
+            for seed in self.settings.seeds:
+                record["by_seed"][str(seed)] = self._measure(seed, arm, settings)
+            record["metrics"] = _pooled(list(record["by_seed"].values()))
+        except NothingToDoError as error:  # a setting that changes nothing is no reason to stop
+            record["metrics"], record["failed"] = None, str(error).split("\n")[0]
+        record["seconds"] = round(time.perf_counter() - began, 2)
+        if arm != ORIGINAL or record["metrics"]:
+            self.journal.add(record, _objectives(record, self.settings.objectives), trial)
+        return record
+
+    def _measure(self, seed: int, arm: str, settings: dict[str, Any]) -> dict[str, Any]:
+        if seed not in self._benches:
+            self._configs[seed] = resolve_worlds(self.config.as_dict(), seed)
+            self._benches[seed] = self._bench(seed)
+        surgery, steering = self._instantiate(self._configs[seed], resolve_worlds(settings, seed))
+        found = self._benches[seed].run(arm, surgery, steering)
+        samples = found.pop("samples")
+        counts = {}
+        for name, (is_over, hits) in MEASURES.items():
+            over = [hits(sample) for sample in samples if is_over(sample)]
+            counts[name] = [sum(over), len(over)]
+        return {"counts": counts, **found}
+
+    def _instantiate(
+        self, config: dict[str, Any], settings: dict[str, Any]
+    ) -> tuple[SurgeryCallback, ExtractionCallback]:
+        """Make the callbacks under these settings; wrong names and values are refused by the parser."""
+        inner = ArgumentParser(prog="sa sweep", exit_on_error=False)
+        inner.add_class_arguments(SurgeryCallback, "surgery")
+        inner.add_class_arguments(ExtractionCallback, "steering")
+        made: Any = inner.instantiate_classes(
+            inner.parse_object(_set({part: config[part] for part in ("surgery", "steering")}, settings))
+        )
+        return made.surgery, made.steering
+
+    def _bench(self, seed: int) -> Bench:
+        config, asked = self._configs[seed], self.config.evaluation
+
+        def measure(model: Any, tokenizer: Any) -> list[Any]:
+            return evaluate(
+                model,
+                tokenizer,
+                asked.tasks,
+                task_dirs=[shipped("tasks"), *asked.task_dirs],
+                metadata=config["evaluation"]["metadata"],
+                limit=asked.limit,
+                batch_size=asked.batch_size,
+                max_length=module.max_length,
+                seed=seed,
+            )
+
+        module = CausalLMModule(**config["model"])
+        data = DemonstrationDataModule(**config["data"]) if config["data"]["demonstrations"] else None
+        return Bench(module, data, measure)
+
+
+def _set(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with some of them set, by their dotted names."""
+    found: dict[str, Any] = copy.deepcopy(config)
+    for name, value in settings.items():
+        *groups, last = name.split(".")
+        place = found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return found
+
+
+def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rates over the prompts of all seeds together."""
+    return {
+        name: rate(*(sum(seed["counts"][name][i] for seed in seeds) for i in (0, 1))) for name in seeds[0]["counts"]
+    }
+
+
+def _objectives(record: dict[str, Any], names: list[str]) -> list[float] | None:
+    if record["metrics"] is None:
+        return None
+    values = [record["metrics"][name]["rate"] for name in names]
+    missing = [name for name, value in zip(names, values, strict=True) if value is None]
+    if missing:
+        raise SettingError(
+            f"`sweep.objectives` names {missing[0]}, but no prompt of the tasks counts for it.\n"
+            "An objective needs prompts.\nAdd tasks that have some, or leave it out."
+        )
+    return values
+
+
+def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function from chosen settings to a configuration for `sa fit`, with what differs from the defaults."""
+    plain = options.get_defaults().as_dict()
+    given = config.as_dict()
+
+    def differing(value: Any, default: Any) -> Any:
+        if isinstance(value, dict) and isinstance(default, dict):
+            kept = {k: d for k, v in value.items() if (d := differing(v, default.get(k))) not in (None, {})}
+            return kept or None
+        return None if value == default else value
+
+    def merged(settings: dict[str, Any]) -> dict[str, Any]:
+        parts = {part: differing(given[part], plain[part]) or {} for part in ("model", "surgery", "steering", "data")}
+        found = _set(parts, settings)
+        return {"seed_everything": given["sweep"]["seeds"][0], **{k: v for k, v in found.items() if v}}
+
+    return merged
