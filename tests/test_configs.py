@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SA = Path(sys.executable).with_name("sa")
-VERBS = ("fit", "validate", "predict")
+VERBS = ("fit", "validate", "predict", "edit", "sweep")
 
 
 def verb_of(path):
@@ -22,7 +22,9 @@ def test_every_config_parses_and_opens_with_its_command(path):
     text = path.read_text()
     assert text.startswith("# ")
     assert f"sa {verb_of(path)} --config" in text
-    needed = ["--model.target", "x"] if "model:" not in text else []
+    needed = ["--model.target", "x"] if "model:" not in text and verb_of(path) != "edit" else []
+    if verb_of(path) == "edit":
+        needed = ["--base", "x"]
     if verb_of(path) == "fit" and "demonstrations:" not in text:
         needed += ["--data.demonstrations", "x"]
     done = subprocess.run(

@@ -90,3 +90,20 @@ def test_the_report_needs_nothing_from_elsewhere_and_shows_no_reply(measured):
     page = (measured / "tiny-measured" / "report.html").read_text()
     assert "edited+steered" in page
     assert not any(place in page for place in ("http://", "https://", "<script src", "first gather"))
+
+
+def test_a_sweep_measures_what_fit_and_validate_measure(measured, tmp_path):
+    done = subprocess.run(
+        [
+            *(SA, "sweep", "--config", "configs/tiny/sweep.yaml", "--output", tmp_path / "sweep"),
+            "--sweep.space={surgery.density: [0.1], surgery.scale: [0.75]}",
+            "--evaluation.metadata.split=test",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env={**os.environ},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    results = json.loads((measured / "tiny-measured" / "results.json").read_text())["arms"]
+    for arm, metrics in (("original", found["original"]["metrics"]), ("edited", found["trials"][0]["metrics"])):
+        for name in ("attack_success", "refusal_harmful", "harmless_refusal", "over_refusal", "degenerate"):
+            assert metrics[name] == results[arm][name]

@@ -185,8 +185,9 @@ class SurgeryCallback(Callback):
                     # The edit on disk is that of the weights as they were loaded.
                     plan.settings = dataclasses.replace(plan.settings, dtype=pl_module.dtype_name)
                     plan.rounds_first = True
-                self._edit = EditInMemory(plan, ModelWeights(pl_module.network), report)
-                self._edit.apply()
+                edit = EditInMemory(plan, ModelWeights(pl_module.network), report)
+                edit.apply()
+            self._edit = edit
         if self._edit is not None and edited != self._edit.active:
             (self._edit.apply if edited else self._edit.undo)()
         if self._edit is not None:

@@ -31,8 +31,8 @@ def parser() -> ArgumentParser:
         exit_on_error=False,
         description="Subtract a trimmed harm vector: edited = target − scale · mask ⊙ (harm − base). "
         "Safety Arithmetic (arXiv 2406.11801), stage 1. Other deltas, selections and operators by the options below; "
-        "configs/edit has one for each published method. Checkpoints are read and written some rows at a time: memory "
-        "stays small whatever their size.",
+        "configs/*/edit.yaml has one for each published method. Checkpoints are read and written some rows at a time: "
+        "memory stays small whatever their size.",
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
     found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")

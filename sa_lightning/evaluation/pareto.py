@@ -39,7 +39,8 @@ def costs_little(metrics: Mapping[str, Rate], before: Mapping[str, Rate], limits
     """Whether no rate got worse than before by more than its limit; a rate without prompts is not judged."""
     for name, limit in limits.items():
         now, then = metrics[name]["rate"], before[name]["rate"]
-        if now is not None and then is not None and DIRECTIONS[name] * (then - now) > limit:
+        # Two points are two points, whatever binary fractions make of them.
+        if now is not None and then is not None and DIRECTIONS[name] * (then - now) > limit + 1e-9:
             return False
     return True
 
