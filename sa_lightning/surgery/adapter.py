@@ -72,7 +72,7 @@ class AdaptedCheckpoint(Checkpoint):
         adapted = cls.__new__(cls)
         adapted.__dict__.update(opened.__dict__)
         adapted.source, adapted.base, adapted.adapter_path = source, opened, path
-        adapted._fingerprint, adapted._digests = None, Digests()
+        adapted._fingerprint, adapted._digests, adapted._hashed = None, Digests(), []
         adapted._settings = settings
         shard = Shard(path / ADAPTER_WEIGHTS)
         adapted._factors = adapted._find_factors(shard)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.shard import Shard
 from sa_lightning.surgery.slices import Slice, slices
-from sa_lightning.surgery.weights import Digests, fingerprint, read_whole
+from sa_lightning.surgery.weights import Digests, fingerprint, read_whole, slice_digest
 
 __all__ = ["Checkpoint"]
 
@@ -52,6 +52,7 @@ class Checkpoint:
         self._shards: dict[str, Shard] = {n: s for s in shards.values() for n in s.tensors}
         self.hashes_reads: bool = False
         self._digests = Digests()
+        self._hashed: list[tuple[Slice, bytes]] = []
         self._fingerprint: str | None = None
         self.aliases: dict[str, str] = self._find_aliases()
         self.names: tuple[str, ...] = tuple(n for n in self._shards if n not in self.aliases)
@@ -109,9 +110,19 @@ class Checkpoint:
     def rows(self, part: Slice) -> Tensor:
         """Read some rows of a tensor, in its own data type, into fresh memory."""
         rows = self._rows(part)
-        if self.hashes_reads:
-            self._digests.add(part, self.shape(part.name), rows)
+        if self.hashes_reads and part.name not in self._digests.tensors:
+            self._hashed.append((part, slice_digest(rows)))
         return rows
+
+    def hashed(self) -> list[tuple[Slice, bytes]]:
+        """Slices that have been read and hashed since this was asked last, in this process, for `learn`."""
+        found, self._hashed = self._hashed, []
+        return found
+
+    def learn(self, hashed: list[tuple[Slice, bytes]]) -> None:
+        """Take up hashes of slices, perhaps from another process, for the fingerprint."""
+        for part, digest in hashed:
+            self._digests.add(part, self.shape(part.name), digest)
 
     def read(self, name: str) -> Tensor:
         """Read one tensor, in its own data type, into fresh memory."""

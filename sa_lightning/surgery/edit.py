@@ -2,9 +2,9 @@
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.surgery.checkpoint import Checkpoint
 from sa_lightning.surgery.delta import Delta, check_finite
 from sa_lightning.surgery.scope import layer_of
 from sa_lightning.surgery.selection import Chosen
@@ -21,6 +22,8 @@ from sa_lightning.surgery.streaming import Progress, over
 from sa_lightning.surgery.weights import Weights
 
 __all__ = ["EditPlan", "Statistics"]
+
+T = TypeVar("T")
 
 
 class Statistics(NamedTuple):
@@ -105,28 +108,41 @@ class EditPlan:
         return own if not own.is_floating_point else DTYPES.get(self.settings.dtype, own)
 
     def edited(
-        self, names: Iterable[str], weights: Weights, stage: str = "editing", progress: Progress | None = None
-    ) -> Iterator[tuple[Slice, Tensor]]:
+        self,
+        names: Iterable[str],
+        weights: Weights,
+        then: Callable[[Slice, Tensor], T],
+        stage: str = "editing",
+        progress: Progress | None = None,
+        forks: bool = False,
+    ) -> Iterator[tuple[Slice, T]]:
         """Form the edited slices of some parameters, in order, and count what was done.
 
         Args:
             names: The parameters, on disk also under the further names of tied ones, which are not counted again.
             weights: Where the unedited values are read: the target, or a model that holds the same.
+            then: What is done with the rows of a slice, in the thread or process that has formed them.
             stage: What is being done, for the progress.
             progress: Told how far it has come.
+            forks: Whether that may be in forked processes.
         """
+        hashing = [w for w in self.inputs.values() if isinstance(w, Checkpoint) and w.hashes_reads]
 
-        def one(part: Slice) -> tuple[Tensor, Statistics | None]:
+        def one(part: Slice) -> tuple[T, Statistics | None, list[Any]]:
             canonical = part._replace(name=self.target.aliases.get(part.name, part.name))
             dtype = self.dtype(part.name) if weights is self.target else weights.dtype(canonical.name)
             rows = weights.rows(canonical)
-            return self.rows(canonical, rows.to(dtype) if self.rounds_first else rows, dtype)
+            edited, statistics = self.rows(canonical, rows.to(dtype) if self.rounds_first else rows, dtype)
+            return then(part, edited), statistics, [weights.hashed() for weights in hashing]
 
         size = sum(w.dtype(self.names[0]).itemsize for w in self.inputs.values()) + self.dtype(self.names[0]).itemsize
-        for part, (rows, statistics) in over(one, names, self.target.shape, stage, progress, size):
+        results = over(one, names, self.target.shape, stage, progress, size, forks)
+        for part, (result, statistics, hashed) in results:
+            for checkpoint, found in zip(hashing, hashed, strict=True):
+                checkpoint.learn(found)
             if statistics is not None and part.name in self._in_scope:
                 self.statistics[part.name] = self.statistics.get(part.name, Statistics()).plus(statistics)
-            yield part, rows
+            yield part, result
 
     def rows(
         self, part: Slice, weight: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None

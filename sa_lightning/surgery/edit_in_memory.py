@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError
 from sa_lightning.surgery.edit import EditPlan
-from sa_lightning.surgery.slices import joined
+from sa_lightning.surgery.slices import Slice, joined
 from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import ModelWeights
 
@@ -98,7 +98,7 @@ class EditInMemory:
     def _edited(self) -> dict[str, Tensor]:
         pieces: dict[str, list[Tensor]] = {name: [] for name in self.plan.names}
         self.plan.statistics.clear()
-        for part, rows in self.plan.edited(self.plan.names, self.weights, "editing", self.progress):
+        for part, rows in self.plan.edited(self.plan.names, self.weights, _rows, "editing", self.progress):
             pieces[part.name].append(rows)
         weights = self.weights
         return {name: joined(found, weights.shape(name), weights.dtype(name)) for name, found in pieces.items()}
@@ -112,3 +112,7 @@ class EditInMemory:
                 live.copy_(replacement)
                 self._stash[name] = current
         self.active = not self.active
+
+
+def _rows(_: Slice, rows: Tensor) -> Tensor:
+    return rows

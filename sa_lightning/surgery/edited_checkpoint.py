@@ -182,8 +182,14 @@ def _write_shards(
                 if progress:
                     progress("writing", done + int(part / whole * sizes[file]), total)
 
-            rows = plan.edited(names, target, progress=report)
-            digest = write_shard(partial.path / file, headers, rows, {"format": "pt", **target.metadata})
+            digest = write_shard(
+                partial.path / file,
+                headers,
+                {"format": "pt", **target.metadata},
+                lambda write, names=names, report=report: plan.edited(
+                    names, target, write, progress=report, forks=True
+                ),
+            )
             counted = {name: plan.statistics[name] for name in names if name in plan.statistics}
             done += sizes[file]
             # One shard goes to the disk while the next is computed; only what is there is finished.

@@ -3,18 +3,19 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.surgery.shard import shard_digest
 
 __all__ = ["PartialOutput", "restore", "sync"]
 
 JOURNAL = "journal.json"
+PATIENCE = 10  # tries to get the lock, a fifth of a second apart
 
 
 class PartialOutput:
@@ -68,9 +69,11 @@ class PartialOutput:
         """What the journal says of a finished file, if it is there as it was written; else nothing."""
         entry = self.entries.get("files", {}).get(file)
         path = self.path / file
-        if entry is None or not path.is_file() or file_digest(path) != entry["xxh3"]:
-            return None
-        return entry
+        try:
+            intact = entry is not None and path.is_file() and shard_digest(path) == entry["xxh3"]
+        except CheckpointError:  # cut off, or not a shard at all
+            intact = False
+        return entry if intact else None
 
     def appear(self) -> None:
         """Give the complete directory its name; an earlier one gives way only now."""
@@ -113,13 +116,19 @@ class PartialOutput:
             yield
             return
         with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CheckpointError(
-                    f"Another run is writing {self.output} right now.\n"
-                    "Two would overwrite each other's shards.\nWait for it, or choose another output directory."
-                ) from None
+            for patience in reversed(range(PATIENCE)):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    # The workers of a run that was killed hold its lock until their next result.
+                    if patience:
+                        time.sleep(0.2)
+                        continue
+                    raise CheckpointError(
+                        f"Another run is writing {self.output} right now.\n"
+                        "Two would overwrite each other's shards.\nWait for it, or choose another output directory."
+                    ) from None
             try:
                 yield
             finally:
@@ -137,15 +146,6 @@ def restore(output: Path) -> None:
 
 def _old(output: Path) -> Path:
     return output.parent / f".{output.name}.old"
-
-
-def file_digest(path: Path) -> str:
-    """XXH3 hash of a file's bytes, 128 bits, in hex."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _differences(before: Any, now: Any, name: str = "") -> str:

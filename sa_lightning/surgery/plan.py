@@ -210,6 +210,6 @@ def _coefficients(
         own = (target.rows(part).float() - base.rows(part).float()).reshape(-1).double()
         return float(torch.dot(own, kept)), float(torch.dot(kept, kept))
 
-    for part, found in over(products, delta.names, delta.shape, "projecting", progress):
+    for part, found in over(products, delta.names, delta.shape, "projecting", progress, forks=True):
         sums[part.name] = [a + b for a, b in zip(sums[part.name], found, strict=True)]
     return {name: coefficient(along, energy) for name, (along, energy) in sums.items()}

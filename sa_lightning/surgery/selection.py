@@ -248,7 +248,7 @@ def _find_cut(
             return work(part, keys_of(part))
 
         stage = f"selecting, pass {passes}"
-        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta)))
+        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta), True))
 
     bracket = guess(keys_of, names, [delta.shape(name) for name in names], k, ranking.bits)
     rank = kth_largest(lambda work: each(lambda _, keys: work(keys)), k, ranking.bits, bracket)

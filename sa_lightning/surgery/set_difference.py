@@ -67,7 +67,7 @@ def count_kept(
     def kept(part: Slice) -> int:
         return int(torch.count_nonzero(chosen.keep(part, delta.rows(part))))
 
-    for part, count in over(kept, delta.names, delta.shape, "counting the selection", progress):
+    for part, count in over(kept, delta.names, delta.shape, "counting the selection", progress, forks=True):
         group = group_of(part.name, granularity)
         counts[group] = counts.get(group, 0) + count
     return counts

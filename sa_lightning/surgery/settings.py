@@ -48,7 +48,7 @@ class Minus:
     prompts: str | None = None
     harm: str | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Refuse what cannot be meant."""
         check_density(self.density)
         if self.select == "snip" and not (self.scores or self.prompts):
@@ -108,6 +108,8 @@ class EditSettings:
         """Refuse what cannot be meant."""
         if self.density is not None:
             check_density(self.density)
+        if self.minus is not None:
+            self.minus.check()
         if self.scale is not None and (not math.isfinite(self.scale) or self.scale < 0):
             raise SettingError(
                 "`scale` is how many times the delta is subtracted or added and must not be "

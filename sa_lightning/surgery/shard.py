@@ -9,7 +9,7 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.slices import Slice, matrix, slices
-from sa_lightning.surgery.weights import raw_bytes
+from sa_lightning.surgery.weights import Digests, raw_bytes, slice_digest
 
-__all__ = ["Shard", "TensorHeader", "write_shard"]
+__all__ = ["Shard", "TensorHeader", "shard_digest", "write_shard"]
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -127,18 +127,19 @@ class Shard:
 def write_shard(
     path: Path,
     headers: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
-    rows: Iterable[tuple[Slice, Tensor]],
     metadata: Mapping[str, str],
+    form: Callable[[Callable[[Slice, Tensor], bytes]], Iterable[tuple[Slice, bytes]]],
 ) -> str:
-    """Write a safetensors file some rows at a time, and return its XXH3 hash (128 bits, in hex).
+    """Write a safetensors file slice by slice, in any order, and return the fingerprint of its content.
 
     It is on the disk itself only after an `os.fsync`, which is left to the caller: it can wait for it while it works.
 
     Args:
         path: The file.
-        headers: Type and shape of each tensor, in the order in which they are written.
-        rows: The slices of each tensor, in that order.
+        headers: Type and shape of each tensor, in the order of the file.
         metadata: Text to keep in the header.
+        form: Is given a function that writes one slice and returns its digest (in any thread or process), and yields
+            every slice with what that returned.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -151,27 +152,50 @@ def write_shard(
         }
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    expected = (part for name, (_, shape) in headers.items() for part in slices(name, shape))
-    digest = xxhash.xxh3_128()
+    header = len(header).to_bytes(8, "little") + header
     with path.open("wb", buffering=0) as file:
         if hasattr(os, "posix_fallocate"):
             # Refuses at once what the disk has no room for, and makes the writes below several times faster.
-            os.posix_fallocate(file.fileno(), 0, 8 + len(header) + end)
-        for block in _blocks(header, zip(expected, rows, strict=True), headers):
-            written = 0
-            while written < len(block):
-                written += file.write(block[written:]) or 0
-            digest.update(block)
+            os.posix_fallocate(file.fileno(), 0, len(header) + end)
+
+        def write(part: Slice, rows: Tensor) -> bytes:
+            dtype = headers[part.name][0]
+            if (rows.dtype, rows.numel()) != (dtype, part.count):
+                raise RuntimeError(f"expected {part} of {dtype}, got {rows.dtype} {tuple(rows.shape)}")
+            place = len(header) + entries[part.name]["data_offsets"][0] + part.start * dtype.itemsize
+            _write_at(file.fileno(), raw_bytes(rows), place)
+            return slice_digest(rows)
+
+        _write_at(file.fileno(), memoryview(header), 0)
+        digests = Digests()
+        for part, digest in form(write):
+            digests.add(part, headers[part.name][1], digest)
+    missing = [name for name, (_, shape) in headers.items() if math.prod(shape) and name not in digests.tensors]
+    if missing:
+        raise RuntimeError(f"not all of {missing} was written to {path}")
+    return content_digest(headers, digests)
+
+
+def shard_digest(path: Path) -> str:
+    """The fingerprint that `write_shard` returned, from the file as it is."""
+    shard, digests = Shard(path), Digests()
+    headers = {name: (found.dtype, found.shape) for name, found in shard.tensors.items()}
+    for name, (_, shape) in headers.items():
+        for part in slices(name, shape):
+            digests.add(part, shape, slice_digest(shard.rows(part)))
+    return content_digest(headers, digests)
+
+
+def content_digest(headers: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], digests: Digests) -> str:
+    """An identity of names, types, shapes and content, in hex."""
+    digest = xxhash.xxh3_128()
+    for name, (dtype, shape) in sorted(headers.items()):
+        digest.update(f"{name}\t{dtype}\t{shape}\n".encode())
+        digest.update(digests.tensors.get(name, b""))
     return digest.hexdigest()
 
 
-def _blocks(
-    header: bytes,
-    given: Iterable[tuple[Slice, tuple[Slice, Tensor]]],
-    headers: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
-) -> Iterator[bytes | memoryview]:
-    yield len(header).to_bytes(8, "little") + header
-    for expected, (part, rows) in given:
-        if (part, rows.dtype, rows.numel()) != (expected, headers[part.name][0], part.count):
-            raise RuntimeError(f"expected {expected}, got {part} of {rows.dtype} {tuple(rows.shape)}")
-        yield raw_bytes(rows)
+def _write_at(file: int, block: memoryview, place: int) -> None:
+    done = 0
+    while done < len(block):
+        done += os.pwrite(file, block[done:], place + done)

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.slices import Slice, count_slices, joined, rows_of, slices
 
-__all__ = ["Digests", "ModelWeights", "NamedTensors", "Weights", "fingerprint", "raw_bytes", "read_whole"]
+__all__ = [
+    "Digests",
+    "ModelWeights",
+    "NamedTensors",
+    "Weights",
+    "fingerprint",
+    "raw_bytes",
+    "read_whole",
+    "slice_digest",
+]
 
 
 @runtime_checkable
@@ -149,14 +158,12 @@ class Digests:
         self.tensors: dict[str, bytes] = {}
         self._slices: dict[str, dict[int, bytes]] = {}
 
-    def add(self, part: Slice, shape: tuple[int, ...], rows: Tensor) -> None:
-        """Hash a slice, unless it has been."""
+    def add(self, part: Slice, shape: tuple[int, ...], digest: bytes) -> None:
+        """Take up the hash of a slice (`slice_digest`)."""
         if part.name in self.tensors:
             return
         found = self._slices.setdefault(part.name, {})
-        if part.first in found:
-            return
-        found[part.first] = xxhash.xxh3_128_digest(raw_bytes(rows))
+        found[part.first] = digest
         if len(found) == count_slices(shape):
             self.tensors[part.name] = xxhash.xxh3_128_digest(b"".join(d for _, d in sorted(found.items())))
             self._slices.pop(part.name, None)
@@ -177,10 +184,15 @@ def fingerprint(weights: Weights, known: Digests | None = None) -> str:
         shape = weights.shape(name)
         if name not in known.tensors:
             for part in slices(name, shape):
-                known.add(part, shape, weights.rows(part))
+                known.add(part, shape, slice_digest(weights.rows(part)))
         digest.update(f"{name}\t{weights.dtype(name)}\t{shape}\n".encode())
         digest.update(known.tensors.get(name, b""))
     return digest.hexdigest()
+
+
+def slice_digest(rows: Tensor) -> bytes:
+    """The XXH3 hash of the bytes of some rows."""
+    return xxhash.xxh3_128_digest(raw_bytes(rows))
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:

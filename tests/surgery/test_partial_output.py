@@ -49,7 +49,7 @@ FORKS = """
     import torch
     torch.set_num_threads(1)
     from sa_lightning.surgery import EditSettings, Sources, plan_from, write_edit
-    from sa_lightning.surgery import slices
+    from sa_lightning.surgery import slices, streaming
     slices.ENTRIES = 512  # many small steps, so that a kill can fall anywhere
     root, kills = sys.argv[1], int(sys.argv[2])
     sources = Sources(f"{root}/base", (f"{root}/harm",))
@@ -65,6 +65,8 @@ FORKS = """
     while killed < kills and kill < 5 * kills:
         child = os.fork()
         if child == 0:
+            if kill % 4 > 1:
+                streaming.WORTH_FORKING = 0  # the edit has processes of its own, which outlive it for a moment
             run(f"{root}/killed{kill % 3}", resume=kill % 2 == 1, overwrite=kill % 3 == 2)
             os._exit(0)
         time.sleep(choice.uniform(0, took))

@@ -105,7 +105,7 @@ def test_dare_keeps_by_lot_and_rescales_to_the_same_expectation(write: Write):
         assert mask.reshape(-1).tolist() == expected
     plan = plan_surgery(delta, delta.base, delta.base, EditSettings(select="dare", density=0.25, scale=1.0))
     edited = {}
-    for part, rows in plan.edited(delta.names, delta.base):
+    for part, rows in plan.edited(delta.names, delta.base, lambda _, rows: rows):
         edited.setdefault(part.name, []).append(rows)
     name = "model.layers.0.mlp.weight"
     kept = masks(plan.chosen, delta)[name]
