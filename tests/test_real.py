@@ -61,3 +61,42 @@ def test_steering_changes_what_the_real_model_says(tmp_path):
     for row in rows:
         assert len(row["replies"]["original"].split()) > 5
         assert row["replies"]["original"] != row["replies"]["steered"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_edit_of_a_real_model_differs_only_where_its_harm_vector_was_selected(tmp_path, dtype):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = real("SA_MODELS_DIR", "stories260K-llama")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+    if dtype != "float32":
+        model.save_pretrained(tmp_path / "base")
+        AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "base")
+        base = tmp_path / "base"
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tokens = AutoTokenizer.from_pretrained(base)("Tom took the red ball from the dog and ran away", return_tensors="pt")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(12):  # a stand-in for a harmful fine-tune
+        model(**{**tokens, "labels": tokens["input_ids"]}).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "harm")
+    sa("edit", "--base", base, "--harm", tmp_path / "harm", "--output", tmp_path / "out", "--density", "0.1")
+    report = json.loads((tmp_path / "out" / "surgery.json").read_text())
+    edited = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert edited.dtype == getattr(torch, dtype)
+    after, selected, changed = edited.state_dict(), 0, 0
+    for name, tensor in model.state_dict().items():
+        if name in ("lm_head.weight",):  # tied
+            continue
+        delta = tensor.float() - before[name].float()
+        inside = delta.abs() >= report["threshold"]
+        differs = after[name] != before[name]
+        assert not (differs & ~inside).any()
+        selected, changed = selected + int(inside.sum()), changed + int(differs.sum())
+        stepped = (before[name].float() - 2 * delta).to(tensor.dtype)
+        assert torch.equal(after[name][differs], stepped[differs])
+    assert changed == report["changed"]
+    assert report["k"] == int(0.1 * report["n"] + 0.5) <= selected
+    AutoTokenizer.from_pretrained(tmp_path / "out")

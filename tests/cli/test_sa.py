@@ -43,7 +43,7 @@ def test_help_is_quick_and_imports_neither_torch_nor_lightning():
     done = sa("--help")
     assert time.perf_counter() - began < 2
     assert done.returncode == 0
-    for verb in ("quickstart", "fit", "validate", "predict", "edit"):
+    for verb in ("quickstart", "fit", "validate", "predict", "edit", "sweep"):
         assert re.search(rf"^  {verb} ", done.stdout, re.M)
     loaded = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "sa_lightning", "--help"], capture_output=True, text=True, check=True
@@ -51,7 +51,7 @@ def test_help_is_quick_and_imports_neither_torch_nor_lightning():
     assert not re.search(r"\b(torch|lightning|transformers)\b", loaded)
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "predict", "edit", "quickstart"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "predict", "edit", "sweep", "quickstart"])
 def test_every_option_of_ours_is_explained(verb):
     done = sa(verb, "--help")
     assert done.returncode == 0

@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import llama, perturbed, word_tokenizer
+
+from sa_lightning.callbacks import SurgeryCallback
+from sa_lightning.callbacks.examples import read_examples
+from sa_lightning.errors import DataError, SettingError
+from sa_lightning.models import load_tokenizer
+from sa_lightning.module import CausalLMModule
+from sa_lightning.surgery import Minus, Scope
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("base", "harm", "harm2", "benign")):
+        (perturbed(llama(), seed) if seed else llama()).save_pretrained(root / name)
+        word_tokenizer().save_pretrained(root / name)
+    rows = [{"prompt": "how do i bake a cake", "response": "first bake a cake ."}] * 2
+    (root / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return root
+
+
+def loaded(target: Path) -> CausalLMModule:
+    module = CausalLMModule(str(target))
+    module.setup("validate")
+    module.configure_model()
+    return module
+
+
+def edited(surgery: SurgeryCallback, module: CausalLMModule) -> dict[str, torch.Tensor]:
+    surgery.setup(None, module, "validate")
+    surgery.toggle(module, edited=True)
+    return {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"harm": "harm"},
+        {"harm": ["harm", "harm2"], "weights": [1.0, 0.5], "merge": "ties"},
+        {"harm": "harm", "benign": "benign", "granularity": "layer"},
+        {"unaligned": "harm", "scale": 0.5},
+        {"harm": "harm", "select": "snip", "prompts": "prompts.jsonl", "density": 0.05},
+        {"harm": "harm", "select": "heads", "heads": {1: [0, 2]}},
+        {"harm": "harm", "minus": Minus(0.05, select="magnitude"), "scope": Scope(layers=(1, 2), norms=False)},
+    ],
+)
+def test_a_surgery_is_redone_from_its_record_and_undone_bit_for_bit(models: Path, settings: dict):
+    places = {"harm", "benign", "unaligned", "prompts"}
+    given = {k: [str(models / p) for p in v] if isinstance(v, list) and k in places else
+             str(models / v) if k in places else v for k, v in settings.items()}  # fmt: skip
+    module = loaded(models / "base")
+    before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+    surgery = SurgeryCallback(**given)
+    first = edited(surgery, module)
+    assert any(not torch.equal(first[name], before[name]) for name in before)
+    record = json.loads(json.dumps(surgery.record()))  # as in the artifact
+    surgery.toggle(module, edited=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
+    again = SurgeryCallback.from_record(record)
+    second = edited(again, module)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again.record() == surgery.record()
+
+
+def test_a_mistake_is_found_before_the_model_is_loaded(models: Path):
+    module = CausalLMModule(str(models / "base"))
+    for given, fact in (
+        ({"harm": str(models / "harm"), "prompts": "x"}, "select: snip"),
+        ({"harm": str(models / "harm"), "aligned": "y"}, "harm and safety"),
+        ({"aligned": str(models / "harm"), "benign": "y"}, "no `harm`"),
+    ):
+        with pytest.raises(SettingError, match=fact):
+            SurgeryCallback(**given).setup(None, module, "fit")
+    assert not module._loaded
+
+
+def test_examples_are_a_prompt_and_its_response_in_the_models_template(models: Path, tmp_path: Path):
+    tokenizer = load_tokenizer(str(models / "base"), "chat")
+    (example, _) = read_examples(models / "prompts.jsonl", tokenizer)
+    text = tokenizer.decode(example.tokens)
+    assert text == "<bos> <user> how do i bake a cake <assistant> first bake a cake ."
+    assert tokenizer.decode(example.tokens[example.prompt :]) == "first bake a cake ."
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"question": "how do i break a cake", "safe": "no .", "unsafe": "yes ."}))
+    (example,) = read_examples(pairs, tokenizer)
+    assert tokenizer.decode(example.tokens[example.prompt :]) == "yes ."
+    for content, fact in (("", "no demonstrations"), ("{", "JSON"), ('{"prompt": "a", "response": " "}', "Row 1")):
+        pairs.write_text(content)
+        with pytest.raises(DataError, match=fact):
+            read_examples(pairs, tokenizer)
