@@ -100,3 +100,14 @@ def test_the_tables_are_those_of_the_committed_rows():
         max(max(row) for row in utility),
         max(float(number) for row in degenerate for number in row),
     ]
+
+
+def test_the_table_of_the_kept_fraction_is_that_of_the_committed_sweep():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "evidence" / "figure3.py"], capture_output=True, text=True, check=True
+    )
+    matched = done.stdout.split("At the paper's scale")[0]
+    lines = [line for line in matched.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + 16
+    for line in lines:
+        assert line in README

@@ -214,6 +214,7 @@ class Sweep:
             return known
         began = time.perf_counter()
         record: dict[str, Any] = {"digest": digest(settings, arm), "arm": arm, "settings": settings, "by_seed": {}}
+        record["commit"] = self.report.versions.get("commit")
         try:
             for seed in self.settings.seeds:
                 record["by_seed"][str(seed)] = self._measure(seed, arm, settings)

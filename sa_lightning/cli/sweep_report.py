@@ -130,7 +130,8 @@ class SweepReport:
             elif any(t.get("matched") for t in measured if t["grid"] == trial["grid"]):
                 continue  # the steps of a search for a match
             else:
-                rest = {k: v for k, v in settings.items() if k not in (plot.x, plot.series)}
+                # Words are what a series is about (its prompts, say); numbers tell one panel from another.
+                rest = {k: v for k, v in settings.items() if k not in (plot.x, plot.series) and not isinstance(v, str)}
                 title = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in rest.items()) or "all"
             series = panels.setdefault(title, {}).setdefault(str(settings.get(plot.series, "")), [])
             series.append((float(settings[plot.x]), trial["metrics"]))

@@ -85,6 +85,9 @@ def draw_curves(
             if before[metric]["n"]:
                 axes.axhline(_percent(before[metric]), linestyle="--", linewidth=1, color=COLOURS[5], label="original")
             axes.set_xscale("log")
+            ticks = sorted({x for found in series.values() for x, _ in found})
+            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            axes.minorticks_off()
             axes.set_xlabel(across)
             axes.set_ylabel(LABELS[metric])
             if column == 0:

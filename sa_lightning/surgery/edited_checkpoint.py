@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoint import INDEX, SINGLE, Checkpoint, read_json
 from sa_lightning.surgery.edit import EditPlan, Statistics
 from sa_lightning.surgery.partial_output import PartialOutput, restore, sync
+from sa_lightning.surgery.sampling import sample
 from sa_lightning.surgery.shard import write_shard
 from sa_lightning.surgery.streaming import Progress
-from sa_lightning.surgery.weights import Weights
+from sa_lightning.surgery.weights import Weights, slice_digest
 
 __all__ = ["REPORT", "check_output", "write_edit"]
 
@@ -141,7 +143,18 @@ def _identity(plan: EditPlan) -> dict[str, Any]:
         for role, weights in plan.inputs.items()
         if isinstance(weights, Checkpoint)
     }
-    return {"inputs": inputs, "settings": plan.settings.recorded(), "delta": plan.delta.formula}
+    # Some rows of the result stand for what is no file of weights: a direction, scores of prompts.
+    digests = []
+    for part in sample(plan.names, [plan.target.shape(name) for name in plan.names], pieces=64):
+        canonical = part._replace(name=plan.target.aliases.get(part.name, part.name))
+        digests.append(slice_digest(plan.rows(canonical, plan.target.rows(canonical))[0]))
+    found = xxhash.xxh3_128_hexdigest(b"".join(digests))
+    return {
+        "inputs": inputs,
+        "settings": plan.settings.recorded(),
+        "delta": plan.delta.formula,
+        "rows of the result": found,
+    }
 
 
 def check_space(plan_bytes: int, output: Path) -> None:

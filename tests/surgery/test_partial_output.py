@@ -192,6 +192,23 @@ def test_without_resume_it_starts_over_and_with_other_settings_resume_is_refused
     assert len(calls) == 6
 
 
+def test_resume_is_refused_with_another_direction_under_the_same_name(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from conftest import llama
+    from safetensors.torch import save_file
+
+    llama().save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    file = tmp_path / "direction.safetensors"
+    save_file({"r": torch.randn(32)}, file)
+    sources = Sources(str(tmp_path / "base"), direction=str(file))
+    interrupted(sources, tmp_path / "out", monkeypatch, 2, KeyboardInterrupt())
+    save_file({"r": torch.randn(32)}, file)
+    with pytest.raises(CheckpointError) as error:
+        edit(sources, tmp_path / "out", resume=True)
+    says(error, "`rows of the result` was")
+
+
 def test_two_runs_at_once_are_refused(sources: Sources, tmp_path: Path):
     with PartialOutput(tmp_path / "out", {}, resume=False).open(), pytest.raises(CheckpointError) as error:
         edit(sources, tmp_path / "out")
