@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
@@ -110,10 +111,8 @@ def _listed(harm: Any) -> tuple[str, ...]:
 
 def _places(settings: EditSettings, sources: Sources) -> tuple[EditSettings, Sources]:
     """Replace `world:` names by paths."""
-    resolved: dict[str, Any] = resolve_worlds(
-        {name: list(value) if name == "harm" else value for name in SOURCES if (value := getattr(sources, name))},
-        settings.seed,
-    )
+    roles = {name: getattr(sources, name) for name in SOURCES}
+    resolved: dict[str, Any] = resolve_worlds({**roles, "harm": list(sources.harm)}, settings.seed)
     if settings.minus is not None:
         minus = resolve_worlds(dataclasses.asdict(settings.minus), settings.seed)
         settings = dataclasses.replace(settings, minus=type(settings.minus)(**minus))
@@ -127,6 +126,7 @@ def _scorer(target: str, template: str, progress: Any) -> Callable[[str, Sequenc
         from sa_lightning.surgery import snip_scores
 
         examples = read_examples(prompts, load_tokenizer(target, template))
-        return snip_scores(load_model(target), examples, names, progress)
+        model = load_model(target, device="cuda" if torch.cuda.is_available() else "cpu")
+        return snip_scores(model, examples, names, progress)
 
     return score

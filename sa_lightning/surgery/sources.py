@@ -205,7 +205,7 @@ def _delta(
         along = TaskVector(base, opened(sources.benign), scope, ("base", "benign"))
         vectors = [Orthogonalised(vector, along, settings.granularity, progress) for vector in vectors]
     if len(vectors) > 1 and settings.merge == "ties":
-        filled = settings.resolved("harm")
+        filled = dataclasses.replace(settings.resolved("harm"), minus=None)  # which is about the merge
         snip = filled.select == "snip"
         scores = _scores(sources.scores, sources.prompts, vectors[0], target, score) if snip else None
         trims = [choose(vector, filled, scores=scores, config=target.config, progress=progress) for vector in vectors]

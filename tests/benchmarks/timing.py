@@ -16,7 +16,7 @@ SLEPT = 0.2  # so that the memory of what only starts is seen
 def run(command: list[str], output: Path | None = None) -> tuple[float, float]:
     """Seconds and peak MiB of a command; its output is removed afterwards.
 
-    Memory is the proportional set (PSS) of the process and its children together, looked at every 20 ms: pages
+    Memory is the proportional set (PSS) of the process and its children together, looked at every 100 ms: pages
     that several of them share are counted once, mapped files as far as they are resident.
     """
     began = time.perf_counter()
@@ -26,7 +26,7 @@ def run(command: list[str], output: Path | None = None) -> tuple[float, float]:
     def look() -> None:
         while process.poll() is None:
             peak[0] = max(peak[0], sum(map(proportional, family(process.pid))))
-            time.sleep(0.02)
+            time.sleep(0.1)  # looking costs time, too
 
     looking = threading.Thread(target=look)
     looking.start()

@@ -90,6 +90,16 @@ def test_the_summary_says_what_was_done_and_a_stranger_is_warned_of(places, tmp_
     assert "does not look related to" in said
 
 
+def test_the_first_block_has_a_direction_too(places, tmp_path):
+    vectors = {f"original.layers.{layer}.direction": torch.randn(32) for layer in range(3)}
+    save_file(vectors, tmp_path / "steering.safetensors")
+    edit.run(["--base", places["BASE"], "--direction", str(tmp_path), "--direction_layer", "0",
+              "--output", str(tmp_path / "out")])  # fmt: skip
+    r = vectors["original.layers.0.direction"]
+    out = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert float((r @ out.model.layers[2].mlp.down_proj.weight).abs().max()) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama
+from conftest import gpt2, llama
 from peft import LoraConfig, PeftModel, get_peft_model
 from small_checkpoints import Write, says, small_tensors, writer
 
@@ -85,6 +85,27 @@ def test_an_adapter_reads_as_what_peft_merges(tmp_path: Path, settings: dict[str
         changed += not torch.equal(adapted.read(name), base.read(name))
     assert changed == 6
     assert adapted.fingerprint() != base.fingerprint()
+
+
+@pytest.mark.parametrize("entries", [50, 1 << 18])
+def test_an_adapter_over_weights_stored_the_other_way_round_reads_as_what_peft_merges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int
+):
+    monkeypatch.setattr("sa_lightning.surgery.slices.ENTRIES", entries)
+    gpt2().save_pretrained(tmp_path / "base")
+    modules = ["c_attn", "c_proj"]
+    config = LoraConfig(r=3, lora_alpha=5, target_modules=modules, fan_in_fan_out=True, init_lora_weights=False)
+    torch.manual_seed(4)
+    model = get_peft_model(gpt2(), config)
+    model.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+    model.save_pretrained(tmp_path / "adapter")
+    merged = model.merge_and_unload().state_dict()
+    adapted, base = Checkpoint.open(tmp_path / "adapter"), Checkpoint.open(tmp_path / "base")
+    for name in adapted.names:
+        whole = name if name in merged else f"transformer.{name}"
+        assert torch.allclose(adapted.read(name), merged[whole], atol=1e-5, rtol=0)
+    changed = [name for name in adapted.names if not torch.equal(adapted.read(name), base.read(name))]
+    assert len(changed) == 2 * 3
 
 
 @pytest.mark.parametrize(
