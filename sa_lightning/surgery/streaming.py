@@ -72,8 +72,8 @@ def over(
         progress: Called after every slice with the bytes done and those to do.
         entry_bytes: Bytes that are read and written for an entry.
         forks: Whether the function may run in forked processes, where there is much to do: what it changes
-            in memory is then lost, and what it returns goes through a pipe. Half as fast again as threads, which
-            wait for Python's lock between any two operations.
+            in memory is then lost, and what it returns goes through a pipe. Threads wait for Python's lock between
+            any two operations: an edit of a billion entries took 8.0 s in two processes and 9.3 s in two threads.
     """
     chosen = list(names)
     total = sum(math.prod(shape(name)) for name in chosen)
