@@ -77,6 +77,11 @@ class Space:
         """Whether any setting has bounds rather than values."""
         return any(isinstance(option, Range) for grid in self.grids for option in grid.values())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All settings that are varied."""
+        return tuple(dict.fromkeys(name for grid in self.grids for name in grid))
+
     def points(self) -> Iterator[tuple[int, dict[str, Any], tuple[str, Match] | None]]:
         """Every combination: number of its grid, settings, and the setting that is matched, if one is."""
         for number, grid in enumerate(self.grids):

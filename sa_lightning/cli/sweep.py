@@ -27,6 +27,7 @@ from sa_lightning.evaluation.rates import MEASURES
 from sa_lightning.module import CausalLMModule
 
 ORIGINAL = "original"
+SOURCES = ("surgery.harm", "surgery.aligned", "surgery.unaligned", "surgery.direction")
 
 
 @dataclass
@@ -143,9 +144,24 @@ class Sweep:
                 f"`sweep.trials` is {settings.trials} and `evaluation.tasks` is {self.config.evaluation.tasks}.\n"
                 "A setting is measured by the replies to the tasks' prompts.\nGive at least one trial and one task."
             )
-        for _, point, matched in self.space.points() if settings.sampler == "grid" else ():
+        idle = {"edited": "steering.", "steered": "surgery."}.get(settings.arm)
+        unused = [name for name in self.space.names if idle and name.startswith(idle)]
+        if unused:
+            raise SettingError(
+                f"`sweep.space` varies `{unused[0]}`, which the arm `{settings.arm}` does not use.\n"
+                "Every trial would measure the same.\nLeave it out, or choose `--sweep.arm edited+steered`."
+            )
+        for _, point, matched in self.space.points() if settings.sampler == "grid" else ((0, {}, None),):
             # Wrong names and values are found now, not after hours.
-            self._instantiate(self.config.as_dict(), {**point, **({matched[0]: matched[1].low} if matched else {})})
+            tried = {**point, **({matched[0]: matched[1].low} if matched else {})}
+            surgery, _ = self._instantiate(self.config.as_dict(), tried)
+            wanted = surgery.wanted or any(name.startswith("surgery.") for name in self.space.names if name in SOURCES)
+            if settings.arm.startswith("edited") and not wanted:
+                raise SettingError(
+                    f"The arm `{settings.arm}` needs a surgery, and neither `surgery.harm` nor `surgery.aligned`, "
+                    "`surgery.unaligned` or `surgery.direction` is set.\n"
+                    "It is measured after an edit of the weights.\nGive `--surgery.harm HARM`."
+                )
 
     def run(self, console: Console) -> None:
         """Run what has not been run; an interrupted sweep goes on."""
@@ -175,9 +191,14 @@ class Sweep:
                 yield {**self._trial(self.settings.arm, point), "grid": number}
                 continue
             name, match = matched
-            aim = match.at
+            aim, before = match.at, self.report.before["metrics"][match.match]["rate"]
+            if before is None:
+                raise SettingError(
+                    f"`sweep.space` matches {match.match}, but no prompt of the tasks counts for it.\n"
+                    "A rate needs prompts.\nAdd tasks that have some, or match another."
+                )
             if match.relative:
-                aim *= self.report.before["metrics"][match.match]["rate"]
+                aim *= before
             yield from self._matched(number, point, name, match, aim)
 
     def _matched(

@@ -174,6 +174,8 @@ def test_a_search_proposes_within_bounds_steers_and_writes_a_config_that_fit_tak
         ({"space": {"surgery.density": [10]}}, "To keep ten percent, write 0.1"),
         ({"space": {"surgery.density": {"low": 0.1, "high": 1}}}, "sweep.sampler tpe"),
         ({"space": {"surgery.density": [0.1]}, "objectives": ["safety"]}, "safety"),
+        ({"space": {"steering.strength": [0.1]}}, "does not use"),
+        ({"space": {"surgery.density": [0.1]}, "given": {"surgery": {"base": "world:micro/chat"}}}, "needs a surgery"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_loaded(cache: Path, tmp_path: Path, settings: dict, fact: str):
