@@ -12,6 +12,7 @@ __all__ = [
     "NothingToDoError",
     "SaError",
     "SettingError",
+    "StepTooLargeError",
     "WorldError",
 ]
 
@@ -26,6 +27,10 @@ class CheckpointError(SaError):
 
 class CheckpointMismatchError(CheckpointError):
     """Two checkpoints, or a checkpoint and a model, do not belong together."""
+
+
+class StepTooLargeError(CheckpointError):
+    """An edit leads to values that the data type of the weights cannot hold."""
 
 
 class NothingToDoError(SaError):

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sa_lightning.callbacks.examples import read_examples
 from sa_lightning.callbacks.provenance import ProvenanceCallback
-from sa_lightning.errors import CheckpointMismatchError
+from sa_lightning.errors import CheckpointMismatchError, SettingError
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.surgery import (
     Checkpoint,
@@ -142,6 +142,14 @@ class SurgeryCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Open the checkpoints, and refuse what does not fit, before any weight is read."""
         if not self.wanted:
+            given = [name for name, value in self.more.items() if value is not None]
+            given += ["operator"] if self.settings.operator is not None else []
+            if given:
+                raise SettingError(
+                    f"`surgery.{given[0]}` is set, but there is no surgery: neither `surgery.harm` nor "
+                    "`surgery.aligned`, `surgery.unaligned` or `surgery.direction` is.\n"
+                    "It would be ignored.\nGive one of these, or leave it out; `sa edit` can do without."
+                )
             return
         self.base = _lasting(self.base or base_of(str(pl_module.target)))
         harms = [self.harm] if isinstance(self.harm, str) else self.harm or []

@@ -87,5 +87,7 @@ class Bench:
             enable_progress_bar=False,
             use_distributed_sampler=False,
         )
+        device = self.module.network.device
         trainer.fit(self.module, datamodule=self.data)
+        self.module.network.to(device)  # type: ignore[arg-type]  # Lightning takes it to the CPU when it is done
         return steering.artifact

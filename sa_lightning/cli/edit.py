@@ -74,7 +74,10 @@ def run(arguments: Sequence[str]) -> None:
     sources = Sources(**{**roles, "harm": _listed(roles["harm"])})
     sources.check(settings)
     settings, sources = _places(settings, sources)
-    output = check_output(config.output, check_sources(sources, settings), overwrite=config.overwrite)
+    read = [sources.scores, sources.prompts, sources.direction]
+    read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
+    opened = check_sources(sources, settings)
+    output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
     console = Console()
     with stages(console) as progress:
         score = _scorer(sources.target or sources.base, config.template, progress)

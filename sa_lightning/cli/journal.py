@@ -34,6 +34,10 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # a line that a kill has cut short is no line
+            text = path.read_bytes()
+            if not text.endswith(b"\n"):
+                path.write_bytes(text[: text.rfind(b"\n") + 1])
         storage = JournalStorage(JournalFileBackend(str(path)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental

@@ -82,6 +82,17 @@ class Space:
         """All settings that are varied."""
         return tuple(dict.fromkeys(name for grid in self.grids for name in grid))
 
+    @property
+    def matches(self) -> bool:
+        """Whether any setting is searched until a rate has a value."""
+        return any(isinstance(option, Match) for grid in self.grids for option in grid.values())
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Every combination of values, with bounds at their ends."""
+        for grid in self.grids:
+            ends = [[o.low, o.high] if isinstance(o, Range | Match) else o for o in grid.values()]
+            yield from (dict(zip(grid, values, strict=True)) for values in itertools.product(*ends))
+
     def points(self) -> Iterator[tuple[int, dict[str, Any], tuple[str, Match] | None]]:
         """Every combination: number of its grid, settings, and the setting that is matched, if one is."""
         for number, grid in enumerate(self.grids):
@@ -128,6 +139,10 @@ def _option(name: str, value: Any) -> list[Any] | Range | Match:
             f"`space` says of `{name}`: {dict(value)}, which is neither bounds nor a match ({error}).\n"
             "Write {low: 0.1, high: 4, log: true}, or {match: attack_success, at: 0.1, low: 0.1, high: 10}."
         ) from None
+    if not all(isinstance(bound, int | float) for bound in (option.low, option.high)):
+        raise SettingError(f"`space` bounds `{name}` by {option.low!r} and {option.high!r}, which are no numbers.")
+    if isinstance(option, Match) and option.steps < 1:
+        raise SettingError(f"`space` searches `{name}` in {option.steps} steps.\nIt takes at least one.")
     if not option.low < option.high or (option.low <= 0 and (isinstance(option, Match) or option.log)):
         raise SettingError(f"`space` bounds `{name}` by {option.low} and {option.high}.\nWrite 0 < low < high.")
     if isinstance(option, Match) and option.match not in DIRECTIONS:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from sa_lightning.cli.space import Match, Space
 from sa_lightning.cli.sweep_report import OBJECTIVES, Plot, SweepReport
 from sa_lightning.cli.validate import EvaluationSettings
 from sa_lightning.datamodules import DemonstrationDataModule
-from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
 from sa_lightning.evaluation.rates import MEASURES
 from sa_lightning.module import CausalLMModule
@@ -113,7 +114,11 @@ class Sweep:
         identity = config.as_dict()
         for name in ("output", "overwrite", "config"):
             identity.pop(name, None)
-        identity["sweep"] = {name: identity["sweep"][name] for name in ("objectives", "arm", "seeds")}
+        kept = ["objectives", "arm", "seeds"]
+        if self.settings.sampler != "grid":
+            kept += ["sampler", "space"]  # what a search has learned is about its own space
+        identity["sweep"] = {name: identity["sweep"][name] for name in kept}
+        identity["content"] = _content({part: identity[part] for part in ("model", "surgery", "data", "evaluation")})
         if config.overwrite:
             (output / "journal.log").unlink(missing_ok=True)
         directions = ["maximize" if OBJECTIVES[name] > 0 else "minimize" for name in self.settings.objectives]
@@ -144,6 +149,23 @@ class Sweep:
                 f"`sweep.trials` is {settings.trials} and `evaluation.tasks` is {self.config.evaluation.tasks}.\n"
                 "A setting is measured by the replies to the tasks' prompts.\nGive at least one trial and one task."
             )
+        if settings.sampler != "grid" and self.space.matches:
+            raise SettingError(
+                "`sweep.space` matches a rate, which a search cannot do.\nWrite `sampler: grid`, or bounds."
+            )
+        if settings.arm.endswith("steered") and not self.config.data.demonstrations:
+            raise SettingError(
+                f"The arm `{settings.arm}` needs demonstrations to fit directions on, and `data.demonstrations` is not "
+                "set.\nGive `--data.demonstrations pairs.jsonl`."
+            )
+        if settings.plot is not None:
+            strange = [name for name in settings.plot.metrics if name not in OBJECTIVES]
+            if strange or settings.plot.x not in self.space.names:
+                raise SettingError(
+                    f"`sweep.plot` shows {strange or list(settings.plot.metrics)} over `{settings.plot.x}`, but there "
+                    f"are the rates {', '.join(OBJECTIVES)} and the settings {', '.join(self.space.names)}.\n"
+                    "Plot what is measured over what is varied."
+                )
         idle = {"edited": "steering.", "steered": "surgery."}.get(settings.arm)
         unused = [name for name in self.space.names if idle and name.startswith(idle)]
         if unused:
@@ -151,9 +173,8 @@ class Sweep:
                 f"`sweep.space` varies `{unused[0]}`, which the arm `{settings.arm}` does not use.\n"
                 "Every trial would measure the same.\nLeave it out, or choose `--sweep.arm edited+steered`."
             )
-        for _, point, matched in self.space.points() if settings.sampler == "grid" else ((0, {}, None),):
+        for tried in self.space.corners():
             # Wrong names and values are found now, not after hours.
-            tried = {**point, **({matched[0]: matched[1].low} if matched else {})}
             surgery, _ = self._instantiate(self.config.as_dict(), tried)
             wanted = surgery.wanted or any(name.startswith("surgery.") for name in self.space.names if name in SOURCES)
             if settings.arm.startswith("edited") and not wanted:
@@ -211,13 +232,14 @@ class Sweep:
             while True:
                 record = {**self._trial(self.settings.arm, {**point, name: value}), "grid": number}
                 found.append(record)
-                got = record["metrics"][match.match]["rate"] if record["metrics"] else 1.0
+                got = record["metrics"][match.match]["rate"] if record["metrics"] else 1.0 - record["too_far"]
                 value = search.send(got - aim)
         measured = [record for record in found if record["metrics"]]
         closest = min(measured, key=lambda r: abs(r["metrics"][match.match]["rate"] - aim), default=None)
         for record in found:
-            off = abs(record["metrics"][match.match]["rate"] - aim) if record is closest else None
-            yield {**record, "matched": {"rate": match.match, "aim": aim, "off": off} if record is closest else None}
+            off = abs(record["metrics"][match.match]["rate"] - aim) if record is closest else math.inf
+            matched = {"rate": match.match, "aim": aim, "off": off} if off <= match.tolerance else None
+            yield {**record, "matched": matched, "search": True}
 
     def _search(self) -> Iterator[dict[str, Any]]:
         done = [record for record in self.journal.records() if record["arm"] != ORIGINAL]
@@ -240,11 +262,14 @@ class Sweep:
             for seed in self.settings.seeds:
                 record["by_seed"][str(seed)] = self._measure(seed, arm, settings)
             record["metrics"] = _pooled(list(record["by_seed"].values()))
-        except NothingToDoError as error:  # a setting that changes nothing is no reason to stop
+        except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop
             record["metrics"], record["failed"] = None, str(error).split("\n")[0]
+            record["too_far"] = isinstance(error, StepTooLargeError)
         record["seconds"] = round(time.perf_counter() - began, 2)
         if arm != ORIGINAL or record["metrics"]:
-            self.journal.add(record, _objectives(record, self.settings.objectives), trial)
+            values = _objectives(record, self.settings.objectives)
+            # The original has no settings, so a search must not count it among its trials.
+            self.journal.add(record, values if arm != ORIGINAL else None, trial)
         return record
 
     def _measure(self, seed: int, arm: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -300,9 +325,24 @@ def _set(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         *groups, last = name.split(".")
         place = found
         for group in groups:
-            place = place.setdefault(group, {})
+            if place.get(group) is None:
+                place[group] = {}
+            place = place[group]
         place[last] = value
     return found
+
+
+def _content(config: Any) -> Any:
+    """Sizes and times of the files that a configuration names: other weights or prompts make another sweep."""
+    if isinstance(config, dict):
+        return {key: found for key, value in config.items() if (found := _content(value))}
+    if isinstance(config, list):
+        return [found for value in config if (found := _content(value))]
+    if not isinstance(config, str) or not Path(config).exists():
+        return None
+    path = Path(config)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class SweepReport:
                 continue
             if trial.get("matched"):
                 title = f"matched: {trial['matched']['rate']} {100 * trial['matched']['aim']:.1f} %"
-            elif any(t.get("matched") for t in measured if t["grid"] == trial["grid"]):
+            elif trial.get("search") or any(t.get("matched") for t in measured if t["grid"] == trial["grid"]):
                 continue  # the steps of a search for a match
             else:
                 # Words are what a series is about (its prompts, say); numbers tell one panel from another.
@@ -180,14 +180,16 @@ class SweepReport:
         (self.output / "sweep.md").write_text("\n".join(parts), encoding="utf-8")
 
     def _chosen(self, trial: dict[str, Any]) -> None:
+        config = self.config(trial["settings"])
+        pairs = "" if "data" in config else " --data.demonstrations PAIRS"
         rates = ", ".join(f"{name} {_cell(trial['metrics'][name])}" for name in self.settings.objectives)
         text = (
             f"# Chosen by `{self.command}`:\n"
             f"# best {self.settings.objectives[0]} within the limits {self.settings.limits}: {rates}.\n"
             f"# These are the prompts it was chosen on: report others.\n#\n"
-            f"#   sa fit --config {self.output / 'chosen.yaml'} --output DIR\n\n"
+            f"#   sa fit --config {self.output / 'chosen.yaml'}{pairs} --output DIR\n\n"
         )
-        content = yaml.safe_dump(self.config(trial["settings"]), sort_keys=False, allow_unicode=True)
+        content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (self.output / "chosen.yaml").write_text(text + content, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.errors import NothingToDoError, StepTooLargeError
 from sa_lightning.surgery.checkpoint import Checkpoint
 from sa_lightning.surgery.delta import Delta, check_finite
 from sa_lightning.surgery.scope import layer_of
@@ -160,6 +160,12 @@ class EditPlan:
         """
         dtype = dtype or self.dtype(part.name)
         unmoved = weight.to(dtype)
+        if dtype != weight.dtype and not _surely_finite(weight.float(), dtype):
+            check_finite(part.name, weight.float(), self.target.source)
+            raise StepTooLargeError(
+                f"`{part.name}` of {self.target.source} has values that {dtype} cannot hold.\n"
+                "They would become infinite. Choose `dtype: bfloat16`, which has a wider range, or `auto`."
+            )
         if part.name not in self._in_scope:
             return unmoved, None
         delta = self.delta.rows(part)
@@ -173,7 +179,7 @@ class EditPlan:
         edited = blend(keep, moved.to(dtype), unmoved)
         if not _surely_finite(moved, dtype) and not bool(torch.isfinite(edited).all()):
             check_finite(part.name, wide, self.target.source)
-            raise CheckpointError(
+            raise StepTooLargeError(
                 f"The edit takes `{part.name}` beyond what {dtype} can hold.\n"
                 "Choose a smaller `scale`, or `dtype: bfloat16`, which has a wider range."
             )
@@ -195,11 +201,13 @@ class EditPlan:
             value = self.base.rows(part).float()
             check_finite(part.name, value, self.base.source)
             return value, weight - value
-        step = (self.settings.scale or 0.0) * self.chosen.factor
+        step = self.settings.scale or 0.0
+        if operator == "project" and self.steps is not None:
+            step *= self.steps[part.name]  # found on the selected entries as they are
+        else:
+            step *= self.chosen.factor
         if operator == "add":
             step = -step
-        elif operator == "project" and self.steps is not None:
-            step *= self.steps[part.name]
         # Two roundings, never a fused multiply-add, so that every device gives the same bits.
         return weight - delta * step, step
 

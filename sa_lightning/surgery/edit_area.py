@@ -1,5 +1,7 @@
 """The edit area: where a knowledge-edited model differs from its base."""
 
+import dataclasses
+
 import torch
 
 from sa_lightning.errors import NothingToDoError
@@ -23,7 +25,7 @@ def resolve(scope: Scope, base: Weights, target: Weights) -> Scope:
     """
     if not scope.edit_area:
         return scope
-    changed = changed_layers(base, target)
+    changed = changed_layers(base, target, dataclasses.replace(scope, edit_area=False))
     if not changed:
         raise NothingToDoError(
             f"`scope.edit_area` asks for the blocks in which {target.source} differs from {base.source}, "
@@ -34,11 +36,12 @@ def resolve(scope: Scope, base: Weights, target: Weights) -> Scope:
     return scope.within(frozenset(block + step for block in changed for step in (-1, 0, 1) if block + step >= 0))
 
 
-def changed_layers(base: Weights, target: Weights) -> frozenset[int]:
+def changed_layers(base: Weights, target: Weights, scope: Scope | None = None) -> frozenset[int]:
     """The blocks in which any entry of any parameter differs; the rest of a block is not read after the first."""
-    check_match(base, target, Scope())
+    scope = scope or Scope()
+    check_match(base, target, scope)
     changed: set[int] = set()
-    for name in Scope().names(base):
+    for name in scope.names(base):
         layer = layer_of(name)
         if layer is None or layer in changed:
             continue

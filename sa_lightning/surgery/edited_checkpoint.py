@@ -31,13 +31,16 @@ LARGEST_SMALL_FILE = 128 * 2**20
 TEMPLATES = "additional_chat_templates"
 
 
-def check_output(output: str | Path, inputs: Iterable[Weights], *, overwrite: bool = False) -> Path:
+def check_output(
+    output: str | Path, inputs: Iterable[Weights], *, overwrite: bool = False, also: Iterable[str] = ()
+) -> Path:
     """Refuse an output directory that exists or would touch an input. Reads nothing.
 
     Args:
         output: Where the edited checkpoint is to appear.
         inputs: The checkpoints that are read.
         overwrite: Whether an earlier checkpoint there may be replaced.
+        also: Further files and directories that are read.
 
     Raises:
         CheckpointError: If the output exists and may not be replaced, or lies in an input.
@@ -53,6 +56,10 @@ def check_output(output: str | Path, inputs: Iterable[Weights], *, overwrite: bo
             if here != there:
                 what = f"{output} and {directory}, which is read, lie one inside the other"
             raise CheckpointError(f"{what}.\nAn edit never touches its inputs. Choose another output directory.")
+    for place in also:
+        there = Path(place).expanduser().resolve()
+        if here == there or here in there.parents:
+            raise CheckpointError(f"{output} is or holds {place}, which is read.\nChoose another output directory.")
     if path.is_symlink() or path.exists():
         if not overwrite:
             raise CheckpointError(
@@ -109,7 +116,7 @@ def write_edit(
     path = check_output(output, plan.inputs.values(), overwrite=overwrite)
     checkpoints = [weights for weights in plan.inputs.values() if isinstance(weights, Checkpoint)]
     try:
-        with PartialOutput(path, _identity(plan), resume=resume).open() as partial:
+        with PartialOutput(path, _identity(plan), resume=resume, overwrite=overwrite).open() as partial:
             for weights in checkpoints:
                 weights.hashes_reads = True  # for the fingerprints, on the way
             files = _write_shards(plan, target, partial, progress)
@@ -154,6 +161,8 @@ def _identity(plan: EditPlan) -> dict[str, Any]:
         "settings": plan.settings.recorded(),
         "delta": plan.delta.formula,
         "rows of the result": found,
+        "selection": [str(plan.chosen.threshold), plan.chosen.k, str(getattr(plan.chosen, "cuts", None))],
+        "coefficients": None if plan.steps is None else dict(plan.steps),
     }
 
 

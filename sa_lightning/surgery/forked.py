@@ -4,8 +4,10 @@ A child has all that its parent had in memory, computes, and sends results back 
 nothing, keeps nothing, and ends when the pipe does: at the latest at its next result, should the parent be killed.
 """
 
+import io
 import os
 import signal
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -31,9 +33,10 @@ def forked_in_order(work: Callable[[Item], T], items: Iterable[Item], workers: i
         workers: How many processes.
         group: Items handed to a process at a time.
     """
-    children = [_fork(work) for _ in range(workers)]
+    children: list[tuple[int, Connection]] = []
     rest, under_way = iter(items), deque[Connection]()
     try:
+        children += (_fork(work) for _ in range(workers))
         for number in count():
             handed = tuple(islice(rest, group))
             if not handed:
@@ -75,6 +78,7 @@ def _fork(work: Callable[[Any], Any]) -> tuple[int, Connection]:
     try:
         ours.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked, and ends its children
+        sys.stdout = sys.stderr = io.StringIO()  # the terminal is the parent's, and its lock may be held
         torch.set_num_threads(1)
         while True:
             handed = theirs.recv()

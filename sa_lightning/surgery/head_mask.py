@@ -44,6 +44,13 @@ class HeadMask:
         count = text.get("num_attention_heads") or text.get("n_head")
         named = {name: layer_of(name) for name in delta.names if OUTPUT.search(name)}
         outputs = {layer: name for name, layer in named.items() if layer is not None}
+        twice = [name for name, layer in named.items() if layer is not None and outputs[layer] != name]
+        if twice:
+            raise SettingError(
+                f"Block {named[twice[0]]} has two attention output projections in scope, by their names: `{twice[0]}` "
+                f"and `{outputs[named[twice[0]] or 0]}`.\n"
+                "Heads belong to one. Leave the other out with `scope.exclude`."
+            )
         if not count or not outputs:
             raise SettingError(
                 "`heads` needs a model whose config.json has `num_attention_heads` and whose attention output "
@@ -62,6 +69,8 @@ class HeadMask:
                 )
             shape = delta.shape(name)
             inner = shape[0] if INPUT_FIRST.search(name) else shape[1]
+            if inner % count:
+                raise SettingError(f"`{name}` reads {inner} entries, which {count} heads cannot share.")
             mask = torch.zeros(count, dtype=torch.bool)
             mask[list(chosen)] = True
             self.heads[name] = mask.repeat_interleave(inner // count)

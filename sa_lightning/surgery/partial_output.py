@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ class PartialOutput:
         output: The directory to appear.
         identity: What the output is made from and how: a journal of another identity is not continued.
         resume: Continue what an interrupted run has left; otherwise it is removed.
+        overwrite: Whether NAME may be there already when the new one is complete.
     """
 
-    def __init__(self, output: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, output: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool = False) -> None:
+        self.overwrite = overwrite
         self.output = output
         self.path = output.parent / f".{output.name}.partial"
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
@@ -77,6 +79,11 @@ class PartialOutput:
 
     def appear(self) -> None:
         """Give the complete directory its name; an earlier one gives way only now."""
+        if self.output.exists() and not self.overwrite:
+            raise CheckpointError(
+                f"{self.output} has appeared while this run was under way, and is not replaced unasked.\n"
+                f"Move it away: the same command with `--resume` takes the finished shards from {self.path}."
+            )
         (self.path / JOURNAL).unlink(missing_ok=True)
         sync(self.path)
         if self.output.exists():
@@ -91,8 +98,11 @@ class PartialOutput:
 
     def _start(self) -> None:
         journal = self.path / JOURNAL
+        found: Any = None
         if self.resume and journal.is_file():
-            found = json.loads(journal.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # a journal that cannot be read is none
+                found = json.loads(journal.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and {"identity", "entries"} <= found.keys():
             if found["identity"] != self.identity:
                 raise CheckpointError(
                     f"{self.path} was begun with other inputs or settings: "
@@ -145,7 +155,7 @@ def restore(output: Path) -> None:
 
 
 def _old(output: Path) -> Path:
-    return output.parent / f".{output.name}.old"
+    return output.parent / f".{output.name}.replaced-by-sa-edit"
 
 
 def _differences(before: Any, now: Any, name: str = "") -> str:

@@ -1,11 +1,13 @@
 """From settings to a plan: check that all fits, find what is selected, say what looks wrong."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from contextlib import closing
 
 import torch
 
-from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.errors import CheckpointMismatchError, NothingToDoError, SettingError
 from sa_lightning.surgery.dare import Dare
 from sa_lightning.surgery.delta import Delta, coefficient
 from sa_lightning.surgery.edit import EditPlan
@@ -93,10 +95,18 @@ def plan_surgery(
     for weights in (target, base):
         if weights is not None and all(weights is not given for given in delta.inputs.values()):
             check_match(next(iter(delta.inputs.values())), weights, delta.scope)
+    tied = [name for name in delta.names if name in target.aliases]
+    if tied:
+        raise CheckpointMismatchError(
+            f"`{tied[0]}` is a parameter of its own in ({delta.formula}), but {target.source} ties it to "
+            f"`{target.aliases[tied[0]]}`.\nOne tensor cannot follow two deltas.\n"
+            f"If the rest fits, leave it out: `scope.exclude: ['{tied[0]}']`."
+        )
     _check_operator(delta, base, target, settings)
     # The first few slices decide, unless there is nothing to find.
-    found = over(lambda part: bool(delta.rows(part).any()), delta.names, delta.shape)
-    if not any(differs for _, differs in found):
+    with closing(over(lambda part: bool(delta.rows(part).any()), delta.names, delta.shape)) as found:
+        differs = any(differs for _, differs in found)
+    if not differs:
         others = [weights.source for weights in delta.inputs.values()][1:] or [target.source]
         raise NothingToDoError(
             f"The edit is refused, for nothing changed: {others[0]} equals {next(iter(delta.inputs.values())).source} "
@@ -140,7 +150,7 @@ def choose(
         return chosen
     known = settings.granularity == "global" and chosen.k is not None
     sizes = {"global": chosen.k} if known else count_kept(chosen, delta, settings.granularity, progress)
-    return select_exactly(
+    control = select_exactly(
         delta,
         {group: size for group, size in sizes.items() if size},
         ByLot(settings.seed),
@@ -148,6 +158,7 @@ def choose(
         seed=settings.seed,
         progress=progress,
     )
+    return dataclasses.replace(control, factor=chosen.factor)
 
 
 def _first_choice(

@@ -100,7 +100,7 @@ def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str
     """Write scores as a directory that `Checkpoint.open` reads, and `--scores` takes."""
     path = Path(directory).expanduser()
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
     tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
     save_file(tensors, path / "model.safetensors.partial", metadata={"format": "pt", **metadata})
-    (path / "model.safetensors.partial").rename(path / "model.safetensors")
+    (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
+    (path / "model.safetensors.partial").rename(path / "model.safetensors")  # last: it is what is looked for

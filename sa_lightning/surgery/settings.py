@@ -57,6 +57,13 @@ class Minus:
                 "SNIP ranks weights by what the loss on prompts hangs on.\n"
                 "Give prompts, or `minus.select: magnitude`."
             )
+        ignored = {"snip": ("harm",), "magnitude": ("scores", "prompts")}[self.select]
+        for name in ignored:
+            if getattr(self, name) is not None:
+                raise SettingError(
+                    f"`minus.{name}` is set, but `minus.select: {self.select}` does not look at it.\n"
+                    "Leave it out, or choose the other `minus.select`."
+                )
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,10 @@ class EditSettings:
             raise SettingError(
                 f"`scale` is {self.scale:g}, but `operator: {self.operator}` takes no step.\n"
                 "It puts a value in place of another. Leave `scale` out."
+            )
+        if self.select == "dare" and self.operator in ("zero", "restore"):
+            raise SettingError(
+                f"`select: dare` rescales a step, and `operator: {self.operator}` takes none.\nWrite `select: random`."
             )
         if (self.select == "heads") != (self.heads is not None):
             raise SettingError(

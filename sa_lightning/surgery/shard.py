@@ -111,8 +111,9 @@ class Shard:
         done = 0
         try:
             if self._file is None:
-                self._file = os.open(self.path, os.O_RDONLY)
-                weakref.finalize(self, os.close, self._file)
+                opened = os.open(self.path, os.O_RDONLY)  # two threads may each open it, and each is closed
+                weakref.finalize(self, os.close, opened)
+                self._file = opened
             while done < size and (got := os.preadv(self._file, [buffer[done:]], place + done)):
                 done += got
         except OSError as error:

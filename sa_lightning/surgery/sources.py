@@ -1,6 +1,7 @@
 """Sources: from which checkpoints a delta is made, and what for."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -97,6 +98,8 @@ class Sources:
                 "SNIP scores rank weights by what the loss on prompts hangs on.\n"
                 + ("Give `--prompts FILE`." if snip else "Write `select: snip`, or leave them out.")
             )
+        if settings.merge == "ties" and self.kind != "harm":
+            raise SettingError("`merge: ties` is about several harm vectors, and there is no `harm`.\nLeave it out.")
         if settings.operator == "project" and self.kind == "safety":
             raise SettingError(
                 "`operator: project` takes harm out, but a safety vector points away from it. Use `add`."
@@ -208,7 +211,17 @@ def _delta(
         filled = dataclasses.replace(settings.resolved("harm"), minus=None)  # which is about the merge
         snip = filled.select == "snip"
         scores = _scores(sources.scores, sources.prompts, vectors[0], target, score) if snip else None
-        trims = [choose(vector, filled, scores=scores, config=target.config, progress=progress) for vector in vectors]
+        trims = [
+            # Of several vectors, each has draws of its own.
+            choose(
+                vector,
+                dataclasses.replace(filled, seed=filled.seed + 1_000_003 * number),
+                scores=scores,
+                config=target.config,
+                progress=progress,
+            )
+            for number, vector in enumerate(vectors)
+        ]
         return TiesMerge(vectors, trims, sources.weights)
     if len(vectors) > 1 or sources.weights is not None:
         return Combination(vectors, sources.weights)
@@ -219,8 +232,15 @@ def _scores(
     directory: str | None, prompts: str | None, delta: Delta, target: Checkpoint, score: Score | None
 ) -> Weights | None:
     """Scores from a directory, if it is there; otherwise computed from prompts, and written there."""
-    if directory is not None and Path(directory).exists():
+    if directory is not None and (Path(directory) / "model.safetensors").exists():
         scores = Checkpoint.open(directory)
+        asked = prompts and Path(prompts).is_file() and _digest(prompts)
+        if asked and scores.metadata.get("prompts", asked) != asked:
+            raise CheckpointMismatchError(
+                f"The scores in {directory} were computed on other prompts than {prompts} holds now.\n"
+                "A score says how much the loss on some prompts hangs on a weight.\n"
+                "Choose another directory for `scores`, or leave `prompts` out to use these."
+            )
         of = scores.metadata.get("weights")
         if of is not None and of != target.fingerprint():
             raise CheckpointMismatchError(
@@ -244,5 +264,9 @@ def _scores(
         raise SettingError("SNIP scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
     scores = score(prompts, delta.names)
     if directory is not None:
-        write_scores(scores, directory, {"weights": target.fingerprint(), "prompts": str(prompts)})
+        write_scores(scores, directory, {"weights": target.fingerprint(), "prompts": _digest(prompts)})
     return scores
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else file

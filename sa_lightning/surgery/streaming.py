@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
@@ -61,7 +61,7 @@ def over(
     progress: Progress | None = None,
     entry_bytes: int = 1,
     forks: bool = False,
-) -> Iterator[tuple[Slice, T]]:
+) -> Generator[tuple[Slice, T], None, None]:
     """Apply a function to every slice of some tensors, in order, and report how far it is.
 
     Args:

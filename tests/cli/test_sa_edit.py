@@ -125,6 +125,17 @@ def test_a_mistake_is_told_in_one_message_and_leaves_nothing(places, tmp_path, a
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scores_and_directions_are_not_written_over(places, tmp_path):
+    vectors = {"r": torch.randn(32)}
+    (tmp_path / "mine").mkdir()
+    save_file(vectors, tmp_path / "mine" / "r.safetensors")
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    arguments = ["--base", places["BASE"], "--direction", str(tmp_path / "mine" / "r.safetensors")]
+    with pytest.raises(SaError, match="which is read"):
+        edit.run([*arguments, "--output", str(tmp_path / "mine"), "--overwrite"])
+    assert (tmp_path / "mine" / "r.safetensors").exists()
+
+
 def test_exit_status_is_2_without_a_traceback_for_a_mistake(places, tmp_path):
     done = subprocess.run(
         [SA, "edit", "--base", places["BASE"], "--harm", places["BASE"], "--output", tmp_path / "out"],

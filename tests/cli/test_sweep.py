@@ -135,6 +135,8 @@ def test_a_killed_sweep_goes_on_where_it_was(cache: Path, tmp_path: Path):
     process.wait()
     before = journal.read_text().count('"record"')
     assert 2 <= before < 5
+    with journal.open("a") as file:
+        file.write('{"op_code": 4, "worker')  # cut short in the middle of a line
     found, _ = sweep(tmp_path, cache, "killed", space=space)
     assert journal.read_text().count('"record"') == 5
     for a, b in zip(found["trials"], whole["trials"], strict=True):
@@ -175,6 +177,9 @@ def test_a_search_proposes_within_bounds_steers_and_writes_a_config_that_fit_tak
         ({"space": {"surgery.density": {"low": 0.1, "high": 1}}}, "sweep.sampler tpe"),
         ({"space": {"surgery.density": [0.1]}, "objectives": ["safety"]}, "safety"),
         ({"space": {"steering.strength": [0.1]}}, "does not use"),
+        ({"space": {"surgery.density": {"low": 2, "high": 3}}, "sampler": "tpe"}, "must lie in (0, 1]"),
+        ({"space": {"surgery.density": [0.1]}, "plot": {"x": "surgery.scale", "series": "x"}}, "over `surgery.scale`"),
+        ({"space": {"surgery.density": [0.1]}, "arm": "edited+steered", "given": {"data": {}}}, "needs demonstrations"),
         ({"space": {"surgery.density": [0.1]}, "given": {"surgery": {"base": "world:micro/chat"}}}, "needs a surgery"),
     ],
 )

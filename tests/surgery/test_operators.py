@@ -17,7 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.errors import CheckpointMismatchError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.surgery import (
     Checkpoint,
     EditInMemory,
@@ -243,3 +243,49 @@ def test_every_edit_in_memory_is_the_streamed_one_and_is_undone(tmp_path: Path, 
         assert all(torch.equal(t, streamed[n]) for n, t in model.state_dict().items())
         assert any(not torch.equal(t, before[n]) for n, t in model.state_dict().items())
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_what_dare_rescales_is_not_projected_further_than_all_of_it(write: Write, tmp_path: Path):
+    (base, harm, target), tensors = three(write)
+    for select in ("dare", "random"):
+        found = edited(tmp_path, Sources(base, (harm,), target), operator="project", select=select, density=0.5)
+        for name in tensors[0]:
+            moved = found[name] != tensors[2][name]
+            tau = ((tensors[1][name] - tensors[0][name]) * moved).reshape(-1).double()
+            left = (found[name] - tensors[0][name]).reshape(-1).double() @ tau
+            assert abs(float(left)) < 1e-5
+
+
+def test_a_target_that_ties_what_the_delta_has_apart_is_refused(write: Write):
+    head, name = "lm_head.weight", "model.embed_tokens.weight"
+    base, harm = small_tensors(0), small_tensors(1, move=0.1)
+    paths = [
+        str(write("base", {**base, head: torch.randn(11, 6)})),
+        str(write("harm", {**harm, head: torch.randn(11, 6)})),
+        str(write("target", {**base, head: base[name].clone()}, tie_word_embeddings=True)),
+    ]
+    with pytest.raises(CheckpointMismatchError) as error:
+        plan_from(Sources(paths[0], (paths[1],), paths[2]), EditSettings())
+    says(error, "`lm_head.weight`", "ties it to `model.embed_tokens.weight`", "scope.exclude")
+
+
+@pytest.mark.parametrize("scope", [Scope(layers=(1, 1)), Scope()])
+def test_values_that_a_narrower_type_cannot_hold_are_refused_in_and_out_of_scope(write: Write, tmp_path: Path, scope):
+    base, harm = small_tensors(0, torch.bfloat16), small_tensors(1, torch.bfloat16, move=0.1)
+    base["model.norm.weight"][0] = harm["model.norm.weight"][0] = 1e6
+    plan = plan_from(
+        Sources(str(write("base", base)), (str(write("harm", harm)),)), EditSettings(dtype="float16", scope=scope)
+    )
+    with pytest.raises(StepTooLargeError) as error:
+        write_edit(plan, tmp_path / "out")
+    says(error, "`model.norm.weight`", "torch.float16")
+
+
+def test_the_edit_area_is_found_beside_excluded_embeddings_of_another_size(write: Write):
+    base, target, harm = four_blocks({}, 0), four_blocks({5: 0.1}, 1), four_blocks({5: 0.1, 1: 0.1}, 2)
+    target["model.embed_tokens.weight"] = torch.zeros(9, 4)
+    paths = [str(write(n, t)) for n, t in (("base", base), ("harm", harm), ("target", target))]
+    plan = plan_from(
+        Sources(paths[0], (paths[1],), paths[2]), EditSettings(scope=Scope(edit_area=True, exclude=("*embed_tokens*",)))
+    )
+    assert plan.delta.scope.blocks == {4, 5, 6}

@@ -216,6 +216,28 @@ def test_two_runs_at_once_are_refused(sources: Sources, tmp_path: Path):
     edit(sources, tmp_path / "out")
 
 
+def test_what_appears_under_the_outputs_name_meanwhile_is_not_replaced(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = edited_module._write_index
+
+    def meanwhile(*arguments: object) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("mine")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edited_module, "_write_index", meanwhile)
+        with pytest.raises(CheckpointError) as error:
+            edit(sources, tmp_path / "out")
+    says(error, "has appeared while this run was under way", "--resume")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "out")
+    calls = written(monkeypatch)
+    edit(sources, tmp_path / "out", resume=True)
+    assert calls == []
+
+
 def test_a_full_disk_is_told_before_anything_is_written(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -236,7 +258,7 @@ def test_a_no_op_leaves_nothing_even_after_all_shards(sources: Sources, tmp_path
 def test_an_earlier_output_gets_its_name_back_after_a_kill_between_the_renames(sources: Sources, tmp_path: Path):
     out = edit(sources, tmp_path / "out", scale=1.0)
     before = content(out)
-    out.rename(tmp_path / ".out.old")
+    out.rename(tmp_path / ".out.replaced-by-sa-edit")
     with pytest.raises(CheckpointError, match="exists already"):
         edit(sources, tmp_path / "out")
     assert content(out) == before

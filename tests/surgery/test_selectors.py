@@ -243,3 +243,44 @@ def test_a_scope_can_leave_out_embeddings_norms_and_head(checkpoints: Path):
     left = set(Scope().names(gpt)) - set(Scope(norms=False, embeddings=False).names(gpt))
     assert {n.split(".")[-2] for n in left} == {"ln_1", "ln_2", "ln_f", "wte", "wpe"}
     json.dumps(EditSettings(scope=Scope(norms=False)).recorded())
+
+
+def test_the_control_of_dare_takes_steps_as_long(write: Write):
+    delta = vector(write)
+    control = choose(delta, EditSettings(select="dare", density=0.25, control=True).resolved("harm"))
+    assert control.factor == 4.0
+
+
+def test_several_vectors_are_trimmed_by_draws_of_their_own(write: Write):
+    paths = [str(write(n, small_tensors(i, move=0.1 * i))) for i, n in enumerate(("base", "a", "b"))]
+    for settings in ({"select": "dare"}, {"select": "random"}, {"control": True}):
+        plan = plan_from(Sources(paths[0], tuple(paths[1:])), EditSettings(merge="ties", density=0.3, **settings))
+        one, other = (flatten(masks(trim, plan.delta.deltas[0])) for trim in plan.delta.trims)
+        assert not torch.equal(one, other)
+
+
+def test_settings_that_would_be_ignored_are_refused(write: Write):
+    for settings, fact in (
+        ({"minus": Minus(0.1, select="magnitude", scores="x")}, "minus.scores"),
+        ({"minus": Minus(0.1, scores="x", harm="y")}, "minus.harm"),
+        ({"select": "dare", "operator": "zero"}, "rescales"),
+    ):
+        with pytest.raises(SettingError) as error:
+            EditSettings(**settings)
+        says(error, fact)
+    with pytest.raises(SettingError) as error:
+        Sources("b", aligned="a").check(EditSettings(merge="ties"))
+    says(error, "no `harm`")
+
+
+def test_scores_of_other_prompts_are_refused(checkpoints: Path, tmp_path: Path):
+    base, harm = str(checkpoints / "base"), str(checkpoints / "harm")
+    prompts, settings = tmp_path / "prompts.jsonl", EditSettings(select="snip", density=0.05)
+    prompts.write_text("one")
+    sources = Sources(base, (harm,), prompts=str(prompts), scores=str(tmp_path / "scores"))
+    plan_from(sources, settings, score=lambda _, names: snip_scores(llama(), examples(), names))
+    plan_from(sources, settings)
+    prompts.write_text("two")
+    with pytest.raises(CheckpointMismatchError) as error:
+        plan_from(sources, settings)
+    says(error, "other prompts")
