@@ -83,7 +83,7 @@ class EditSettings:
         select: Keep the entries of largest magnitude; as many at random; dare: each with probability
             `density`, rescaled; snip: those the loss on `prompts` hangs on most; heads: what `heads` names.
         control: Keep as many entries as `select` would, cut by cut, but at random: the control that says
-            whether the selection matters.
+            whether the selection matters. Of a TIES merge, every trim is at random.
         granularity: Cut once over the whole scope (as the authors' code does), or in every layer
             or tensor by itself.
         ties: Entries exactly on the cut: split them by a seeded hash so that exactly the density
