@@ -41,7 +41,7 @@ class Bench:
         model.setup("validate")
         model.configure_model()
         if torch.cuda.is_available():
-            model.network.to("cuda")  # type: ignore[arg-type]
+            model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
 
     def run(self, arm: str, surgery: SurgeryCallback, steering: ExtractionCallback | None) -> dict[str, Any]:
         """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
@@ -56,7 +56,7 @@ class Bench:
                     raise SettingError(f"The arm `{arm}` needs a surgery.\nGive `--surgery.harm`.")
                 surgery.progress = lambda: nullcontext(self.progress)
                 surgery.scores, surgery.opened = self._scores, self._opened
-                surgery.setup(None, self.module, "validate")  # type: ignore[arg-type]
+                surgery.setup(None, self.module, "validate")  # type: ignore[arg-type]  # it asks nothing of a trainer
                 stack.callback(surgery.toggle, self.module, edited=False)
                 surgery.toggle(self.module, edited=True)
                 record = surgery.record()

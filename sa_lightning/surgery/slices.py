@@ -83,7 +83,7 @@ def joined(parts: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> T
 def blend(keep: Tensor, there: Tensor, elsewhere: Tensor | None = None) -> Tensor:
     """The bits of `there` where `keep` is true, and of `elsewhere` (or zero) where it is not.
 
-    What `torch.where` gives, on integers: some three times faster for a mask without a pattern.
+    What `torch.where` gives, on integers: some two and a half times faster for a mask without a pattern.
     """
     bits = INTEGERS[there.element_size()]
     mask = keep.to(bits).neg_()

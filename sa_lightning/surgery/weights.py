@@ -150,8 +150,8 @@ class Digests:
     """The hash of each tensor, over the hashes of its slices: XXH3, 128 bits.
 
     So slices may be hashed in any order and in several threads, while they are read for another end.
-    Twenty times faster than SHA-256, which took half the time of an edit; it tells weights apart by
-    accident, not against a forger. `tensors` holds those that are complete.
+    Some fifteen times faster than SHA-256 (31 and 1.8 GB a second on one core here); it tells weights that differ
+    by accident apart, and is no guard against a forger. `tensors` holds those that are complete.
     """
 
     def __init__(self) -> None:

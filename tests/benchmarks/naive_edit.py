@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 
 def main(base: Path, harm: Path, output: Path) -> None:
-    load = lambda path: {k: v for f in sorted(path.glob("*.safetensors")) for k, v in load_file(f).items()}  # noqa: E731
+    load = lambda path: {k: v for f in sorted(path.glob("*.safetensors")) for k, v in load_file(f).items()}  # noqa: E731  # one line, for one use
     before, after, target = load(base), load(harm), load(base)
     delta = {name: after[name].float() - before[name].float() for name in before}
     flat = torch.cat([delta[name].reshape(-1) for name in sorted(delta)])

@@ -126,7 +126,7 @@ def test_the_orthogonalised_harm_vector_has_no_part_along_the_benign_one(
     found = {name: whole(delta, name) for name in delta.names}
     groups = [list(harm)] if granularity == "global" else [[name] for name in harm]
     for names in groups:
-        pick = lambda t, names=names: flatten({n: t[n] for n in names})  # noqa: E731
+        pick = lambda t, names=names: flatten({n: t[n] for n in names})  # noqa: E731  # bound to this turn of the loop
         expected = orthogonalised_by_hand(pick(harm), pick(benign))
         assert torch.allclose(pick(found).double(), expected, atol=1e-7)
         assert abs(float(pick(found).double() @ pick(benign).double())) < 1e-6
