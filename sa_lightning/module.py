@@ -1,11 +1,10 @@
 """CausalLMModule: the LightningModule around a frozen causal language model."""
 
-import inspect
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sa_lightning.errors import ModelError
@@ -13,18 +12,19 @@ from sa_lightning.models import (
     Blocks,
     load_config,
     load_model,
+    load_sharded,
     load_tokenizer,
     locate_blocks,
-    position_ids,
     render,
 )
 from sa_lightning.models.loading import DType
+from sa_lightning.steering import weights_fingerprint
 
 
 class CausalLMModule(LightningModule):
     """The model to make safer, frozen. What happens to it is the business of the callbacks.
 
-    Training runs the decoder over demonstrations and learns nothing by gradient; validation
+    Training reads states of demonstrations and learns nothing by gradient; validation
     measures one arm a batch; prediction writes replies. The Hugging Face model is no submodule:
     Lightning neither casts, moves nor saves it.
 
@@ -37,9 +37,11 @@ class CausalLMModule(LightningModule):
         tokenizer: Directory or Hub id of the tokenizer, if it does not lie beside the target.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the checkpoint.
+        blocks: Path of the list of decoder blocks, such as `model.layers`, where they are not found by their number.
     """
 
     evaluate: Any  # `(model, arm) -> results`; EvaluationCallback brings it along
+    observe: Any  # `(batch) -> None`; ExtractionCallback brings it along
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class CausalLMModule(LightningModule):
         tokenizer: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        blocks: str | None = None,
     ) -> None:
         super().__init__()
         self.target = target
@@ -58,7 +61,10 @@ class CausalLMModule(LightningModule):
         self.revision = revision
         self.trust_remote_code = trust_remote_code
         self.automatic_optimization = False
+        self.blocks_path = blocks
         self.evaluate = None
+        self.observe = None
+        self._fingerprint = ""  # of a model of which this process holds a part
         self.generation: dict[str, Any] = {}
         self._config: PretrainedConfig | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
@@ -100,7 +106,12 @@ class CausalLMModule(LightningModule):
     @property
     def blocks(self) -> Blocks:
         """The decoder and its blocks."""
-        return locate_blocks(self.network)
+        return locate_blocks(self.network, self.blocks_path)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are split over processes, which must all run the same forwards."""
+        return self.device_mesh is not None
 
     @property
     def max_length(self) -> int | None:
@@ -112,28 +123,40 @@ class CausalLMModule(LightningModule):
         _ = self.config, self.tokenizer
 
     def configure_model(self) -> None:
-        """Load the weights, once, on the device of this process."""
-        if not self._loaded:
-            device = self.trainer.strategy.root_device if self._trainer is not None else "cpu"
-            self._loaded.append(
-                load_model(
-                    self.target,
-                    dtype=self.dtype_name,
-                    device=device,
-                    revision=self.revision,
-                    trust_remote_code=self.trust_remote_code,
-                )
+        """Load the weights, once, on the device of this process, or this process's part of them."""
+        if self._loaded:
+            return
+        device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
+        if self.sharded:
+            mesh: Any = self.device_mesh
+            network, self._fingerprint = load_sharded(
+                partial(self._load, torch.device("cpu")),
+                mesh["data_parallel"],
+                device,
+                weights_fingerprint,
+                self.blocks_path,
             )
+        else:
+            network = self._load(device)
+        self._loaded.append(network)
 
-    @torch.no_grad()
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Run the decoder, never the LM head; the extraction callback reads from its blocks."""
-        mask = batch["attention_mask"]
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
-        decoder = self.blocks.decoder
-        if "position_ids" in inspect.signature(decoder.forward).parameters:
-            inputs["position_ids"] = position_ids(mask)
-        decoder(**inputs)
+    def _load(self, device: torch.device) -> PreTrainedModel:
+        return load_model(
+            self.target,
+            dtype=self.dtype_name,
+            device=device,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def fingerprint(self) -> str:
+        """Identify the weights that the model has now, whole or split."""
+        return self._fingerprint if self.sharded else weights_fingerprint(self.network)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Let whoever reads states run the decoder over a batch of pairs; the LM head never runs."""
+        assert self.observe is not None, "ExtractionCallback sets it"
+        self.observe(batch)
 
     def configure_optimizers(self) -> None:
         """Nothing is optimised."""

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from torch import Tensor, nn
 
 from sa_lightning.errors import ArtifactError
 from sa_lightning.models import locate_blocks
-from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, steering, weights_fingerprint
+from sa_lightning.steering import (
+    INTERVENTIONS,
+    SteeringArtifact,
+    Step,
+    check_strength,
+    steering,
+    weights_fingerprint,
+)
 
 
 @contextmanager
@@ -16,7 +22,7 @@ def steer(
     model: nn.Module,
     artifact: SteeringArtifact,
     *,
-    strength: float | None = None,
+    strength: float | dict[int, float] | None = None,
     allow_other_weights: bool = False,
 ) -> Iterator[nn.Module]:
     """Steer a model inside the block; afterwards its outputs are bit-identical to before.
@@ -27,7 +33,9 @@ def steer(
     Args:
         model: A causal language model of transformers, on any device, in any dtype.
         artifact: From `sa fit` or `SteeringArtifact.from_pretrained`.
-        strength: Fraction of each state's norm, instead of the artifact's own; 0 changes nothing.
+        strength: Instead of the artifact's own, in the unit of its intervention (`INTERVENTIONS`): a number for
+            all layers, or one per layer, of which those not named are not steered. Where the unit has a neutral
+            value, 0, no hook is set, so that not a bit changes.
         allow_other_weights: Steer weights that the artifact does not know (another dtype, a further
             fine-tune) with its `original` directions, instead of refusing.
 
@@ -36,20 +44,23 @@ def steer(
 
     Raises:
         ArtifactError: If the model has another shape, or weights that the artifact does not know.
+        SettingError: If the intervention cannot take this strength.
     """
-    blocks = locate_blocks(model)
+    blocks = locate_blocks(model, artifact.blocks)
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
+    strength = artifact.strength if strength is None else strength
+    check_strength(strength, artifact.intervention)
     directions = choose_directions(model, artifact, allow_other_weights=allow_other_weights)
-    step = artifact.strength if strength is None else strength
-    change = INTERVENTIONS[artifact.intervention]
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]
     changes = []
     for layer, direction in sorted(directions.items()):
-        # Placed once, where the module computes: no copy and no synchronisation while steering.
-        device = next(modules[layer].parameters()).device
-        changes.append((modules[layer], partial(change, direction=direction.float().to(device), strength=step)))
-    with steering(blocks.decoder, changes):
+        step = strength.get(layer) if isinstance(strength, dict) else strength
+        if step is not None and not (step == 0 and INTERVENTIONS[artifact.intervention].neutral):
+            # Placed once, where the module computes: no copy and no synchronisation while steering.
+            device = next(modules[layer].parameters()).device
+            changes.append((modules[layer], Step(artifact.intervention, direction, step, device)))
+    with steering(blocks.decoder, changes, blocks.callers):
         yield model
 
 

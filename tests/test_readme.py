@@ -68,6 +68,13 @@ def test_the_yaml_of_the_readme_is_a_config(tmp_path):
     assert "harm: runs/harm-lora" in done.stdout
 
 
+def test_the_table_of_families_is_what_the_tests_see():
+    sys.path.insert(0, str(ROOT / "tests" / "models"))
+    from families import table
+
+    assert table() in README
+
+
 def test_every_link_into_the_project_leads_somewhere():
     for path in re.findall(r"`((?:tests|configs|tasks|sa_lightning)/[\w/.-]+)`", README):
         assert (ROOT / path).exists(), path

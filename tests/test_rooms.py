@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "steering": FLOOR_1,
     "diagnostics": FLOOR_1,
     "steered": {"steering", "models"},
-    "datamodules": METHODS | FRAMEWORK,
-    "callbacks": METHODS | FRAMEWORK | {"steered"},
+    "extraction": {"steering", "models", "transformers", "jaxtyping"},
+    "datamodules": METHODS | FRAMEWORK | {"extraction"},
+    "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "safetensors"},
     "module": METHODS | FRAMEWORK,
     "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
     "evaluation": {

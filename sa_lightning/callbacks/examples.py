@@ -37,6 +37,12 @@ def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
     if rows and all(isinstance(row, dict) and "response" in row for row in rows):
         return [_pair(row, path, number) for number, row in enumerate(rows[:limit], 1)]
     pairs, _ = read_demonstrations(path, limit=limit)
+    if any(pair.role != "assistant" for pair in pairs):
+        raise DataError(
+            f"{path} holds questions without answers.\n"
+            "The loss is taken on the response given the prompt.\n"
+            "Give rows with a `response`, or with a `safe` and an `unsafe` answer."
+        )
     found: Any = [pair.messages("unsafe") for pair in pairs]
     return found
 

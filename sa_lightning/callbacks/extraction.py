@@ -1,84 +1,39 @@
-"""ExtractionCallback: read the states after demonstrations, fit directions, write the artifact."""
+"""ExtractionCallback: read the states of demonstrations, fit directions, write the artifact."""
 
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics import Metric
 from typing_extensions import override
 
+from sa_lightning.callbacks.pair_states import PairStatesMetric
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
-from sa_lightning.errors import DataError, SettingError
-from sa_lightning.models import last_positions
+from sa_lightning.callbacks.unfinished import UnfinishedStates
+from sa_lightning.errors import SaError, SettingError
+from sa_lightning.extraction import StateReader
+from sa_lightning.models import PairBatch, Position
 from sa_lightning.models.blocks import Site
 from sa_lightning.steering import (
     PairStates,
     SteeringArtifact,
-    capture,
     check_strength,
-    fit_directions,
-    gather_mean,
-    weights_fingerprint,
+    choose_layers,
+    fit_pairs,
 )
-from sa_lightning.steering.hooks import Captured
 
-
-class PairStatesMetric(Metric):
-    """States of every pair, one row a pair, summed over processes.
-
-    Each process fills the rows it has seen and leaves the others 0, so the sum over processes
-    is exact: the vectors of two processes are those of one. Rows come in any order, and a
-    repeated pair that does not count is dropped.
-
-    Args:
-        pairs: Number of pairs.
-        layers: Number of sites read.
-        d_model: Width.
-    """
-
-    full_state_update = False
-    safe: Tensor
-    unsafe: Tensor
-    seen: Tensor
-
-    def __init__(self, pairs: int, layers: int, d_model: int) -> None:
-        super().__init__()
-        for side in ("safe", "unsafe"):
-            self.add_state(side, torch.zeros(pairs, layers, d_model), dist_reduce_fx="sum")
-        self.add_state("seen", torch.zeros(pairs, dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(
-        self,
-        states: Float[Tensor, "two_batch layers d_model"],
-        pairs: Int[Tensor, " batch"],
-        counted: Tensor,
-    ) -> None:
-        """Store the states of a batch: safe sides first, then unsafe ones, in the order of `pairs`."""
-        safe, unsafe = states.chunk(2)
-        rows = pairs[counted]
-        self.safe[rows] = safe[counted]
-        self.unsafe[rows] = unsafe[counted]
-        self.seen[rows] += 1
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the states of all pairs, safe and unsafe.
-
-        Raises:
-            DataError: If a pair was seen by no process, or by more than one.
-        """
-        if not bool((self.seen == 1).all()):
-            raise DataError(
-                f"{int((self.seen != 1).sum())} of {len(self.seen)} pairs were not read exactly once.\n"
-                "A direction is fitted on all pairs. Were batches limited with `--trainer.limit_train_batches`?\n"
-                "Use `--data.limit` to read fewer pairs."
-            )
-        return self.safe.cpu(), self.unsafe.cpu()
+Method = Literal[
+    "principal",
+    "principal_centred",
+    "principal_concatenated",
+    "mean",
+    "mean_plus_principal",
+    "probe",
+    "whitened",
+]
+HELD_OUT = 512  # pairs whose states are kept where the others are only summed
 
 
 class ExtractionCallback(Callback):
@@ -87,112 +42,210 @@ class ExtractionCallback(Callback):
     Each epoch is one pass over the demonstrations with the weights as they are then.
 
     Args:
-        direction: `principal` is the paper's first principal direction of safe − unsafe, layer by layer;
-            `principal_concatenated` the same over all layers laid end to end; `mean` the difference of means;
-            `mean_plus_principal` what the authors' code computes.
-        tokens: Average the states at the last so many tokens of the answer. The paper reads 1, the
-            authors' code 4.
+        direction: `principal` is the paper's first principal direction of safe − unsafe, uncentred, layer by layer;
+            `principal_centred` the one around the mean; `principal_concatenated` the uncentred one over all layers laid
+            end to end; `mean` the difference of means; `mean_plus_principal` what the authors' code computes; `probe`
+            the weights of a logistic regression; `whitened` Fisher's discriminant, with shrinkage.
+        position: Where the states are read: `last`, the last token of the answer (or of the generation prompt, where
+            demonstrations have no answers); `first_response`, its first token; `end_of_prompt`, the last token before
+            it; `end_of_instruction`, the last token of the user's message, before what the template puts behind it.
+        tokens: With `last`, average the states at the last so many tokens. The paper reads 1, the authors' code 4.
         capture_site: Where the states are read: the `residual` stream behind a block, or the output of
             its `mlp` or `attention`.
         site: Where the directions will act. The paper says the residual stream, the authors' code `mlp`.
-        layers: Blocks to steer, from 0; all if not set.
+        layers: Blocks to read and steer, from 0; all if not set. Nothing runs behind the last of them.
+        choose_layers: Steer only so many of them, those that tell safe from unsafe best on held-out pairs (AUROC; among
+            equals, by the gap between the sides).
         intervention: `add_keep_norm` adds and rescales to the old norm (paper, Eq. 9-10); `add_keep_norm_adaptive`
-            takes the longer step of the authors' code at unsafe states; `add` does not rescale.
-        strength: Step as a fraction of the norm of each state. The paper's α = 0.12 has no stated unit; in the
-            authors' code it comes to 0.012.
-        save: Write <output>/artifact at the end.
+            takes the longer step of the authors' code at unsafe states; `add` does not rescale; `add_absolute` takes a
+            step of the same length at every token; `ablate` removes what lies along the direction; `clamp` sets it.
+        strength: A number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}`. Of the `add` interventions a
+            fraction of the norm of each state, of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
+            the coordinate that is set. The paper's α = 0.12 has no stated unit; in the authors' code it comes to 0.012.
+        keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,
+            and of the others only sums, which `mean`, `principal` and `principal_centred` are content with.
+        save: Write <output>/artifact at the end, and meanwhile what an interrupted run needs to go on.
     """
 
     def __init__(
         self,
-        direction: Literal["principal", "principal_concatenated", "mean", "mean_plus_principal"] = "principal",
+        direction: Method = "principal",
+        position: Position = "last",
         tokens: int = 1,
         capture_site: Site = "residual",
         site: Site = "residual",
         layers: list[int] | None = None,
-        intervention: Literal["add_keep_norm", "add_keep_norm_adaptive", "add"] = "add_keep_norm",
-        strength: float = 0.12,
+        choose_layers: int | None = None,
+        intervention: Literal[
+            "add_keep_norm", "add_keep_norm_adaptive", "add", "add_absolute", "ablate", "clamp"
+        ] = "add_keep_norm",
+        strength: float | dict[int, float] = 0.12,
+        keep_states: int = 4096,
         save: bool = True,
     ) -> None:
-        if tokens < 1:
+        for name, value in (("tokens", tokens), ("choose_layers", choose_layers), ("keep_states", keep_states)):
+            if value is not None and value < 1:
+                raise SettingError(
+                    f"`steering.{name}` must be at least 1, but is {value}.\n"
+                    "A direction is read from states, and acts somewhere.\nLeave it out for the default."
+                )
+        if tokens > 1 and position != "last":
             raise SettingError(
-                f"`steering.tokens` is how many last tokens are averaged and must be at least 1, but is {tokens}.\n"
-                "A direction is read from states.\nThe paper reads 1, the authors' code 4."
+                f"`steering.tokens` is {tokens} with `steering.position` {position}.\n"
+                "Several tokens are averaged at the end only.\nLeave one of the two out."
             )
-        check_strength(strength)
+        check_strength(strength, intervention)
         self.direction = direction
+        self.position: Position = position
         self.tokens = tokens
         self.capture_site: Site = capture_site
         self.site: Site = site
-        self.layers = layers
+        self.layers = None if layers is None else sorted(set(layers))
+        self.choose_layers = choose_layers
         self.intervention = intervention
         self.strength = strength
+        self.keep_states = keep_states
         self.save = save
         self.artifact: SteeringArtifact | None = None
         self.states: dict[str, PairStates] = {}
+        self.resumed: dict[str, int] = {}
         self._metric: PairStatesMetric | None = None
-        self._hooks = ExitStack()
-        self._captured: Captured | None = None
+        self._reader: StateReader | None = None
+        self._unfinished: UnfinishedStates | None = None
+        self._done = torch.zeros(0, dtype=torch.bool)
+        self._agree: Any = None
 
     @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        text: Any = pl_module.text_config
-        depth: int = text.num_hidden_layers
-        wrong = [layer for layer in self.layers or () if not 0 <= layer < depth]
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        depth: int = pl_module.text_config.num_hidden_layers
+        named = [*(self.layers or ()), *(self.strength if isinstance(self.strength, dict) else ())]
+        wrong = sorted({layer for layer in named if not 0 <= layer < depth})
         if wrong:
             raise SettingError(
-                f"`steering.layers` names {wrong}, but {pl_module.target} has {depth} layers, 0 to {depth - 1}.\n"
-                "A direction acts behind a block that exists.\nMend the list, or leave it out for all layers."
+                f"`steering.layers` or `steering.strength` name {wrong}, but {pl_module.target} has {depth} layers, 0 "
+                f"to {depth - 1}.\nA direction acts behind a block that exists.\n"
+                "Mend the list, or leave it out for all layers."
             )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.read_at(self.position, self.tokens)
 
     @override
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         text: Any = pl_module.text_config
-        self._metric = PairStatesMetric(len(data.pairs), text.num_hidden_layers, text.hidden_size)
-        self._metric.to(pl_module.device).reset()
         self.artifact = SteeringArtifact(
             directions={},
             fingerprints={},
-            model=pl_module.target,  # type: ignore[arg-type]
+            model=pl_module.target,
             num_layers=text.num_hidden_layers,
             d_model=text.hidden_size,
+            blocks=pl_module.blocks_path,
             site=self.site,
             intervention=self.intervention,
             strength=self.strength,
-            template=pl_module.template,  # type: ignore[arg-type]
+            template=pl_module.template,
+            extraction={
+                "direction": self.direction,
+                "position": self.position,
+                "tokens": self.tokens,
+                "capture_site": self.capture_site,
+            },
         )
+        pl_module.observe = self.observe
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        positions, valid = last_positions(batch["attention_mask"], self.tokens)
-        read = partial(gather_mean, positions=positions, valid=valid)
-        modules = pl_module.blocks.at(self.capture_site)  # type: ignore[union-attr]
-        self._captured = self._hooks.enter_context(capture(modules, read))
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        assert self.artifact is not None
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        name = self._set(trainer)
+        layers = range(self.artifact.num_layers) if self.layers is None else self.layers
+        count = len(data.pairs)
+        kept = range(0, count, max(5, -(-count // HELD_OUT))) if count > self.keep_states else None
+        self._reader = StateReader(
+            pl_module.network, pl_module.blocks, self.capture_site, layers, whole=pl_module.sharded
+        )
+        self._metric = PairStatesMetric(
+            count, len(layers), self.artifact.d_model, kept, second=self.direction != "mean"
+        )
+        self._agree = trainer.strategy.reduce_boolean_decision if pl_module.sharded else None
+        self.artifact.fingerprints[name] = pl_module.fingerprint()
+        self._done = torch.zeros(count, dtype=torch.bool)
+        if self.save:
+            self._go_on(trainer, name, list(layers), data.fingerprint())
 
-    @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._hooks.close()
-        assert self._metric is not None
-        assert self._captured is not None
-        self._metric.update(self._captured.stacked(), batch["pairs"], batch["counted"])
-
-    @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _go_on(self, trainer: Trainer, name: str, layers: list[int], passages: str) -> None:
+        """Count in, in the first process, what an interrupted run has read; tell the others which pairs that is."""
         assert self._metric is not None
         assert self.artifact is not None
-        states = PairStates(*self._metric.compute())
+        key = {
+            "weights": self.artifact.fingerprints[name],
+            "passages": passages,
+            "site": self.capture_site,
+            "layers": layers,
+            "kept": self._metric.kept.tolist(),
+            "second": self._metric.second,
+        }
+        directory = Path(trainer.default_root_dir) / "unfinished"
+        self._unfinished = UnfinishedStates(directory, key, trainer.global_rank)
+        if trainer.is_global_zero:
+            found = self._unfinished.load()
+            for tensors in found:
+                self._metric.add(tensors)
+            if found:
+                self._unfinished.merge(self._metric.tensors())
+        self._unfinished.generation, self._done = trainer.strategy.broadcast(
+            (self._unfinished.generation, self._metric.seen > 0)
+        )
+        self.resumed[name] = int(self._done.sum())
+
+    def observe(self, batch: PairBatch) -> None:
+        """Read the pairs of a batch that are this process's to read and not read yet."""
+        assert self._metric is not None
+        assert self._reader is not None
+        wanted = batch.counted & ~self._done.to(batch.pairs.device)[batch.pairs]
+        nothing = not bool(wanted.any())
+        if self._agree is not None:  # the processes of a sharded model run all forwards together
+            nothing = self._agree(nothing, all=True)
+        if nothing:
+            return
+        self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
+        if self._unfinished is not None and self._unfinished.due():
+            self._unfinished.save(self._metric.tensors())
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        assert self._metric is not None
+        assert self.artifact is not None
+        name = self._set(trainer)
+        if self._unfinished is not None and trainer.max_epochs != trainer.current_epoch + 1:
+            self._unfinished.save(self._metric.tensors())  # another pass follows
+        states = self._metric.collected(trainer.strategy.root_device if trainer.world_size > 1 else None)
+        fitted: Any = trainer.strategy.broadcast(None if states is None else self._fit(states))
+        if isinstance(fitted, SaError):
+            raise fitted
+        layers, directions, statistics = fitted
+        self.artifact.directions[name] = dict(zip(layers, directions, strict=True))
+        self.artifact.statistics[name] = statistics
+        if states is not None:
+            self.states[name] = states
         self._metric.reset()
+
+    def _fit(self, states: PairStates) -> tuple[list[int], list[Tensor], dict[str, Any]] | SaError:
+        """Fit in one process; an error is handed to all, so that none waits for ever."""
+        try:
+            directions, statistics = fit_pairs(states, self.direction, self.layers)
+        except SaError as error:
+            return error
+        layers: Any = statistics["layers"]
+        chosen = layers
+        if self.choose_layers is not None:
+            chosen = choose_layers(layers, statistics["auroc"], statistics["gap"], self.choose_layers)
+        return chosen, [directions[layers.index(layer)] for layer in chosen], statistics
+
+    @staticmethod
+    def _set(trainer: Trainer) -> str:
+        """Which weights the model has now."""
         surgery = SurgeryCallback.of(trainer)
-        name = "edited" if surgery is not None and surgery.applied else "original"
-        fitted = fit_directions(states.safe, states.unsafe, self.direction)
-        layers = range(self.artifact.num_layers) if self.layers is None else sorted(self.layers)
-        self.states[name] = states
-        self.artifact.directions[name] = {layer: fitted[layer] for layer in layers}
-        self.artifact.statistics[name] = states.statistics(fitted)
-        self.artifact.fingerprints[name] = weights_fingerprint(pl_module.network)  # type: ignore[arg-type]
+        return "edited" if surgery is not None and surgery.applied else "original"
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -201,11 +254,21 @@ class ExtractionCallback(Callback):
         surgery = SurgeryCallback.of(trainer)
         provenance = ProvenanceCallback.of(trainer)
         self.artifact.demonstrations = data.provenance
-        self.artifact.surgery = surgery.record() if surgery is not None and "edited" in self.states else None
+        self.artifact.surgery = (
+            surgery.record() if surgery is not None and "edited" in self.artifact.directions else None
+        )
         self.artifact.command, self.artifact.versions = provenance.command, provenance.versions
         if self.save and trainer.is_global_zero:
             self.artifact.save_pretrained(Path(trainer.default_root_dir) / "artifact", config=provenance.config)
+            assert self._unfinished is not None
+            self._unfinished.remove()
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        pl_module.observe = None
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._hooks.close()
+        useless = isinstance(exception, SaError)  # what was read will not be wanted like this again
+        if self._unfinished is not None and self._metric is not None and self._metric.rows and not useless:
+            self._unfinished.save(self._metric.tensors())

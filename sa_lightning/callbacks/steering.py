@@ -15,13 +15,14 @@ class SteeringCallback(Callback):
 
     Args:
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
-        strength: Step as a fraction of the norm of each state, instead of the artifact's own.
+        strength: Instead of the artifact's own, in the unit of its intervention: a number for all layers, or one per
+            layer, as `{12: 0.1, 13: 0.2}`.
     """
 
-    def __init__(self, artifact: str | None = None, strength: float | None = None) -> None:
-        if strength is not None:
-            check_strength(strength)
+    def __init__(self, artifact: str | None = None, strength: float | dict[int, float] | None = None) -> None:
         self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
+        if strength is not None:
+            check_strength(strength, self.artifact.intervention if self.artifact else "add_keep_norm")
         self.strength = strength
         self._hooks = ExitStack()
 

@@ -1,6 +1,8 @@
-"""A strategy for several processes of which none trains anything."""
+"""Strategies for several processes of which none trains anything."""
 
-from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from typing import Any
+
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, StrategyRegistry
 from typing_extensions import override
 
 
@@ -19,9 +21,27 @@ class FrozenDDPStrategy(DDPStrategy):
             super().configure_ddp()
 
 
-if FrozenDDPStrategy.strategy_name not in StrategyRegistry:
-    StrategyRegistry.register(
-        FrozenDDPStrategy.strategy_name,
-        FrozenDDPStrategy,
-        description="Several processes around a frozen model: extraction and validation in parallel.",
-    )
+class ShardedStrategy(ModelParallelStrategy):
+    """A frozen model whose blocks are split over all processes, for models that no single device holds (FSDP2).
+
+    Each process reads batches of its own, and all run their forwards together.
+    """
+
+    strategy_name = "sharded"
+
+    @override
+    def setup_environment(self) -> None:
+        # Lightning's `auto` would split matrices within a node. Here every process takes part in data parallelism.
+        assert self.cluster_environment is not None
+        self._tensor_parallel_size = 1
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+DESCRIPTIONS: dict[Any, str] = {
+    FrozenDDPStrategy: "Several processes around a frozen model: extraction and validation in parallel.",
+    ShardedStrategy: "A frozen model split over several processes: extraction from models larger than a device.",
+}
+for strategy, description in DESCRIPTIONS.items():
+    if strategy.strategy_name not in StrategyRegistry:
+        StrategyRegistry.register(strategy.strategy_name, strategy, description=description)

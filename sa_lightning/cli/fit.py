@@ -10,12 +10,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from typing_extensions import override
 
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import stages
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
+from sa_lightning.evaluation.curves import draw_layers
 
 
 class FitCLI(VerbCLI):
@@ -42,8 +43,14 @@ class FitCLI(VerbCLI):
                 "Directions fitted on one type are refused on another.\n"
                 "Choose the type for both: `--model.dtype`; or write another copy with `sa edit --dtype`."
             )
+        if config.trainer.strategy == ShardedStrategy.strategy_name and _surgery(config):
+            raise SettingError(
+                "A surgery needs whole weights, but `--trainer.strategy sharded` splits them over processes.\n"
+                "Edit first, from checkpoint to checkpoint and in little memory: `sa edit`.\n"
+                "Then fit directions on its output: `--model.target <edited>`, without `--surgery`."
+            )
         # One pass over the demonstrations a state of the weights: original, then edited.
-        passes = 2 if any(config.surgery[name] for name in ("harm", "aligned", "unaligned", "direction")) else 1
+        passes = 2 if _surgery(config) else 1
         if config.trainer.max_epochs not in (None, passes):
             raise SettingError(
                 f"`trainer.max_epochs` is {config.trainer.max_epochs}, but this fit makes {passes} passes over the "
@@ -59,6 +66,36 @@ class FitCLI(VerbCLI):
         return [self.config_init.surgery, self.config_init.steering]
 
 
+def _say_layers(steering: ExtractionCallback, output: Path, console: Console) -> None:
+    """Say, and draw, how well the layers tell safe from unsafe."""
+    artifact = steering.artifact
+    assert artifact is not None
+    chosen = {name: sorted(layers) for name, layers in artifact.directions.items()}
+    draw_layers(artifact.statistics, chosen, output / "layers.svg")
+    for name, found in artifact.statistics.items():
+        known = {layer: area for layer, area in zip(found["layers"], found["auroc"], strict=True) if area == area}
+        if known:
+            best = max(known, key=lambda layer: known[layer])
+            least, most = f"{min(known.values()):.2f}", f"{known[best]:.2f}"
+            console.print(
+                f"Held-out pairs, {name} weights: safe from unsafe with an AUROC of "
+                f"{most if least == most else f'{least} to {most} (layer {best})'}; steered: {_span(chosen[name])}.",
+                soft_wrap=True,
+            )
+    console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
+
+
+def _span(layers: list[int]) -> str:
+    """Layers in few words."""
+    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+
+
+def _surgery(config: Any) -> bool:
+    return any(config.surgery[name] for name in ("harm", "aligned", "unaligned", "direction"))
+
+
 def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     """Run the verb, and say what could be typed next."""
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
@@ -69,7 +106,11 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         console.print(
             f"Read {len(data.pairs)} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
         )
+        resumed = max(cli.config_init.steering.resumed.values(), default=0)
+        if resumed:
+            console.print(f"The states of {resumed} pairs had been read before an interruption.")
         console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
+        _say_layers(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)

@@ -10,9 +10,16 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
-from sa_lightning.callbacks import FrozenDDPStrategy, ProvenanceCallback, SteeringCallback, SurgeryCallback
+from sa_lightning.callbacks import (
+    FrozenDDPStrategy,
+    ProvenanceCallback,
+    ShardedStrategy,
+    SteeringCallback,
+    SurgeryCallback,
+)
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed, versions
 from sa_lightning.cli.progress import stages
+from sa_lightning.errors import SettingError
 from sa_lightning.module import CausalLMModule
 
 TRAINER_DEFAULTS = {
@@ -75,6 +82,12 @@ class VerbCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
         self.config_text = self.parser.dump(config, skip_none=False)
+        if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
+            raise SettingError(
+                f"`--trainer.strategy sharded` splits a model whose states are read, but `sa {self.verb}` lets it reply.\n"
+                "A reply takes a forward per token, and the LM head, which is left out there.\n"
+                "Leave the strategy out: every process then holds the whole model."
+            )
         self.check(config)
         self.target_as_written = config.model.target
         for key, value in list(config.items()):

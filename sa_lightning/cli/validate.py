@@ -1,5 +1,6 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,11 +120,18 @@ class ValidateCLI(VerbCLI):
         artifact = self.config_init.steering.artifact
         directions = None
         if artifact is not None:
-            directions = {name: found["difference_norm"] for name, found in artifact.statistics.items()}
+            directions = {name: _by_layer(found, artifact.num_layers) for name, found in artifact.statistics.items()}
         write_html(results, output / "report.html", directions=directions, settings=self.config_text)
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
+
+
+def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float]:
+    """The norm of the difference at every layer; NaN, a gap in the plot, where none was read."""
+    norms = statistics["difference_norm"]
+    known = dict(zip(statistics.get("layers", range(len(norms))), norms, strict=True))
+    return [known.get(layer, math.nan) for layer in range(count)]
 
 
 def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[str, float] | None = None) -> None:

@@ -1,20 +1,19 @@
-"""DemonstrationDataModule: contrastive pairs as padded batches, both sides of a pair together."""
+"""DemonstrationDataModule: contrastive pairs as batches under a token budget, both sides of a pair together."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
-from sa_lightning.models import tokenize
+from sa_lightning.extraction import can_share_prefixes
+from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage, plan_batches
 from sa_lightning.steering import Demonstration, read_demonstrations
 from sa_lightning.steering.demonstrations import digest
-
-Tokens = tuple[list[int], list[int]]
 
 
 class DemonstrationDataModule(LightningDataModule):
@@ -22,9 +21,12 @@ class DemonstrationDataModule(LightningDataModule):
 
     Args:
         demonstrations: File of pairs (.jsonl, .jsonl.gz, .json, .csv) with columns `question`,
-            `safe`, `unsafe`, or transcripts in `chosen` and `rejected`.
+            `safe`, `unsafe`, or transcripts in `chosen` and `rejected`, or questions alone in `harmless` and `harmful`.
         limit: Use only the first so many pairs; the paper takes about 30.
-        batch_size: Pairs a batch; each is two sequences.
+        batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved.
+        batch_size: Most pairs a batch may have; each is two sequences. As many as `batch_tokens` allows if not set.
+        share_prefixes: Whether what both sides of a pair begin with runs once. If not set, where it saves at least a
+            fifth of all tokens.
         max_length: Most tokens a sequence may have; longer ones lose their beginning, never the end
             of the answer. The model's own limit if not set.
         skip_incomplete: Leave out rows with an empty answer instead of refusing the file.
@@ -34,12 +36,19 @@ class DemonstrationDataModule(LightningDataModule):
         self,
         demonstrations: str,
         limit: int | None = None,
-        batch_size: int = 8,
+        batch_tokens: int = 8192,
+        batch_size: int | None = None,
+        share_prefixes: bool | None = None,
         max_length: int | None = None,
         skip_incomplete: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("limit", limit), ("batch_size", batch_size), ("max_length", max_length)):
+        for name, value in (
+            ("limit", limit),
+            ("batch_tokens", batch_tokens),
+            ("batch_size", batch_size),
+            ("max_length", max_length),
+        ):
             if value is not None and value < 1:
                 raise DataError(
                     f"`data.{name}` must be at least 1, but is {value}.\n"
@@ -47,18 +56,27 @@ class DemonstrationDataModule(LightningDataModule):
                 )
         self.path = demonstrations
         self.limit = limit
+        self.batch_tokens = batch_tokens
         self.batch_size = batch_size
+        self.share_prefixes = share_prefixes
         self.max_length = max_length
         self.skip_incomplete = skip_incomplete
         self.pairs: list[Demonstration] = []
         self.skipped = 0
         self.truncated = 0
-        self._tokens: list[Tokens] | None = None
+        self.shared = False
+        self._reading: tuple[Position, int] = ("last", 1)
+        self._passages: list[PassagePair] | None = None
 
     def setup(self, stage: str) -> None:
         """Read and check the pairs; the model is not loaded yet."""
         if not self.pairs:
             self.pairs, self.skipped = read_demonstrations(self.path, self.limit, self.skip_incomplete)
+
+    def read_at(self, position: Position, tokens: int) -> None:
+        """Say where states will be read, as `models.passage` takes it."""
+        if (position, tokens) != self._reading:
+            self._reading, self._passages = (position, tokens), None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -71,52 +89,52 @@ class DemonstrationDataModule(LightningDataModule):
             "truncated": self.truncated,
         }
 
-    def tokens(self) -> list[Tokens]:
+    def passages(self) -> list[PassagePair]:
         """Tokenise every pair once; count sequences that were cut."""
-        if self._tokens is None:
+        if self._passages is None:
             module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
             limit = min(filter(None, (self.max_length, module.max_length)), default=None)
-            self._tokens, self.truncated = [], 0
-            for pair in self.pairs:
-                sides = [tokenize(module.tokenizer, pair.messages(side), limit) for side in ("safe", "unsafe")]
-                self._tokens.append((sides[0][0], sides[1][0]))
-                self.truncated += sum(cut for _, cut in sides)
-        return self._tokens
+            self._passages = []
+            for number, pair in enumerate(self.pairs, start=1):
+                try:
+                    safe, unsafe = (
+                        passage(module.tokenizer, pair.messages(side), *self._reading, max_length=limit)
+                        for side in ("safe", "unsafe")
+                    )
+                except DataError as error:
+                    raise DataError(f"Pair {number} of {Path(self.path).name}: {error}") from error
+                self._passages.append((safe, unsafe))
+            self.truncated = sum(member.cut for pair in self._passages for member in pair)
+        return self._passages
+
+    def fingerprint(self) -> str:
+        """Identify the tokens that are run, and where they are read."""
+        found = hashlib.sha256()
+        for pair in self.passages():
+            found.update(repr([(member.ids, member.read) for member in pair]).encode())
+        return found.hexdigest()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of pairs, alike in length, in an order that no seed changes."""
-        tokens = self.tokens()
-        order = sorted(range(len(tokens)), key=lambda index: max(map(len, tokens[index])))
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        passages = self.passages()
         trainer: Any = self.trainer
+        share = self.share_prefixes if can_share_prefixes(trainer.lightning_module.network) else False
+        batches, self.shared = plan_batches(passages, self.batch_tokens, self.batch_size, share)
         return DataLoader(
-            _Rows(tokens),
+            _Rows(passages),
             batch_sampler=ShardedBatchSampler(batches, trainer.global_rank, trainer.world_size),  # type: ignore[arg-type]
-            collate_fn=_collate,
+            collate_fn=self._collate,
         )
+
+    def _collate(self, rows: list[tuple[int, bool, PassagePair]]) -> PairBatch:
+        indices, counted, pairs = zip(*rows, strict=True)
+        return collate(pairs, indices, counted, self.shared)
 
 
 class _Rows(torch.utils.data.Dataset[Any]):
-    def __init__(self, tokens: list[Tokens]) -> None:
-        self.tokens = tokens
+    def __init__(self, pairs: list[PassagePair]) -> None:
+        self.pairs = pairs
 
-    def __getitem__(self, key: tuple[int, bool]) -> tuple[int, bool, Tokens]:
+    def __getitem__(self, key: tuple[int, bool]) -> tuple[int, bool, PassagePair]:
         index, counted = key
-        return index, counted, self.tokens[index]
-
-
-def _collate(rows: list[tuple[int, bool, Tokens]]) -> dict[str, Tensor]:
-    """Pad on the right; safe sides first, then unsafe ones, in the order of `pairs`."""
-    sequences = [tokens[side] for side in (0, 1) for _, _, tokens in rows]
-    width = max(map(len, sequences))
-    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
-    for row, sequence in enumerate(sequences):
-        input_ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    return {
-        "input_ids": input_ids,
-        "attention_mask": mask,
-        "pairs": torch.tensor([index for index, _, _ in rows]),
-        "counted": torch.tensor([counted for _, counted, _ in rows]),
-    }
+        return index, counted, self.pairs[index]

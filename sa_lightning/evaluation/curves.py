@@ -1,4 +1,4 @@
-"""Plots of a sweep: the Pareto front, and rates over a setting, with intervals."""
+"""Plots: the Pareto front of a sweep, rates over a setting, with intervals, and layers of a fit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from sa_lightning.evaluation.rates import Rate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_curves", "draw_front"]
+__all__ = ["draw_curves", "draw_front", "draw_layers"]
 
 COLOURS = ("#2f7fb8", "#d0812b", "#2f9168", "#8a63b8", "#b8485f", "#8a94a3")
 LABELS = {
@@ -94,6 +94,49 @@ def draw_curves(
                 axes.set_title(title, fontsize=9, loc="left")
                 axes.legend(fontsize=8)
     _save(grid[0], path)
+
+
+def draw_layers(
+    statistics: Mapping[str, Mapping[str, Sequence[Any]]], chosen: Mapping[str, Sequence[int]], path: Path
+) -> None:
+    """Draw how well each layer tells safe from unsafe, and how far apart the two sides lie there.
+
+    Args:
+        statistics: Weights to what `SteeringArtifact.statistics` says of them.
+        chosen: Weights to the layers that are steered, drawn as full dots.
+        path: The image to write.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    areas, norms = _axes(2)
+    for number, (name, found) in enumerate(statistics.items()):
+        relative = [
+            d / n if n else 0.0 for d, n in zip(found["difference_norm"], found["activation_norm"], strict=True)
+        ]
+        for axes, values in ((areas, found["auroc"]), (norms, relative)):
+            known = {layer: value for layer, value in zip(found["layers"], values, strict=True) if value is not None}
+            steered = [layer for layer in known if layer in chosen[name]]
+            colour = COLOURS[number % 5]
+            axes.plot(
+                list(known),
+                list(known.values()),
+                "o-",
+                mfc="white",
+                color=colour,
+                markersize=5,
+                linewidth=1,
+                label=name,
+            )
+            axes.plot(steered, [known[layer] for layer in steered], "o", color=colour, markersize=5)
+    areas.axhline(0.5, linestyle="--", linewidth=1, color=COLOURS[5], label="chance")
+    areas.set_ylabel("AUROC on held-out pairs")
+    norms.set_ylabel("‖mean(safe − unsafe)‖ / mean ‖state‖")
+    norms.set_ylim(bottom=0)
+    for axes in (areas, norms):
+        axes.set_xlabel("layer (full dots: steered)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    areas.legend(fontsize=8)
+    _save(areas, path)
 
 
 def _axes(columns: int, rows: int = 1) -> "list[Axes]":

@@ -95,14 +95,26 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> s
     A conversation that ends with the user gets the generation prompt. One that ends with the
     assistant stops at the last character of the answer, before any end-of-turn marker, so that
     the last token belongs to the answer and not to the template.
+
+    Raises:
+        ModelError: If the template leaves out, or changes, the answer.
     """
     answered = messages[-1]["role"] == "assistant"
-    text: Any = tokenizer.apply_chat_template(
-        list(messages),
-        tokenize=False,
-        add_generation_prompt=not answered,
-        continue_final_message=answered,
-    )
+    try:
+        text: Any = tokenizer.apply_chat_template(
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=not answered,
+            continue_final_message=answered,
+        )
+    except ValueError as error:
+        if "continue_final_message" not in str(error):
+            raise
+        raise ModelError(
+            "The chat template does not write the assistant's message exactly once and as it is, so its end cannot be "
+            "found.\nA conversation is read up to the last character of the answer.\n"
+            "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
+        ) from error
     return text
 
 

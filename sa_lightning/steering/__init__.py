@@ -1,36 +1,58 @@
 """Demonstrations in, steered activations out.
 
 The way: pairs of answers (`demonstrations`) leave states in the stream (`activations`), from
-which a unit vector per layer is fitted (`direction`); it acts on the stream (`intervention`)
-through hooks (`hooks`), and is kept with its provenance (`artifact`).
+which a unit vector per layer is fitted (`direction`, by `principal` components or a `probe`; `fitting`), with how
+well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
+is kept with its provenance (`artifact`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
-from sa_lightning.steering.direction import DIRECTIONS, fit_directions, random_directions
+from sa_lightning.steering.direction import (
+    DIRECTIONS,
+    fit_directions,
+    fit_directions_from_sums,
+    random_directions,
+)
 from sa_lightning.steering.fingerprint import weights_fingerprint
+from sa_lightning.steering.fitting import fit_pairs
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
+    Step,
+    ablate,
     add,
+    add_absolute,
     add_keep_norm,
     add_keep_norm_adaptive,
     check_strength,
+    clamp,
 )
+from sa_lightning.steering.moments import PairMoments
+from sa_lightning.steering.separability import auroc, choose_layers
 
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
     "Demonstration",
+    "PairMoments",
     "PairStates",
     "SteeringArtifact",
+    "Step",
+    "ablate",
     "add",
+    "add_absolute",
     "add_keep_norm",
     "add_keep_norm_adaptive",
+    "auroc",
     "capture",
     "check_strength",
+    "choose_layers",
+    "clamp",
     "fit_directions",
+    "fit_directions_from_sums",
+    "fit_pairs",
     "gather_mean",
     "random_directions",
     "read_demonstrations",

@@ -1,4 +1,4 @@
-"""The states that demonstrations leave in the stream, one row a pair."""
+"""The states that pairs of passages leave in the stream."""
 
 from dataclasses import dataclass
 
@@ -6,53 +6,50 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sa_lightning.steering.moments import PairMoments
+
 
 def gather_mean(
-    hidden: Float[Tensor, "batch pos d_model"],
+    hidden: Float[Tensor, "*batch_pos d_model"],
     positions: Int[Tensor, "batch count"],
     valid: Bool[Tensor, "batch count"],
 ) -> Float[Tensor, "batch d_model"]:
     """Average the states at the given positions, on the device, in float32.
 
     Args:
-        hidden: Output of a block.
+        hidden: Output of a block, shape (batch, pos, d_model), or (batch · pos, d_model) as OPT's last map writes it.
         positions: Indices of the tokens to read, as from `models.last_positions`.
         valid: Which of them are real tokens; the others do not count.
 
     Returns:
         One vector a row; with one position per row, that state itself.
     """
-    rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
-    states = hidden[rows, positions].float()
-    weights = valid[..., None].float()
+    rows = torch.arange(len(positions), device=hidden.device)[:, None]
+    positions = positions.to(hidden.device)
+    states = hidden.reshape(len(positions), -1, hidden.shape[-1])[rows, positions].float()
+    weights = valid.to(hidden.device)[..., None].float()
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
 class PairStates:
-    """States after the safe and after the unsafe answer of the same pairs.
+    """States of the safe and of the unsafe passages of the same pairs.
 
     Attributes:
         safe: Shape (pairs, layers, d_model), float32.
         unsafe: The same shape and order.
+        others: Sums over further pairs whose states were not kept, or None.
     """
 
     safe: Float[Tensor, "pairs layers d_model"]
     unsafe: Float[Tensor, "pairs layers d_model"]
+    others: PairMoments | None = None
 
-    def statistics(self, directions: Float[Tensor, "layers d_model"]) -> dict[str, list[float]]:
-        """Describe how well each layer tells the two sides apart, for the artifact and its plot.
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.safe) + (0 if self.others is None else int(self.others.count))
 
-        Returns:
-            Per layer: `activation_norm`, mean norm over both sides; `difference_norm`, norm of the
-            mean difference; `separation`, the fraction of pairs whose safe state lies further along
-            the direction than its unsafe one (0.5 is chance, ties count half; in sample).
-        """
-        both = torch.cat([self.safe, self.unsafe]).double()
-        projected = ((self.safe - self.unsafe).double() * directions.double()).sum(-1)
-        wins = (projected > 0).double() + 0.5 * (projected == 0).double()
-        return {
-            "activation_norm": both.norm(dim=-1).mean(0).tolist(),
-            "difference_norm": (self.safe - self.unsafe).double().mean(0).norm(dim=-1).tolist(),
-            "separation": wins.mean(0).tolist(),
-        }
+    def moments(self, second: bool) -> PairMoments:
+        """Return the sums over all pairs."""
+        kept = PairMoments.of(self.safe, self.unsafe, second)
+        return kept if self.others is None else kept + self.others

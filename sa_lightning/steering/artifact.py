@@ -9,6 +9,7 @@ No pickle is read or written.
 """
 
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -42,14 +43,17 @@ class SteeringArtifact:
         model: Directory or Hub id of the target model.
         num_layers: Number of decoder blocks of the target.
         d_model: Width of its residual stream.
+        blocks: Path of the decoder blocks, where they are not found by their number.
         site: Where the directions act: `residual`, `mlp` or `attention` output of a block.
         intervention: A name in `INTERVENTIONS`.
-        strength: Step as a fraction of the norm of the state it is added to.
+        strength: In the unit of the intervention: a number for all layers, or one per layer, of which those not
+            named are not steered.
         gate: Which prompts are steered; `always`.
         template: How conversations were written (`chat`, `plain`, …).
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
+        extraction: How the directions were found: direction, position, tokens, capture_site.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
-        statistics: Per set, per layer: norms and separation (`PairStates.statistics`).
+        statistics: Per set: the layers that were read and, for each, norms and separability (`describe`).
         command: What was typed.
         versions: Of the packages that made it.
     """
@@ -59,14 +63,16 @@ class SteeringArtifact:
     model: str
     num_layers: int
     d_model: int
+    blocks: str | None = None
     site: str = "residual"
     intervention: str = "add_keep_norm"
-    strength: float = 0.1
+    strength: float | dict[int, float] = 0.1
     gate: str = "always"
     template: str = "chat"
     demonstrations: dict[str, Any] = field(default_factory=dict)
+    extraction: dict[str, Any] = field(default_factory=dict)
     surgery: dict[str, Any] | None = None
-    statistics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    statistics: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     command: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -159,12 +165,13 @@ class SteeringArtifact:
         """Return the content of sa_config.json."""
         values = _shallow(self)
         directions = values.pop("directions")
+        values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
             "format_version": FORMAT_VERSION,
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
             "sign": "directions point towards the safe side; a positive strength makes safer",
-            "strength_unit": "fraction of the norm of the state it is added to",
+            "strength_unit": INTERVENTIONS[self.intervention].unit,
         }
 
     @classmethod
@@ -212,6 +219,8 @@ class SteeringArtifact:
                 "Fit it again with `sa fit`."
             )
         known = {item.name for item in fields(cls)} - {"directions"}
+        if isinstance(config.get("strength"), dict):  # JSON has only text as keys
+            config["strength"] = {int(layer): value for layer, value in config["strength"].items()}
         try:
             return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
         except TypeError as error:
@@ -232,3 +241,11 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
+
+
+def _finite(statistics: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """JSON has no NaN and no infinity: what is not known, or unbounded, is null."""
+    return {
+        name: [value if value is not None and math.isfinite(value) else None for value in values]
+        for name, values in statistics.items()
+    }

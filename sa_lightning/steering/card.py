@@ -1,26 +1,28 @@
 """The model card of an artifact: what it is, how to use it, and the numbers."""
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sa_lightning.steering.artifact import SteeringArtifact
 
 
+COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
+
+
 def card(artifact: "SteeringArtifact", results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
     rows = []
-    for name, statistics in artifact.statistics.items():
-        for layer, (norm, difference, separation) in enumerate(
-            zip(
-                statistics["activation_norm"],
-                statistics["difference_norm"],
-                statistics["separation"],
-                strict=True,
-            )
-        ):
-            rows.append(f"| {name} | {layer} | {norm:.3g} | {difference:.3g} | {separation:.2f} |")
+    for name, found in artifact.statistics.items():
+        columns = [found.get(key, []) for key in COLUMNS]
+        for row in range(len(found["activation_norm"])):
+            values = [column[row] if row < len(column) else None for column in columns]
+            layer = row if values[0] is None else values[0]
+            steered = "yes" if layer in artifact.directions.get(name, {}) else "no"
+            rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
     table = "\n".join(rows)
+    extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items()) or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
     return f"""---
@@ -29,8 +31,9 @@ tags: [safety, activation-steering]
 ---
 # Steering artifact for {artifact.model}
 
-Directions at the {artifact.site} output of {artifact.num_layers} layers (d_model {artifact.d_model}), fitted on {pairs}
-pairs of safe and unsafe answers. `{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
+Directions for the {artifact.site} output of the blocks of a model with {artifact.num_layers} layers (d_model
+{artifact.d_model}), from {pairs} pairs of safe and unsafe passages. How they were found: {extraction}.
+`{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
 
 ```python
 from sa_lightning import SteeringArtifact, steer
@@ -42,8 +45,8 @@ with steer(model, artifact):
 
 ## States
 
-| weights | layer | mean norm of the states | norm of mean(safe − unsafe) | pairs on the right side |
-|---|---|---|---|---|
+| weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | steered |
+|---|---|---|---|---|---|---|
 {table}
 
 ## Results
@@ -56,3 +59,7 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.3g}"

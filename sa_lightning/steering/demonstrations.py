@@ -1,4 +1,4 @@
-"""Contrastive pairs as plain records: the same conversation, answered safely and unsafely."""
+"""Contrastive pairs as plain records: a conversation answered safely and unsafely, or two questions."""
 
 import csv
 import gzip
@@ -16,7 +16,8 @@ Message = dict[str, str]
 
 FORMATS = (
     '{"question": …, "safe": …, "unsafe": …} (also `prompt` for `question`), '
-    '{"chosen": …, "rejected": …} (transcripts with Human:/Assistant: turns, or lists of messages)'
+    '{"chosen": …, "rejected": …} (transcripts with Human:/Assistant: turns, or lists of messages), '
+    '{"harmless": …, "harmful": …} (questions alone, to be read before they are answered)'
 )
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -31,18 +32,20 @@ class Demonstration:
     """One contrastive pair.
 
     Attributes:
-        conversation: The turns before the answer, the last one by the user.
-        safe: The answer to move towards.
-        unsafe: The answer to move away from.
+        conversation: The turns before the answer, the last one by the user; none where the members are questions.
+        safe: The answer to move towards, or the harmless question.
+        unsafe: The answer to move away from, or the harmful question.
+        role: Who says the two.
     """
 
     conversation: tuple[Message, ...]
     safe: str
     unsafe: str
+    role: str = "assistant"
 
     def messages(self, side: str) -> list[Message]:
-        """Return the whole conversation, ended by the `safe` or the `unsafe` answer."""
-        return [*self.conversation, {"role": "assistant", "content": getattr(self, side)}]
+        """Return the whole conversation, ended by the `safe` or the `unsafe` member."""
+        return [*self.conversation, {"role": self.role, "content": getattr(self, side)}]
 
 
 def read_demonstrations(
@@ -52,7 +55,7 @@ def read_demonstrations(
 
     Args:
         path: File with columns `question`/`prompt`, `safe`, `unsafe`, or `chosen` (safe) and
-            `rejected` (unsafe) as in hh-rlhf.
+            `rejected` (unsafe) as in hh-rlhf, or questions alone in `harmless` (safe) and `harmful` (unsafe).
         limit: Read only the first so many pairs.
         skip_incomplete: Leave out rows without a question or with an empty answer, instead of
             refusing the file.
@@ -125,6 +128,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _demonstration(row: Any, where: str) -> Demonstration:
     answers: list[Any]
+    if isinstance(row, dict) and "harmless" in row and "harmful" in row:
+        found = [row["harmless"], row["harmful"]]
+        if not all(isinstance(question, str) and question.strip() for question in found):
+            raise _Incomplete(
+                f"{where} has an empty question.\n"
+                "A direction leads from the harmful to the harmless question, so every pair needs both.\n"
+                "Fill the column, or leave such rows out: `--data.skip_incomplete true`."
+            )
+        return Demonstration((), found[0].strip(), found[1].strip(), role="user")
     if isinstance(row, dict) and "chosen" in row and "rejected" in row:
         safe, unsafe = _transcript(row["chosen"], where), _transcript(row["rejected"], where)
         shared = 0

@@ -1,6 +1,7 @@
 """From the states of two sides to one unit vector per layer; the sign is chosen here.
 
-All directions point from the unsafe towards the safe side.
+All directions point from the unsafe towards the safe side: where a method leaves the sign open, the mean projection of
+safe − unsafe on the direction is not negative; if it is exactly 0, the largest entry is positive.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError
+from sa_lightning.steering.moments import PairMoments
+from sa_lightning.steering.principal import first_component
+from sa_lightning.steering.probe import logistic, whitened
 
 States = Float[Tensor, "pairs layers d_model"]
 Directions = Float[Tensor, "layers d_model"]
@@ -29,8 +33,20 @@ def principal(safe: States, unsafe: States) -> Directions:
     not negative. If that mean is exactly 0, the largest entry is made positive.
     """
     difference = (safe.double() - unsafe.double()).transpose(0, 1)
-    first = torch.linalg.svd(difference, full_matrices=False).Vh[:, 0]
-    return _towards(first, difference.mean(1))
+    return _towards(first_component(difference)[0], difference.mean(1))
+
+
+def principal_centred(safe: States, unsafe: States) -> Directions:
+    """First principal component of safe − unsafe around its mean, each layer by itself: what varies most across pairs.
+
+    As `sklearn.decomposition.PCA` of the differences (repeng's `pca_diff` is the uncentred one over both signs). With
+    one pair there is no variance, and the difference itself is taken.
+    """
+    difference = (safe.double() - unsafe.double()).transpose(0, 1)
+    mean = difference.mean(1)
+    if difference.shape[1] == 1:
+        return mean
+    return _towards(first_component(difference - mean[:, None])[0], mean)
 
 
 def principal_concatenated(safe: States, unsafe: States) -> Directions:
@@ -40,7 +56,7 @@ def principal_concatenated(safe: States, unsafe: States) -> Directions:
     each layer is returned as it is; the caller normalises it.
     """
     difference = (safe.double() - unsafe.double()).flatten(1)
-    first = torch.linalg.svd(difference, full_matrices=False).Vh[:1]
+    first = first_component(difference)[0][None]
     return _towards(first, difference.mean(0, keepdim=True)).view(safe.shape[1:])
 
 
@@ -57,16 +73,20 @@ def mean_plus_principal(safe: States, unsafe: States) -> Directions:
     mean = difference.mean(0)
     if len(difference) == 1:
         return -mean.view(safe.shape[1:])
-    u, _, vh = torch.linalg.svd(difference - mean, full_matrices=False)
-    sign = torch.sign(u[u[:, 0].abs().argmax(), 0])
-    return -(mean + sign * vh[0]).view(safe.shape[1:])
+    first, left = first_component(difference - mean)
+    left = (difference - mean) @ first if left is None else left
+    sign = torch.sign(left[left.abs().argmax()])
+    return -(mean + sign * first).view(safe.shape[1:])
 
 
 DIRECTIONS: dict[str, Callable[[States, States], Directions]] = {
     "principal": principal,
+    "principal_centred": principal_centred,
     "principal_concatenated": principal_concatenated,
     "mean": mean_difference,
     "mean_plus_principal": mean_plus_principal,
+    "probe": logistic,
+    "whitened": whitened,
 }
 
 
@@ -85,21 +105,42 @@ def fit_directions(safe: States, unsafe: States, method: str = "principal") -> D
         DataError: If the states are not finite, or the two sides coincide at some layer.
     """
     for side, states in (("safe", safe), ("unsafe", unsafe)):
-        bad = (~torch.isfinite(states).all(-1)).any(0).nonzero().flatten().tolist()
-        if bad:
-            raise DataError(
-                f"The states after the {side} answers are not finite at layers {bad}.\n"
-                "A direction through NaN or infinity would break every reply.\n"
-                "Load the model in a wider dtype: `--model.dtype float32`; or look for NaN weights."
-            )
-    directions = DIRECTIONS[method](safe, unsafe)
-    same = ((safe - unsafe).abs().amax((0, 2)) == 0) | (directions.norm(dim=-1) == 0)
+        _refuse_not_finite(torch.isfinite(states).all(-1).all(0), f"after the {side} answers")
+    different = (safe - unsafe).abs().amax((0, 2)) > 0
+    return _unit(DIRECTIONS[method](safe, unsafe), different)
+
+
+def fit_directions_from_sums(moments: PairMoments, method: str = "principal") -> Directions:
+    """Fit the same from sums over pairs; `mean`, `principal` and `principal_centred` are known to them.
+
+    Raises:
+        DataError: As `fit_directions`.
+        SettingError: If the method needs the states themselves.
+    """
+    _refuse_not_finite(torch.isfinite(moments.norms), "after the answers")
+    direction = moments.direction(method)
+    mean = moments.direction("mean")
+    return _unit(direction if method == "mean" else _towards(direction, mean), mean.abs().amax(-1) > 0)
+
+
+def _refuse_not_finite(finite: Tensor, where: str) -> None:
+    if not bool(finite.all()):
+        raise DataError(
+            f"The states {where} are not finite at layers {(~finite).nonzero().flatten().tolist()} of those read.\n"
+            "A direction through NaN or infinity would break every reply.\n"
+            "Load the model in a wider dtype: `--model.dtype float32`; or look for NaN weights."
+        )
+
+
+def _unit(directions: Directions, different: Tensor) -> Directions:
+    same = ~different | (directions.norm(dim=-1) == 0)
     if bool(same.any()):
         raise DataError(
-            f"Safe and unsafe answers have the same states at layers {same.nonzero().flatten().tolist()}, so no "
-            "direction leads from one to the other.\n"
-            "The states are read at the last tokens of the answers.\n"
-            "Are the two sides of the demonstrations equal there? Read more tokens: `--steering.tokens 4`."
+            f"Safe and unsafe passages have the same states at layers {same.nonzero().flatten().tolist()} of those "
+            "read, so no direction leads from one to the other.\n"
+            "States at a token that both sides share, as before the answers, are the same.\n"
+            "Are the two sides equal there? Read at another place, `--steering.position last`, or more tokens: "
+            "`--steering.tokens 4`."
         )
     return torch.nn.functional.normalize(directions, dim=-1).float()
 

@@ -1,36 +1,50 @@
 """How a direction acts on the stream: tensor in, tensor out.
 
 Every intervention is `(hidden, direction, strength) -> hidden` with a unit direction that points
-towards the safe side. The arithmetic is in float32, the result in the dtype of `hidden`. Strength 0
-returns `hidden` bit for bit; a state of norm 0 stays 0.
+towards the safe side. The arithmetic is in float32, the result in the dtype of `hidden`. `INTERVENTIONS`
+says in which unit each takes its strength. Nothing here looks at a value: the same operations run
+for every tensor, so that they compile and never wait for the device.
 """
 
+import math
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa_lightning.errors import SettingError
 
 Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
+Strength = float | Float[Tensor, ""]
 
 
-def add(hidden: Hidden, direction: Direction, strength: float) -> Hidden:
+def add(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
     """Add `strength` times the norm of each state along the direction.
 
     Args:
         hidden: States, any leading shape.
         direction: Unit vector.
-        strength: Length of the step as a fraction of the norm of the state it is added to.
+        strength: Length of the step as a fraction of the norm of the state it is added to; 0 changes nothing.
     """
     x = hidden.float()
     return (x + strength * x.norm(dim=-1, keepdim=True) * direction.float()).to(hidden.dtype)
 
 
-def add_keep_norm(hidden: Hidden, direction: Direction, strength: float) -> Hidden:
+def add_absolute(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+    """Add a step of the same length at every token: contrastive activation addition (arXiv 2312.06681).
+
+    Args:
+        hidden: States, any leading shape.
+        direction: Unit vector.
+        strength: Length of the step, in the unit of the activations; 0 changes nothing.
+    """
+    return (hidden.float() + strength * direction.float()).to(hidden.dtype)
+
+
+def add_keep_norm(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
     """Add along the direction, then rescale each state to the norm it had.
 
     Eq. 9-10 of Safety Arithmetic (arXiv 2406.11801): h + α·v, rescaled to ‖h‖. The paper does not
@@ -43,10 +57,10 @@ def add_keep_norm(hidden: Hidden, direction: Direction, strength: float) -> Hidd
         direction: Unit vector.
         strength: a above; negative steps lead away from the safe side.
     """
-    return _step(hidden, direction, lambda cosine: torch.full_like(cosine, strength))
+    return _step(hidden, direction, lambda cosine: strength)
 
 
-def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: float) -> Hidden:
+def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
     """The step of the authors' code: longer where the state points to the unsafe side.
 
     a = strength · (1 + max(0, cos(x, −u))) (declare-lab/safety-arithmetic at 404fbd5, where the
@@ -61,7 +75,32 @@ def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: float
     return _step(hidden, direction, lambda cosine: strength * (1 + torch.relu(-cosine)))
 
 
-def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Tensor]) -> Tensor:
+def ablate(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+    """Remove what lies along the direction (Arditi et al., arXiv 2406.11717, Eq. 4): x − s (x·u) u.
+
+    Args:
+        hidden: States, any leading shape.
+        direction: Unit vector; its sign does not matter.
+        strength: Fraction that is removed: 1 all of it, 0 nothing. Twice with 1 is once, up to rounding.
+    """
+    x, u = hidden.float(), direction.float()
+    return (x - strength * (x * u).sum(-1, keepdim=True) * u).to(hidden.dtype)
+
+
+def clamp(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+    """Set the coordinate along the direction: x + (s − x·u) u, as lm-eval's `steered` does.
+
+    Args:
+        hidden: States, any leading shape.
+        direction: Unit vector.
+        strength: The coordinate that every state gets, in the unit of the activations. 0 is no
+            neutral value: it is full ablation.
+    """
+    x, u = hidden.float(), direction.float()
+    return (x + (strength - (x * u).sum(-1, keepdim=True)) * u).to(hidden.dtype)
+
+
+def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength]) -> Tensor:
     x, u = hidden.float(), direction.float()
     norm = x.norm(dim=-1, keepdim=True)
     cosine = (x * u).sum(-1, keepdim=True) / norm.clamp(min=torch.finfo(torch.float32).tiny)
@@ -70,29 +109,93 @@ def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Tensor])
     return ((x + a * norm * u) / scale).to(hidden.dtype)
 
 
-class Intervention(Protocol):
-    """What all interventions look like."""
+@dataclass(frozen=True)
+class Intervention:
+    """A way to act, with what its strength means.
 
-    def __call__(self, hidden: Tensor, direction: Tensor, strength: float) -> Tensor:
-        """Return the moved states."""
-        ...
-
-
-def check_strength(strength: float) -> None:
-    """Refuse a strength that leaves nothing of a state.
-
-    Raises:
-        SettingError: If it is not in (-1, 1).
+    Attributes:
+        change: `(hidden, direction, strength) -> hidden`.
+        unit: Of the strength, for people.
+        low: Smallest strength that makes sense, exclusive unless `closed`.
+        high: Largest one.
+        closed: Whether the bounds themselves are allowed.
+        neutral: Whether strength 0 changes nothing.
     """
-    if not abs(strength) < 1:
-        raise SettingError(
-            f"`steering.strength` is a fraction of each state's norm and must lie in (-1, 1), but is {strength}.\n"
-            "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12."
-        )
 
+    change: Callable[[Tensor, Tensor, Strength], Tensor]
+    unit: str
+    low: float = -math.inf
+    high: float = math.inf
+    closed: bool = False
+    neutral: bool = True
+
+    def __call__(self, hidden: Tensor, direction: Tensor, strength: Strength) -> Tensor:
+        """Return the moved states."""
+        return self.change(hidden, direction, strength)
+
+    def allows(self, strength: float) -> bool:
+        """Say whether a strength lies within the bounds; NaN does not."""
+        inside = self.low < strength < self.high
+        return inside or (self.closed and strength in (self.low, self.high))
+
+
+FRACTION = "fraction of the norm of the state it is added to"
+LENGTH = "length, in the unit of the activations"
 
 INTERVENTIONS: dict[str, Intervention] = {
-    "add": add,
-    "add_keep_norm": add_keep_norm,
-    "add_keep_norm_adaptive": add_keep_norm_adaptive,
+    "add": Intervention(add, FRACTION, -1, 1),
+    "add_absolute": Intervention(add_absolute, LENGTH),
+    "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1),
+    "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 1),
+    "ablate": Intervention(ablate, "fraction of the component that is removed", 0, 1, closed=True),
+    "clamp": Intervention(clamp, "coordinate along the direction, in the unit of the activations", neutral=False),
 }
+
+
+def check_strength(strength: float | dict[int, float], intervention: str = "add_keep_norm") -> None:
+    """Refuse a strength that an intervention cannot take: a number for all layers, or one per layer.
+
+    Raises:
+        SettingError: If one lies outside the intervention's bounds, or is not a number.
+    """
+    chosen = INTERVENTIONS[intervention]
+    for where, value in _each(strength):
+        if not chosen.allows(value):
+            bounds = f"[{chosen.low}, {chosen.high}]" if chosen.closed else f"({chosen.low}, {chosen.high})"
+            raise SettingError(
+                f"`steering.strength`{where} is {value}, but `{intervention}` takes a {chosen.unit}, in {bounds}.\n"
+                "A step as long as the state itself leaves nothing of it, and NaN breaks every reply.\n"
+                "The paper's value is 0.12; `ablate` removes a direction with 1."
+            )
+
+
+def _each(strength: float | dict[int, float]) -> list[tuple[str, float]]:
+    if isinstance(strength, dict):
+        return [(f" of layer {layer}", value) for layer, value in strength.items()]
+    return [("", strength)]
+
+
+class Step(nn.Module):
+    """One intervention at one place, with its direction and strength where the place computes.
+
+    The two are buffers, made once: no copy, no conversion and no synchronisation while steering.
+
+    Args:
+        intervention: A name in `INTERVENTIONS`.
+        direction: Unit vector.
+        strength: In the intervention's unit.
+        device: Of the module whose output is changed.
+    """
+
+    direction: Tensor
+    strength: Tensor
+
+    def __init__(self, intervention: str, direction: Direction, strength: float, device: torch.device) -> None:
+        super().__init__()
+        self.change = INTERVENTIONS[intervention].change
+        self.register_buffer("direction", direction.detach().to(device, torch.float32), persistent=False)
+        self.register_buffer("strength", torch.tensor(strength, device=device), persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the moved states."""
+        return self.change(hidden, self.direction, self.strength)

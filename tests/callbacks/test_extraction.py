@@ -16,7 +16,7 @@ from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import ExtractionCallback, PairStatesMetric, SurgeryCallback
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule, ShardedBatchSampler
-from sa_lightning.errors import DataError
+from sa_lightning.errors import DataError, SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import fit_directions, read_demonstrations, weights_fingerprint
 from sa_lightning.surgery import Checkpoint
@@ -161,38 +161,69 @@ def test_a_pair_that_was_not_read_is_an_error():
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
 from sa_lightning.cli import main
 main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "3",
-      "--surgery.harm", {harm!r}, "--output", {output!r}, "--trainer.accelerator", "cpu",
-      "--trainer.devices", sys.argv[1], "--trainer.enable_progress_bar", "false"])
+      "--output", {output!r}, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *sys.argv[1:]])
 """
 
 
-def test_two_processes_give_the_vectors_of_one_with_uneven_data(checkpoints, demonstrations, tmp_path):
+def sa_fit(directory, checkpoints, demonstrations, *arguments):
+    """Run `sa fit` in processes of its own; its directions, and how many processes it says there were."""
+    directory.mkdir(exist_ok=True)
+    output, script = directory / "out", directory / "run.py"
+    texts = {"target": str(checkpoints / "base"), "pairs": str(demonstrations), "output": str(output)}
+    script.write_text(SCRIPT.format(**texts))
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    processes = json.loads((output / "fit.json").read_text())["processes"]
+    return load_file(output / "artifact" / "steering.safetensors"), processes
+
+
+@pytest.fixture(scope="module")
+def by_one_process(checkpoints, demonstrations, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("one")
+    return sa_fit(directory, checkpoints, demonstrations, "--surgery.harm", str(checkpoints / "harm"))[0]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "sharded"])
+def test_two_processes_give_the_vectors_of_one_with_uneven_data(
+    checkpoints, demonstrations, tmp_path, by_one_process, strategy
+):
     """Seven pairs in batches of three are three batches: the last process repeats one, which must not count."""
-    found = {}
-    for devices in ("1", "2"):
-        output = tmp_path / devices
-        script = tmp_path / f"run{devices}.py"
-        script.write_text(
-            SCRIPT.format(
-                tests=str(tmp_path),
-                target=str(checkpoints / "base"),
-                harm=str(checkpoints / "harm"),
-                pairs=str(demonstrations),
-                output=str(output),
-            )
-        )
-        done = subprocess.run(
-            [sys.executable, str(script), devices], capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads((output / "fit.json").read_text())["processes"] == int(devices)
-        found[devices] = load_file(output / "artifact" / "steering.safetensors")
-    assert found["1"].keys() == found["2"].keys()
-    for key, one in found["1"].items():
-        assert torch.allclose(one, found["2"][key], atol=1e-6)
+    options = ["--trainer.devices", "2", "--trainer.strategy", strategy]
+    if strategy == "ddp":
+        options += ["--surgery.harm", str(checkpoints / "harm")]
+    found, processes = sa_fit(tmp_path, checkpoints, demonstrations, *options)
+    assert processes == 2
+    expected = {key: value for key, value in by_one_process.items() if strategy == "ddp" or "original" in key}
+    assert found.keys() == expected.keys()
+    for key, one in expected.items():
+        assert torch.allclose(one, found[key], atol=1e-6)
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "out" / "artifact")
+    assert artifact.fingerprints["original"] == weights_fingerprint(llama())
+
+
+def test_two_processes_give_the_sums_of_one(checkpoints, demonstrations, tmp_path):
+    """Where states are only summed, as of more pairs than are kept."""
+    options = ["--steering.keep_states", "1", "--steering.direction", "principal_centred"]
+    one, _ = sa_fit(tmp_path / "one", checkpoints, demonstrations, *options)
+    two, processes = sa_fit(tmp_path / "two", checkpoints, demonstrations, *options, "--trainer.devices", "2")
+    assert processes == 2
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=1e-6)
+
+
+def test_a_surgery_on_split_weights_is_refused_before_anything_is_loaded(checkpoints, demonstrations, tmp_path, capsys):
+    from sa_lightning.cli import main
+
+    arguments = ["fit", "--model.target", str(checkpoints / "base"), "--data.demonstrations", str(demonstrations)]
+    arguments += ["--output", str(tmp_path), "--trainer.strategy", "sharded", "--surgery.harm", "x"]
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "A surgery needs whole weights" in capsys.readouterr().err
 
 
 def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, tmp_path):
@@ -216,7 +247,7 @@ def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, t
         trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
     assert weights_fingerprint(module.network) == weights_fingerprint(llama())
     assert not any(part._forward_hooks for part in module.network.modules())
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]  # what the next run goes on from
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -235,3 +266,201 @@ def test_a_model_loaded_in_another_type_is_written_as_it_was_fitted(checkpoints,
     assert str(written.dtype) == f"torch.{dtype}"
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert weights_fingerprint(written) == artifact.fingerprints["edited"]
+
+
+class StopsAfter(Callback):
+    """Interrupts a fit behind a batch, as Ctrl-C or an error would."""
+
+    def __init__(self, epoch, batch):
+        self.at = epoch, batch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise ZeroDivisionError
+
+
+def reading(module):
+    """Count the pairs that run."""
+    ran = []
+    module.configure_model()
+    module.network.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: ran.append(len(kwargs["input_ids"]) // 2), with_kwargs=True
+    )
+    return ran
+
+
+@pytest.mark.parametrize("keep", [4096, 1])
+@pytest.mark.parametrize("at", [(0, 0), (0, 3), (1, 1)])
+def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations, tmp_path, keep, at):
+    def run(*callbacks, module=None):
+        module = module or CausalLMModule(str(checkpoints / "base"))
+        extraction = ExtractionCallback(keep_states=keep)
+        trainer = Trainer(
+            **TRAINER_DEFAULTS,
+            max_epochs=2,
+            accelerator="cpu",
+            enable_progress_bar=False,
+            default_root_dir=tmp_path,
+            callbacks=[SurgeryCallback(harm=str(checkpoints / "harm"), save_edited=False), extraction, *callbacks],
+        )
+        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), batch_size=1, share_prefixes=False))
+        return extraction
+
+    with pytest.raises(ZeroDivisionError):
+        run(StopsAfter(*at))
+    assert not (tmp_path / "artifact").exists()
+    module = CausalLMModule(str(checkpoints / "base"))
+    ran = reading(module)
+    extraction = run(module=module)
+    done = at[0] * 7 + at[1] + 1
+    assert sum(ran) == 14 - done
+    assert sum(extraction.resumed.values()) == done
+    assert not (tmp_path / "unfinished").exists()
+    whole = ExtractionCallback(save=False, keep_states=keep)
+    fit(checkpoints / "base", demonstrations, tmp_path, SurgeryCallback(harm=str(checkpoints / "harm"),
+        save_edited=False), whole, epochs=2, batch_size=1, share_prefixes=False)  # fmt: skip
+    for name, layers in whole.artifact.directions.items():
+        for layer, direction in layers.items():
+            assert torch.allclose(extraction.artifact.directions[name][layer], direction, atol=1e-6)
+
+
+def test_what_was_read_with_other_settings_is_left_out(checkpoints, demonstrations, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), StopsAfter(0, 1), batch_size=1)
+    for settings in ({"tokens": 2}, {"capture_site": "mlp"}, {"layers": [0]}):
+        extraction = ExtractionCallback(**settings)
+        with pytest.raises(ZeroDivisionError):
+            fit(checkpoints / "base", demonstrations, tmp_path, extraction, StopsAfter(0, 0), batch_size=1)
+        assert extraction.resumed == {"original": 0}
+    extraction = ExtractionCallback()
+    fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=1)
+    assert extraction.resumed == {"original": 2}
+
+
+def test_files_of_two_processes_are_merged_and_no_pair_counts_twice(tmp_path):
+    from sa_lightning.callbacks.unfinished import UnfinishedStates
+
+    def held(pairs):
+        metric = PairStatesMetric(6, 1, 4)
+        states = torch.arange(len(pairs) * 8.0).view(-1, 1, 4)
+        metric.update(states, torch.tensor(pairs), torch.ones(len(pairs), dtype=torch.bool))
+        return metric.tensors()
+
+    key = {"weights": "a"}
+    for rank, pairs in enumerate(([0, 2], [1, 3])):
+        UnfinishedStates(tmp_path, key, rank).save(held(pairs))
+    UnfinishedStates(tmp_path, {"weights": "b"}, 0).save(held([5]))
+    (tmp_path / "broken.safetensors").write_bytes(b"half a file")
+    first = UnfinishedStates(tmp_path, key, 0)
+    found = first.load()
+    assert sorted(int(i) for tensors in found for i in tensors["seen"].nonzero()) == [0, 1, 2, 3]
+    # Stopped between the merge and the removal of what was merged: the merged file counts, the others do not.
+    old = {path: path.read_bytes() for path in tmp_path.glob("*-0-*.safetensors")}
+    first.merge(held([0, 1, 2, 3]))
+    for path, content in old.items():
+        path.write_bytes(content)
+    again = UnfinishedStates(tmp_path, key, 0).load()
+    assert [tensors["seen"].tolist() for tensors in again] == [[1, 1, 1, 1, 0, 0]]
+
+
+def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstrations, tmp_path):
+    everything = ExtractionCallback(save=False)
+    fit(checkpoints / "base", demonstrations, tmp_path, everything)
+    extraction = ExtractionCallback(layers=[1, 0, 1])
+    module = CausalLMModule(str(checkpoints / "base"))
+    module.configure_model()
+    module.network.model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail("a layer ran for nothing"))
+    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
+                      default_root_dir=tmp_path, callbacks=[extraction])  # fmt: skip
+    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    assert sorted(artifact.directions["original"]) == artifact.statistics["original"]["layers"] == [0, 1]
+    for layer, direction in artifact.directions["original"].items():
+        assert torch.allclose(direction, everything.artifact.directions["original"][layer], atol=1e-5)
+
+
+def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstrations, tmp_path):
+    from sa_lightning.steering import choose_layers
+
+    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(choose_layers=2))
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    found = artifact.statistics["original"]
+    assert len(found["auroc"]) == 3
+    gaps = [float("nan") if gap is None else gap for gap in found["gap"]]
+    assert sorted(artifact.directions["original"]) == choose_layers([0, 1, 2], found["auroc"], gaps, 2)
+
+
+def test_a_strength_per_layer_is_kept_and_acts(checkpoints, demonstrations, tmp_path):
+    from sa_lightning import steer
+
+    module = fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(strength={1: 0.3}))
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    assert artifact.strength == {1: 0.3}
+    ids, raw = torch.tensor([[1, 7, 8, 9]]), []
+    for layer in module.network.model.layers:
+        layer.register_forward_hook(lambda _m, _i, output: raw.append(output))
+    module.network(ids)
+    with steer(module.network, artifact):  # its hooks come after ours: what we see of layer 2 is the first to differ
+        module.network(ids)
+    same = [torch.equal(raw[layer], raw[layer + 3]) for layer in range(3)]
+    assert same == [True, True, False]
+
+
+def test_questions_alone_give_the_direction_from_harmful_to_harmless(checkpoints, tmp_path):
+    path = tmp_path / "questions.jsonl"
+    rows = [
+        {"harmless": f"how do i bake a {noun}", "harmful": f"how do i break a {noun}"} for noun in ("cake", "window")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {}
+    for position in ("last", "end_of_prompt", "end_of_instruction"):
+        extraction = ExtractionCallback(position=position, save=False)
+        fit(checkpoints / "base", path, tmp_path, extraction)
+        found[position] = extraction.states["original"].safe
+    assert torch.equal(found["last"], found["end_of_prompt"])
+    assert not torch.allclose(found["last"], found["end_of_instruction"], atol=1e-2)
+    with pytest.raises(DataError, match=r"Pair 1 of questions.jsonl: .*no first token of a response"):
+        fit(checkpoints / "base", path, tmp_path, ExtractionCallback(position="first_response"))
+
+
+def test_a_place_that_both_answers_share_is_refused(checkpoints, demonstrations, tmp_path):
+    with pytest.raises(DataError, match="have the same states"):
+        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(position="end_of_prompt"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": 0}, "`steering.tokens` must be at least 1"),
+        ({"choose_layers": 0}, "`steering.choose_layers` must be at least 1"),
+        ({"tokens": 4, "position": "first_response"}, "Several tokens are averaged at the end only"),
+        ({"intervention": "ablate", "strength": 2.0}, "`ablate` takes a fraction of the component"),
+        ({"strength": {0: 0.1, 1: 3.0}}, "of layer 1 is 3.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_once(settings, message):
+    with pytest.raises(SettingError, match=message):
+        ExtractionCallback(**settings)
+
+
+def test_a_layer_that_does_not_exist_is_named(checkpoints, demonstrations, tmp_path):
+    for settings in ({"layers": [3]}, {"strength": {3: 0.1}}):
+        with pytest.raises(SettingError, match=r"name \[3\], but .* has 3 layers, 0 to 2"):
+            fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(**settings))
+
+
+def test_blocks_at_a_given_path_are_used_and_remembered(checkpoints, demonstrations, tmp_path):
+    from sa_lightning import steer
+    from sa_lightning.errors import ModelError
+
+    module = CausalLMModule(str(checkpoints / "base"), blocks="layers")
+    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
+                      default_root_dir=tmp_path, callbacks=[ExtractionCallback()])  # fmt: skip
+    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    assert artifact.blocks == "layers"
+    with steer(module.network, artifact):
+        pass
+    artifact.blocks = "model.wrong"
+    with pytest.raises(ModelError, match=r"at `model.wrong`.*model.layers \(3\)"), steer(module.network, artifact):
+        pass

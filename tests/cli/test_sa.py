@@ -205,7 +205,7 @@ WRONG = {
     "empty demonstrations": (["--data.demonstrations", "{root}/empty.jsonl"], "holds no demonstrations"),
     "one-sided demonstrations": (["--data.demonstrations", "{root}/onesided.jsonl"], "has no unsafe answer"),
     "density of ten": (["--surgery.density", "10"], "To keep ten percent, write 0.1"),
-    "strength of two": (["--steering.strength", "2"], "fraction of each state's norm"),
+    "strength of two": (["--steering.strength", "2"], "fraction of the norm of the state"),
     "NaN weights": (["--surgery.harm", "{root}/nan"], "layers.0.mlp.up_proj"),
     "harm equals base": (["--surgery.harm", "{good}"], "nothing changed"),
     "layer too high": (["--steering.layers", "[7]"], "has 3 layers, 0 to 2"),

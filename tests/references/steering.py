@@ -42,3 +42,30 @@ def authors_step(x, v, alpha):
         moved = state / state.norm() - factor * direction
         rows.append(moved / moved.norm() * state.norm())
     return torch.stack(rows).reshape(x.shape)
+
+
+def removed(x, u, fraction):
+    """Arditi et al., Eq. 4, state by state: what lies along u is taken away."""
+    rows = [
+        state - fraction * torch.dot(state, u.double()) * u.double() for state in x.double().reshape(-1, x.shape[-1])
+    ]
+    return torch.stack(rows).reshape(x.shape)
+
+
+def fisher_direction(safe, unsafe):
+    """Ledoit and Wolf's shrunken covariance within the sides, written out, inverted in full; one layer."""
+    safe, unsafe = safe.double().numpy(), unsafe.double().numpy()
+    x = np.concatenate([safe - safe.mean(0), unsafe - unsafe.mean(0)])
+    n, d = x.shape
+    covariance = x.T @ x / n
+    level = np.trace(covariance) / d
+    spread = np.sum((covariance - level * np.eye(d)) ** 2)
+    noise = sum(np.sum((np.outer(row, row) - covariance) ** 2) for row in x) / n**2
+    shrinkage = min(noise, spread) / spread
+    shrunken = (1 - shrinkage) * covariance + shrinkage * level * np.eye(d)
+    return torch.from_numpy(np.linalg.inv(shrunken) @ (safe.mean(0) - unsafe.mean(0)))
+
+
+def wins(safe, unsafe):
+    """How often a safe value is larger than an unsafe one, pair by pair; ties count half."""
+    return float(np.mean([[(a > b) + 0.5 * (a == b) for b in unsafe] for a in safe]))

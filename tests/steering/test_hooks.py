@@ -9,6 +9,7 @@ from conftest import gpt2, llama
 from sa_lightning.models import last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
 from sa_lightning.steering import (
+    INTERVENTIONS,
     SteeringArtifact,
     add_keep_norm,
     capture,
@@ -172,3 +173,59 @@ def test_reading_a_module_that_did_not_run_is_an_error():
         pass
     with pytest.raises(RuntimeError, match="did not run"):
         captured.stacked()
+
+
+def synchronisations(model, ids, mask):
+    """How often a value was fetched from the device while a reply was generated."""
+    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        model.generate(ids, attention_mask=mask, **options)
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::_local_scalar_dense")
+
+
+@pytest.mark.parametrize("intervention", INTERVENTIONS)
+@pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
+def test_steering_never_asks_the_device_for_a_value(intervention, site):
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    plain = synchronisations(model, ids, mask)
+    with steer(model, artifact_for(model, site=site, intervention=intervention)):
+        assert synchronisations(model, ids, mask) == plain
+    assert plain > 0  # generate itself asks whether all have ended, so that the count can differ
+
+
+def test_the_count_of_synchronisations_notices_one():
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    plain = synchronisations(model, ids, mask)
+    layer = model.model.layers[0]
+    with steering(model.model, [(layer, lambda hidden: hidden * float(hidden.norm() > -1))]):
+        assert synchronisations(model, ids, mask) > plain
+
+
+def test_strengths_differ_by_layer_and_layers_not_named_are_not_steered():
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    artifact = artifact_for(model)
+
+    def states(strength):
+        with steer(model, artifact, strength=strength):
+            return read(model, ids, mask)
+
+    plain, one, two = states(0.0), states({1: 0.2}), states({1: 0.2, 2: 0.4})
+    assert torch.equal(one[:, 0], plain[:, 0])
+    assert not torch.allclose(one[:, 2], plain[:, 2], atol=1e-3)
+    assert torch.equal(two[:, :2], one[:, :2])
+    assert torch.equal(states({}), plain)
+
+
+def test_clamping_and_ablation_act_through_hooks():
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    for intervention, strength, expected in (("clamp", 2.5, 2.5), ("ablate", 1.0, 0.0)):
+        artifact = artifact_for(model, intervention=intervention, strength=strength)
+        with steer(model, artifact):
+            states = read(model, ids, mask)
+        along = (states * torch.stack([artifact.directions["original"][layer] for layer in range(3)])).sum(-1)
+        # Capture hooks come after those of `steer`, so they see what was changed.
+        assert torch.allclose(along, torch.full_like(along, expected), atol=1e-4)

@@ -2,9 +2,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.steering import add_and_rescale, authors_step
+from references.steering import add_and_rescale, authors_step, removed
 
-from sa_lightning.steering import INTERVENTIONS, add, add_keep_norm, add_keep_norm_adaptive, random_directions
+from sa_lightning.errors import SettingError
+from sa_lightning.steering import (
+    INTERVENTIONS,
+    Step,
+    ablate,
+    add,
+    add_absolute,
+    add_keep_norm,
+    add_keep_norm_adaptive,
+    check_strength,
+    clamp,
+    random_directions,
+)
+
+NEUTRAL = [name for name, each in INTERVENTIONS.items() if each.neutral]
+STEPS = [name for name in INTERVENTIONS if name.startswith("add")]
+RELATIVE = [name for name in STEPS if name != "add_absolute"]
 
 
 def hidden(seed=0, dtype=torch.float32):
@@ -40,19 +56,19 @@ def test_adaptive_step_equals_the_authors_adapter(alpha):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("name", NEUTRAL)
 def test_strength_zero_changes_nothing(name, dtype):
     x = hidden(2, dtype)
     assert torch.equal(INTERVENTIONS[name](x, DIRECTION, 0.0), x)
 
 
-@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("name", [*RELATIVE, "ablate"])
 def test_a_state_of_norm_zero_stays_zero(name):
     x = torch.zeros(1, 2, 16)
     assert torch.equal(INTERVENTIONS[name](x, DIRECTION, 0.3), x)
 
 
-@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("name", STEPS)
 def test_a_positive_step_leads_along_the_direction(name):
     x = hidden(4)
     moved = INTERVENTIONS[name](x, DIRECTION, 0.2)
@@ -69,3 +85,57 @@ def test_half_precision_states_are_moved_in_float32():
     x = hidden(5, torch.bfloat16)
     exact = add_keep_norm(x.float(), DIRECTION, 0.12)
     assert torch.equal(add_keep_norm(x, DIRECTION, 0.12), exact.to(torch.bfloat16))
+
+
+def test_an_absolute_step_has_the_same_length_at_every_token():
+    x = hidden(6)
+    assert torch.allclose(add_absolute(x, DIRECTION, 3.0) - x, 3.0 * DIRECTION.expand_as(x), atol=1e-5)
+
+
+@given(seed=st.integers(0, 1000), fraction=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_ablation_takes_a_fraction_of_the_component_away(seed, fraction):
+    x = hidden(seed)
+    assert torch.allclose(ablate(x, DIRECTION, fraction).double(), removed(x, DIRECTION, fraction), atol=1e-4)
+
+
+def test_ablation_twice_is_once_and_its_sign_does_not_matter():
+    x = hidden(7)
+    once = ablate(x, DIRECTION, 1.0)
+    assert (once @ DIRECTION).abs().max() < 1e-5
+    assert torch.allclose(ablate(once, DIRECTION, 1.0), once, atol=1e-5)
+    assert torch.allclose(ablate(x, -DIRECTION, 1.0), once, atol=1e-6)
+
+
+def test_clamping_sets_the_coordinate_and_nothing_else():
+    x = hidden(8)
+    moved = clamp(x, DIRECTION, -2.5)
+    assert torch.allclose(moved @ DIRECTION, torch.full(x.shape[:-1], -2.5), atol=1e-5)
+    assert torch.allclose(ablate(moved, DIRECTION, 1.0), ablate(x, DIRECTION, 1.0), atol=1e-5)
+    assert torch.equal(clamp(x, DIRECTION, 0.0), ablate(x, DIRECTION, 1.0))
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_with_buffers_does_what_the_function_does(name, dtype):
+    x, step = hidden(9, dtype), Step(name, DIRECTION.to(torch.bfloat16), 0.3, torch.device("cpu"))
+    assert torch.equal(step(x), INTERVENTIONS[name](x, DIRECTION.to(torch.bfloat16), 0.3))
+    assert {buffer.dtype for buffer in step.buffers()} == {torch.float32}
+    assert step.state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "strength"),
+    [("add", 1.0), ("add_keep_norm", -1.0), ("ablate", 1.1), ("ablate", -0.1), ("clamp", float("nan"))],
+)
+def test_strengths_that_make_no_sense_are_refused_with_their_unit(name, strength):
+    with pytest.raises(SettingError, match=f"`{name}` takes a"):
+        check_strength(strength, name)
+    with pytest.raises(SettingError, match="of layer 3"):
+        check_strength({2: 0.5, 3: strength}, name)
+
+
+def test_bounds_are_those_of_the_unit():
+    check_strength(1.0, "ablate")
+    check_strength(40.0, "add_absolute")
+    check_strength({0: -3.0}, "clamp")

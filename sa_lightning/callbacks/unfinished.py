@@ -1,0 +1,82 @@
+"""States that an interrupted run has read already, on disk, so that the same command goes on."""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SHARE = 0.05  # of the time may go into writing
+LEAST = 20.0  # seconds between two writes
+
+
+class UnfinishedStates:
+    """One directory with a file per process; each file holds all that its process has read so far.
+
+    A file is written beside its name and renamed, so that none is ever half there. What was read with other weights,
+    passages or settings is recognised by its key, and left out.
+
+    Args:
+        directory: Beside what the run will write.
+        key: Everything the states depend on.
+        rank: Of this process.
+    """
+
+    def __init__(self, directory: Path, key: dict[str, Any], rank: int) -> None:
+        self.directory, self.rank = directory, rank
+        self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self.generation = 0
+        self._written = time.monotonic()
+        self._cost = 0.0
+
+    def load(self) -> list[dict[str, Tensor]]:
+        """Return what earlier runs have left, no pair twice: where files overlap, the one of the later run counts."""
+        found = []
+        for path in self.directory.glob("*.safetensors"):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    metadata = file.metadata() or {}
+            except (SafetensorError, OSError):
+                continue  # not ours, or of a crash of the machine: its pairs are read again
+            if metadata.get("key") == self.key:
+                found.append((int(metadata["generation"]), path))
+        taken: list[dict[str, Tensor]] = []
+        for generation, path in sorted(found, key=lambda entry: (-entry[0], entry[1].name)):
+            tensors = load_file(path)
+            if not any(bool((tensors["seen"] * other["seen"]).any()) for other in taken):
+                taken.append(tensors)
+            self.generation = max(self.generation, generation)
+        return taken
+
+    def due(self) -> bool:
+        """Whether so much time has passed that writing again costs little."""
+        return time.monotonic() - self._written > max(LEAST, self._cost / SHARE)
+
+    def save(self, tensors: dict[str, Tensor]) -> None:
+        """Write what this process holds, instead of what it wrote before."""
+        began = time.monotonic()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{self.key[:12]}-{self.generation}-{self.rank}.safetensors"
+        temporary = path.with_suffix(".partial")
+        metadata = {"key": self.key, "generation": str(self.generation)}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+        temporary.replace(path)
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def merge(self, tensors: dict[str, Tensor]) -> None:
+        """Write what was loaded as one file of a new run, and remove the files it came from."""
+        self.generation += 1
+        self.save(tensors)
+        for path in self.directory.glob(f"{self.key[:12]}-*.safetensors"):
+            if int(path.name.split("-")[1]) < self.generation:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove the directory: what it was kept for is finished."""
+        shutil.rmtree(self.directory, ignore_errors=True)

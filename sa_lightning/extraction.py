@@ -1,0 +1,171 @@
+"""Extraction: the states of a model at some positions of some passages, and no work beyond that."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from sa_lightning.errors import ModelError
+from sa_lightning.models import Blocks, PairBatch, PassagePair, collate, locate_blocks, plan_batches, position_ids
+from sa_lightning.models.blocks import Site
+from sa_lightning.steering import PairStates, capture, gather_mean
+from sa_lightning.steering.hooks import Stopped
+
+States = tuple[Float[Tensor, "batch layers d_model"], Float[Tensor, "batch layers d_model"]]
+
+
+def can_share_prefixes(model: nn.Module) -> bool:
+    """Whether keys and values of a common beginning can be gone on from: not in models that carry a state."""
+    return not getattr(model, "_is_stateful", False)
+
+
+class StateReader:
+    """Run the decoder over batches of pairs, and read its states at their positions.
+
+    The LM head never runs, nor does anything behind the last layer that is read; states are gathered on the
+    device, in float32. A batch that does not fit in memory is halved, and so are later ones as large.
+
+    Args:
+        model: A causal language model.
+        blocks: From `locate_blocks`.
+        site: `residual`, `mlp` or `attention`.
+        layers: Which blocks to read; all if not set.
+        whole: Run every layer and every batch as it is: for sharded models, whose processes must all run the
+            same forwards.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Blocks,
+        site: Site = "residual",
+        layers: Sequence[int] | None = None,
+        whole: bool = False,
+    ) -> None:
+        self.decoder = blocks.decoder
+        self.config: Any = model.config
+        modules = blocks.at(site)
+        self.modules = modules if layers is None else [modules[layer] for layer in sorted(layers)]
+        self.whole = whole
+        self.most_tokens: int | None = None
+        parameters = inspect.signature(self.decoder.forward).parameters
+        self._positions = "position_ids" in parameters
+        self._cache = "cache" if "cache" in parameters else "past_key_values"  # transformers renamed it in 5.2x
+
+    @torch.no_grad()
+    def __call__(self, batch: PairBatch) -> States:
+        """Return the states of the first and of the second members, in the order of `batch.pairs`.
+
+        Raises:
+            ModelError: If a single pair does not fit in memory.
+        """
+        if self.most_tokens is not None and batch.tokens > self.most_tokens and len(batch) > 1:
+            return self._in_parts(batch, -(-batch.tokens // self.most_tokens))
+        try:
+            return self._read(batch)
+        except RuntimeError as error:
+            if self.whole or not _out_of_memory(error):
+                raise
+            message = str(error).splitlines()[0]
+        # Out of the handler, so that what the failed forward held is free.
+        if len(batch) == 1:
+            raise ModelError(
+                f"A pair of {batch.tokens} tokens does not fit in memory: {message}\n"
+                "A batch of one pair cannot be halved.\n"
+                "Cut long conversations with `--data.max_length`, read fewer layers, or split the model: "
+                "`--trainer.strategy sharded`."
+            )
+        self.most_tokens = batch.tokens // 2
+        return self._in_parts(batch, 2)
+
+    def _in_parts(self, batch: PairBatch, count: int) -> States:
+        first, second = zip(*(self(part) for part in batch.chunks(min(count, len(batch)))), strict=True)
+        return torch.cat(first), torch.cat(second)
+
+    def _read(self, batch: PairBatch) -> States:
+        context: dict[str, Any] = {"use_cache": False}
+        if batch.prefix is not None:
+            context = self._after_prefixes(batch)
+        read = partial(gather_mean, positions=batch.read, valid=batch.valid)
+        with capture(self.modules, read, stop=not self.whole) as captured:
+            self._run(batch.input_ids, **context)
+        first, second = captured.stacked().chunk(2)
+        return first, second
+
+    def _after_prefixes(self, batch: PairBatch) -> dict[str, Any]:
+        """Run the common prefixes once; what both suffixes need to go on from their keys and values."""
+        mask, suffix = batch.prefix_mask, batch.suffix_mask
+        assert mask is not None
+        assert suffix is not None
+        cache = DynamicCache(config=self.config.get_text_config(decoder=True))
+        with capture(self.modules[-1:], lambda hidden: hidden[:0, 0], stop=not self.whole):
+            self._run(batch.prefix, attention_mask=mask, position_ids=position_ids(mask), use_cache=True, cache=cache)
+        both = torch.arange(len(batch), device=mask.device).repeat(2)
+        cache.batch_select_indices(both)
+        return {
+            "attention_mask": torch.cat([mask[both], suffix], -1),
+            "position_ids": mask.sum(-1)[both][:, None] + position_ids(suffix),
+            "use_cache": True,
+            "cache": cache,
+        }
+
+    def _run(self, tokens: Tensor | None, **inputs: Any) -> None:
+        if not self._positions:
+            inputs.pop("position_ids", None)
+        if "cache" in inputs:
+            inputs[self._cache] = inputs.pop("cache")
+        with suppress(Stopped):
+            self.decoder(input_ids=tokens, **inputs)
+
+
+def extract(
+    model: nn.Module,
+    pairs: Sequence[PassagePair],
+    *,
+    site: Site = "residual",
+    layers: Sequence[int] | None = None,
+    batch_tokens: int = 8192,
+    share_prefixes: bool | None = None,
+    blocks: str | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> PairStates:
+    """Read the states that pairs of passages leave in a model.
+
+    Args:
+        model: A causal language model of transformers, on any device, in any dtype.
+        pairs: Safe and unsafe passages, as from `models.passage`.
+        site: `residual`, `mlp` or `attention`.
+        layers: Which blocks to read; all if not set. Nothing runs behind the last of them.
+        batch_tokens: Most tokens a batch may have, padding included; halved where memory does not suffice.
+        share_prefixes: Whether what both passages of a pair begin with runs once; if not set, where it pays.
+        blocks: Path of the decoder blocks, where they are not found by their number.
+        progress: Wraps the list of batches, such as `tqdm` or `rich.progress.track`.
+
+    Returns:
+        States of shape (pairs, layers, d_model), float32, on the CPU, in the order of `pairs`.
+    """
+    reader = StateReader(model, locate_blocks(model, blocks), site, layers)
+    device = next(model.parameters()).device
+    if not can_share_prefixes(model):
+        share_prefixes = False
+    batches, share = plan_batches(pairs, batch_tokens, share=share_prefixes)
+    width = model.config.get_text_config(decoder=True).hidden_size  # type: ignore[union-attr]
+    found = torch.empty(2, len(pairs), len(reader.modules), width)
+    for indices in progress(batches):
+        states = reader(collate([pairs[i] for i in indices], indices, [True] * len(indices), share).to(device))
+        found[:, indices] = torch.stack(states).cpu()
+    return PairStates(found[0], found[1])
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the host, had too little memory."""
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

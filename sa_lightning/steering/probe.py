@@ -1,0 +1,86 @@
+"""Directions of linear classifiers: a logistic probe, and the whitened difference of means.
+
+Both work in the space that the states span: with n states of d ≫ n dimensions, all that follows from inner
+products costs n, not d. Float64 throughout.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+States = Float[Tensor, "pairs layers d_model"]
+Directions = Float[Tensor, "layers d_model"]
+
+
+def logistic(safe: States, unsafe: States) -> Directions:
+    """Weights of an L2-regularised logistic regression that tells safe from unsafe states, layer by layer.
+
+    Minimises ½‖w‖² + Σ log(1 + exp(−y (w·x + b))), scikit-learn's objective with C = 1, on states that are centred and
+    divided by one number per layer, their root mean square entry, so that the penalty weighs the same at every layer.
+    The intercept b is not penalised. Points to the safe side by itself: y = +1 there.
+    """
+    return torch.stack([_logistic(*states) for states in _by_layer(safe, unsafe)])
+
+
+def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
+    x = torch.cat([safe, unsafe])
+    y = torch.cat([torch.ones(len(safe)), -torch.ones(len(unsafe))]).to(x)
+    x = x - x.mean(0)
+    scale = x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+    u, s, vh = torch.linalg.svd(x / scale, full_matrices=False)
+    rows = u * s  # the same inner products in at most n dimensions
+    weights = torch.zeros(rows.shape[1] + 1, dtype=x.dtype, device=x.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weights],
+        max_iter=1000,
+        tolerance_grad=1e-9,
+        tolerance_change=0,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        margins = y * (rows @ weights[:-1] + weights[-1])
+        value = weights[:-1].square().sum() / 2 + torch.nn.functional.softplus(-margins).sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    return weights.detach()[:-1] @ vh
+
+
+def whitened(safe: States, unsafe: States) -> Directions:
+    """Difference of means, whitened by the covariance within the sides: Fisher's discriminant Σ⁻¹ (μ_safe − μ_unsafe).
+
+    Σ is the pooled covariance S of states around the mean of their side, shrunk towards a multiple of the identity
+    by Ledoit and Wolf's closed form (2004, J. Multivariate Analysis 88): (1 − ρ) S + ρ (tr S / d) I. Where states do
+    not vary within the sides, the difference of means.
+    """
+    return torch.stack([_whitened(*states) for states in _by_layer(safe, unsafe)])
+
+
+def _whitened(safe: Tensor, unsafe: Tensor) -> Tensor:
+    difference = safe.mean(0) - unsafe.mean(0)
+    x = torch.cat([safe - safe.mean(0), unsafe - unsafe.mean(0)])
+    n, d = x.shape
+    level = x.square().sum() / (n * d)  # tr S / d
+    if float(level) == 0:
+        return difference
+    gram = x @ x.T
+    size = gram.square().sum() / n**2  # ‖S‖²
+    spread = size - d * level**2  # ‖S − level I‖²
+    noise = (gram.diagonal().square().sum() / n - size) / n  # how far S is from the truth, on average
+    shrinkage = min(1.0, float(noise / spread)) if float(spread) > 0 else 1.0
+    ridge = shrinkage * level
+    if shrinkage in (0.0, 1.0):
+        return difference / level if shrinkage else torch.linalg.lstsq(x.T @ x / n, difference[:, None]).solution[:, 0]
+    # Woodbury: (ridge I + c xᵀx)⁻¹ with c = (1 − ρ) / n, through an n × n system.
+    c = (1 - shrinkage) / n
+    inner = torch.eye(n, dtype=x.dtype, device=x.device) * (ridge / c) + gram
+    return (difference - x.T @ torch.linalg.solve(inner, x @ difference)) / ridge
+
+
+def _by_layer(safe: Tensor, unsafe: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return [(safe[:, layer].double(), unsafe[:, layer].double()) for layer in range(safe.shape[1])]
