@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa_lightning.errors import ModelError
+from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import Blocks, PairBatch, PassagePair, collate, locate_blocks, plan_batches, position_ids
+from sa_lightning.models.batches import common_prefix
 from sa_lightning.models.blocks import Site
 from sa_lightning.steering import PairStates, capture, gather_mean
 from sa_lightning.steering.hooks import Stopped
@@ -20,16 +21,12 @@ from sa_lightning.steering.hooks import Stopped
 States = tuple[Float[Tensor, "batch layers d_model"], Float[Tensor, "batch layers d_model"]]
 
 
-def can_share_prefixes(model: nn.Module) -> bool:
-    """Whether keys and values of a common beginning can be gone on from: not in models that carry a state."""
-    return not getattr(model, "_is_stateful", False)
-
-
 class StateReader:
     """Run the decoder over batches of pairs, and read its states at their positions.
 
     The LM head never runs, nor does anything behind the last layer that is read; states are gathered on the
-    device, in float32. A batch that does not fit in memory is halved, and so are later ones as large.
+    device, in float32. A batch that does not fit in memory is halved, and so are later ones as large. Where rotary
+    frequencies depend on the length of a batch (dynamic NTK, LongRoPE), sequences run one by one, without padding.
 
     Args:
         model: A causal language model.
@@ -48,11 +45,13 @@ class StateReader:
         layers: Sequence[int] | None = None,
         whole: bool = False,
     ) -> None:
+        self.model = model
         self.decoder = blocks.decoder
         self.config: Any = model.config
         modules = blocks.at(site)
         self.modules = modules if layers is None else [modules[layer] for layer in sorted(layers)]
         self.whole = whole
+        self.alone = _length_dependent(model)
         self.most_tokens: int | None = None
         parameters = inspect.signature(self.decoder.forward).parameters
         self._positions = "position_ids" in parameters
@@ -74,6 +73,8 @@ class StateReader:
                 raise
             message = str(error).splitlines()[0]
         # Out of the handler, so that what the failed forward held is free.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         if len(batch) == 1:
             raise ModelError(
                 f"A pair of {batch.tokens} tokens does not fit in memory: {message}\n"
@@ -89,6 +90,8 @@ class StateReader:
         return torch.cat(first), torch.cat(second)
 
     def _read(self, batch: PairBatch) -> States:
+        if self.alone and not self.whole and len(batch.input_ids) > 1:
+            return self._one_by_one(batch)
         context: dict[str, Any] = {"use_cache": False}
         if batch.prefix is not None:
             context = self._after_prefixes(batch)
@@ -96,6 +99,18 @@ class StateReader:
         with capture(self.modules, read, stop=not self.whole) as captured:
             self._run(batch.input_ids, **context)
         first, second = captured.stacked().chunk(2)
+        return first, second
+
+    def _one_by_one(self, batch: PairBatch) -> States:
+        """Run every sequence by itself, up to the last token that is read."""
+        found = []
+        for ids, read, valid in zip(batch.input_ids, batch.read, batch.valid, strict=True):
+            with capture(
+                self.modules, partial(gather_mean, positions=read[None], valid=valid[None]), stop=True
+            ) as captured:
+                self._run(ids[None, : int(read.max()) + 1], use_cache=False)
+            found.append(captured.stacked())
+        first, second = torch.cat(found).chunk(2)
         return first, second
 
     def _after_prefixes(self, batch: PairBatch) -> dict[str, Any]:
@@ -124,6 +139,24 @@ class StateReader:
             self.decoder(input_ids=tokens, **inputs)
 
 
+def can_share_prefixes(reader: StateReader, pair: PassagePair) -> bool:
+    """Whether the keys and values of a common beginning can be gone on from, found out on one pair.
+
+    Not in models that carry a state or keep a cache of their own, and not where rotary frequencies depend on the
+    length of a batch. Half-precision states may differ by 5 % of the largest, others by 0.1 %.
+    """
+    if reader.alone or getattr(reader.model, "_is_stateful", False):
+        return False
+    weight = next(reader.decoder.parameters())
+    try:
+        batches = (collate([pair], [0], [True], share).to(weight.device) for share in (True, False))
+        shared, apart = (torch.cat(reader(batch)) for batch in batches)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    allowed = 0.05 if weight.dtype in (torch.bfloat16, torch.float16) else 1e-3
+    return bool((shared - apart).abs().max() <= allowed * apart.abs().max())
+
+
 def extract(
     model: nn.Module,
     pairs: Sequence[PassagePair],
@@ -143,7 +176,8 @@ def extract(
         site: `residual`, `mlp` or `attention`.
         layers: Which blocks to read; all if not set. Nothing runs behind the last of them.
         batch_tokens: Most tokens a batch may have, padding included; halved where memory does not suffice.
-        share_prefixes: Whether what both passages of a pair begin with runs once; if not set, where it pays.
+        share_prefixes: Whether what both passages of a pair begin with runs once; if not set, where it pays and
+            the model is found to allow it.
         blocks: Path of the decoder blocks, where they are not found by their number.
         progress: Wraps the list of batches, such as `tqdm` or `rich.progress.track`.
 
@@ -152,9 +186,7 @@ def extract(
     """
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
     device = next(model.parameters()).device
-    if not can_share_prefixes(model):
-        share_prefixes = False
-    batches, share = plan_batches(pairs, batch_tokens, share=share_prefixes)
+    batches, share = plan_for(reader, pairs, batch_tokens, share=share_prefixes)
     width = model.config.get_text_config(decoder=True).hidden_size  # type: ignore[union-attr]
     found = torch.empty(2, len(pairs), len(reader.modules), width)
     for indices in progress(batches):
@@ -163,9 +195,40 @@ def extract(
     return PairStates(found[0], found[1])
 
 
+def plan_for(
+    reader: StateReader,
+    pairs: Sequence[PassagePair],
+    budget: int,
+    most: int | None = None,
+    share: bool | None = None,
+) -> tuple[list[list[int]], bool]:
+    """Plan batches (`plan_batches`), with shared prefixes only where the model allows them.
+
+    Raises:
+        SettingError: If sharing was asked for, and the model does not allow it.
+    """
+    batches, shared = plan_batches(pairs, budget, most, share)
+    if shared and not can_share_prefixes(reader, max(pairs, key=common_prefix)):
+        if share:
+            raise SettingError(
+                f"`--data.share_prefixes true`, but {type(reader.model).__name__} cannot go on from keys and values of "
+                "a prefix, or reads other states when it does.\n"
+                "What both sides of a pair begin with then has to run twice.\nLeave the setting out."
+            )
+        return plan_batches(pairs, budget, most, share=False)
+    return batches, shared
+
+
+def _length_dependent(model: Any) -> bool:
+    """Whether rotary frequencies change where a batch is longer than the model was first trained for."""
+    found = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
 def _out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or the host, had too little memory."""
-    if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY)

@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 import torch
 from conftest import gpt2, llama
+from transformers import Phi3Config, Phi3ForCausalLM
 
-from sa_lightning.errors import ModelError
+from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.extraction import StateReader, extract
 from sa_lightning.models import Passage, collate, locate_blocks
 
@@ -70,9 +71,10 @@ def test_nothing_runs_behind_the_last_layer_that_is_read(monkeypatch, share):
 
 def test_the_tokens_of_a_common_prefix_run_once():
     model, pairs = llama(), some_pairs()
-    ran = []
+    ran, reader = [], StateReader(model, locate_blocks(model))
     model.model.layers[0].register_forward_pre_hook(lambda _m, args: ran.append(args[0].shape[:2].numel()))
-    extract(model, pairs, share_prefixes=True, batch_tokens=1)
+    for index, pair in enumerate(pairs):
+        reader(collate([pair], [index], [True], share=True))
     prefixes = [4 + index % 5 for index in range(9)]
     least = sum(len(pair[0].ids) + len(pair[1].ids) for pair in pairs) - sum(prefixes)
     assert least <= sum(ran) <= least + 9 * 2  # suffixes of a pair are padded to the longer
@@ -126,6 +128,68 @@ def test_a_pair_that_does_not_fit_is_named_and_other_errors_are_left_alone():
     other.model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
         extract(other, some_pairs())
+
+
+def test_pairs_with_nothing_in_common_may_share_a_batch_with_others():
+    model = llama()
+    pairs = [
+        *some_pairs(4),
+        (Passage([7, 8, 9], (2,)), Passage([8, 8], (1,))),
+        (Passage([9], (0,)), Passage([9], (0,))),
+    ]
+    safe, unsafe = one_by_one(model, pairs)
+    states = extract(model, pairs, share_prefixes=True)
+    assert torch.allclose(states.safe, safe, atol=1e-5)
+    assert torch.allclose(states.unsafe, unsafe, atol=1e-5)
+    none = extract(model, pairs[4:], share_prefixes=True)
+    assert torch.allclose(none.safe, safe[4:], atol=1e-5)
+
+
+def long_prefixes():
+    question = list(range(6, 20)) * 2
+    return [(Passage([*question, 7 + i], (28,)), Passage([*question, 9, 8 + i], (29,))) for i in range(4)]
+
+
+def test_a_model_that_cannot_go_on_from_a_prefix_is_noticed():
+    """It answers otherwise with a cache: what is read must not change by itself."""
+    model, pairs = llama(), long_prefixes()
+    expected = extract(model, pairs, share_prefixes=False)
+    attention = model.model.layers[0].self_attn
+    attention.forward = partial(_forgetful, attention.forward)
+    states = extract(model, pairs)
+    assert torch.allclose(states.safe, expected.safe, atol=1e-5)
+    with pytest.raises(SettingError, match="cannot go on from keys and values"):
+        extract(model, pairs, share_prefixes=True)
+
+
+def _forgetful(forward, *args, **kwargs):
+    output = forward(*args, **kwargs)
+    cache = kwargs.get("cache", kwargs.get("past_key_values"))
+    return output if cache is None else (output[0] + 1, *output[1:])
+
+
+def test_where_frequencies_depend_on_the_batch_sequences_run_by_themselves():
+    torch.manual_seed(0)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 16}
+    config = Phi3Config(
+        vocab_size=32, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3, pad_token_id=0,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, **factors},
+    )  # fmt: skip
+    model = Phi3ForCausalLM(config).eval().requires_grad_(False)
+    pairs = [(Passage(list(range(6, 6 + n)), (n - 1,)), Passage(list(range(5, 25)), (19,))) for n in (3, 9, 12)]
+    safe, unsafe = one_by_one(model, pairs)
+    states = extract(model, pairs)
+    assert torch.allclose(states.safe, safe, atol=1e-5)
+    assert torch.allclose(states.unsafe, unsafe, atol=1e-5)
+
+
+def test_a_stream_of_several_parts_is_refused():
+    model = llama()
+    model.model.layers[0].register_forward_hook(lambda _m, _i, output: output[None].expand(4, *output.shape))
+    model.model.layers[1].register_forward_pre_hook(lambda _m, args: (args[0][0], *args[1:]))
+    with pytest.raises(ModelError, match="This family's stream has several parts"):
+        extract(model, some_pairs(), share_prefixes=False)
 
 
 def test_a_reader_of_a_sharded_model_runs_every_layer():

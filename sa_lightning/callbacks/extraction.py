@@ -23,6 +23,7 @@ from sa_lightning.steering import (
     choose_layers,
     fit_pairs,
 )
+from sa_lightning.steering.moments import SUMS_ARE_ENOUGH, refusal
 
 Method = Literal[
     "principal",
@@ -63,7 +64,8 @@ class ExtractionCallback(Callback):
             fraction of the norm of each state, of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
             the coordinate that is set. The paper's α = 0.12 has no stated unit; in the authors' code it comes to 0.012.
         keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,
-            and of the others only sums, which `mean`, `principal` and `principal_centred` are content with.
+            and of the others only sums, which `mean`, `principal` and `principal_centred` are content with; the latter
+            two then need layers · d_model² · 8 bytes of host memory (4.3 GB for a 7B model, all layers).
         save: Write <output>/artifact at the end, and meanwhile what an interrupted run needs to go on.
     """
 
@@ -95,6 +97,21 @@ class ExtractionCallback(Callback):
                 "Several tokens are averaged at the end only.\nLeave one of the two out."
             )
         check_strength(strength, intervention)
+        if layers is not None and not layers:
+            raise SettingError(
+                "`steering.layers` is empty.\nA direction acts behind some layer.\nLeave it out for all layers."
+            )
+        if isinstance(strength, dict) and choose_layers is not None:
+            raise SettingError(
+                "`steering.choose_layers` and a `steering.strength` per layer are both set.\n"
+                "Either the layers are chosen, or they are named.\nGive one strength for all, or no number of layers."
+            )
+        if isinstance(strength, dict) and layers is not None and not set(strength) & set(layers):
+            raise SettingError(
+                f"`steering.strength` names layers {sorted(strength)}, and `steering.layers` {sorted(layers)}.\n"
+                "They have none in common, so nothing would be steered.\n"
+                "Name the same layers, or leave `steering.layers` out."
+            )
         self.direction = direction
         self.position: Position = position
         self.tokens = tokens
@@ -107,11 +124,11 @@ class ExtractionCallback(Callback):
         self.keep_states = keep_states
         self.save = save
         self.artifact: SteeringArtifact | None = None
-        self.states: dict[str, PairStates] = {}
+        self.states: PairStates | None = None  # of the last pass, in the first process
         self.resumed: dict[str, int] = {}
         self._metric: PairStatesMetric | None = None
         self._reader: StateReader | None = None
-        self._unfinished: UnfinishedStates | None = None
+        self._unfinished: list[UnfinishedStates] = []  # one a pass
         self._done = torch.zeros(0, dtype=torch.bool)
         self._agree: Any = None
 
@@ -127,6 +144,8 @@ class ExtractionCallback(Callback):
                 "Mend the list, or leave it out for all layers."
             )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if len(data.pairs) > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
+            raise SettingError(refusal(self.direction, len(data.pairs)))
         data.read_at(self.position, self.tokens)
 
     @override
@@ -151,18 +170,20 @@ class ExtractionCallback(Callback):
             },
         )
         pl_module.observe = self.observe
+        self._reader = StateReader(
+            pl_module.network, pl_module.blocks, self.capture_site, self.layers, whole=pl_module.sharded
+        )
+        trainer.datamodule.reader = self._reader  # type: ignore[attr-defined]
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.artifact is not None
+        self.states = None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         name = self._set(trainer)
         layers = range(self.artifact.num_layers) if self.layers is None else self.layers
         count = len(data.pairs)
         kept = range(0, count, max(5, -(-count // HELD_OUT))) if count > self.keep_states else None
-        self._reader = StateReader(
-            pl_module.network, pl_module.blocks, self.capture_site, layers, whole=pl_module.sharded
-        )
         self._metric = PairStatesMetric(
             count, len(layers), self.artifact.d_model, kept, second=self.direction != "mean"
         )
@@ -170,31 +191,28 @@ class ExtractionCallback(Callback):
         self.artifact.fingerprints[name] = pl_module.fingerprint()
         self._done = torch.zeros(count, dtype=torch.bool)
         if self.save:
-            self._go_on(trainer, name, list(layers), data.fingerprint())
+            read = {"site": self.capture_site, "blocks": pl_module.blocks.path, "layers": list(layers)}
+            self._go_on(
+                trainer,
+                name,
+                {**read, "passages": data.fingerprint(), "config": pl_module.text_config.to_json_string()},
+            )
 
-    def _go_on(self, trainer: Trainer, name: str, layers: list[int], passages: str) -> None:
+    def _go_on(self, trainer: Trainer, name: str, read: dict[str, Any]) -> None:
         """Count in, in the first process, what an interrupted run has read; tell the others which pairs that is."""
         assert self._metric is not None
         assert self.artifact is not None
-        key = {
-            "weights": self.artifact.fingerprints[name],
-            "passages": passages,
-            "site": self.capture_site,
-            "layers": layers,
-            "kept": self._metric.kept.tolist(),
-            "second": self._metric.second,
-        }
-        directory = Path(trainer.default_root_dir) / "unfinished"
-        self._unfinished = UnfinishedStates(directory, key, trainer.global_rank)
+        sums = {"kept": self._metric.kept.nonzero().flatten().tolist(), "second": len(self._metric.sums.second) > 0}
+        key = {"weights": self.artifact.fingerprints[name], **read, **sums}
+        unfinished = UnfinishedStates(Path(trainer.default_root_dir) / "unfinished", key, trainer.global_rank)
         if trainer.is_global_zero:
-            found = self._unfinished.load()
+            found = unfinished.load()
             for tensors in found:
                 self._metric.add(tensors)
             if found:
-                self._unfinished.merge(self._metric.tensors())
-        self._unfinished.generation, self._done = trainer.strategy.broadcast(
-            (self._unfinished.generation, self._metric.seen > 0)
-        )
+                unfinished.merge(self._metric.tensors())
+        unfinished.generation, self._done = trainer.strategy.broadcast((unfinished.generation, self._metric.seen > 0))
+        self._unfinished.append(unfinished)
         self.resumed[name] = int(self._done.sum())
 
     def observe(self, batch: PairBatch) -> None:
@@ -208,26 +226,26 @@ class ExtractionCallback(Callback):
         if nothing:
             return
         self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
-        if self._unfinished is not None and self._unfinished.due():
-            self._unfinished.save(self._metric.tensors())
+        if self._unfinished and self._unfinished[-1].due():
+            self._unfinished[-1].save(self._metric.tensors())
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         assert self._metric is not None
         assert self.artifact is not None
         name = self._set(trainer)
-        if self._unfinished is not None and trainer.max_epochs != trainer.current_epoch + 1:
-            self._unfinished.save(self._metric.tensors())  # another pass follows
-        states = self._metric.collected(trainer.strategy.root_device if trainer.world_size > 1 else None)
+        several = trainer.world_size > 1
+        if self._unfinished and (several or trainer.max_epochs != trainer.current_epoch + 1):
+            self._unfinished[-1].save(self._metric.tensors())  # before another pass, or what others may not get through
+        states = self._metric.collected(trainer.strategy.root_device if several else None)
+        self._metric.reset()
         fitted: Any = trainer.strategy.broadcast(None if states is None else self._fit(states))
         if isinstance(fitted, SaError):
             raise fitted
         layers, directions, statistics = fitted
         self.artifact.directions[name] = dict(zip(layers, directions, strict=True))
         self.artifact.statistics[name] = statistics
-        if states is not None:
-            self.states[name] = states
-        self._metric.reset()
+        self.states = states
 
     def _fit(self, states: PairStates) -> tuple[list[int], list[Tensor], dict[str, Any]] | SaError:
         """Fit in one process; an error is handed to all, so that none waits for ever."""
@@ -260,8 +278,10 @@ class ExtractionCallback(Callback):
         self.artifact.command, self.artifact.versions = provenance.command, provenance.versions
         if self.save and trainer.is_global_zero:
             self.artifact.save_pretrained(Path(trainer.default_root_dir) / "artifact", config=provenance.config)
-            assert self._unfinished is not None
-            self._unfinished.remove()
+        trainer.strategy.barrier()
+        if trainer.local_rank == 0:  # on every node, should they not share a disk
+            for unfinished in self._unfinished:
+                unfinished.remove()
 
     @override
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -270,5 +290,5 @@ class ExtractionCallback(Callback):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         useless = isinstance(exception, SaError)  # what was read will not be wanted like this again
-        if self._unfinished is not None and self._metric is not None and self._metric.rows and not useless:
-            self._unfinished.save(self._metric.tensors())
+        if self._unfinished and self._metric is not None and bool(self._metric.seen.any()) and not useless:
+            self._unfinished[-1].save(self._metric.tensors())

@@ -1,6 +1,6 @@
 """PairStatesMetric: the states of all pairs, or of some and the sums of the others, over any number of processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,12 @@ from typing_extensions import override
 from sa_lightning.errors import DataError
 from sa_lightning.steering import PairMoments, PairStates
 
+TOGETHER = 256  # pairs that are summed at a time: a second moment costs as much for one as for many
 SUMS = ("count", "safe", "unsafe", "norms", "second")
 
 
 class PairStatesMetric(Metric):
-    """States of pairs, in float32 on the host; of pairs that are not kept only sums, in float64 where the model is.
+    """States of pairs, in float32 on the host; of pairs that are not kept only sums, in float64.
 
     Each process holds what it has read, so that the memory for states is shared out among them. Rows come in any
     order, and a repeated pair that does not count is dropped.
@@ -46,12 +47,14 @@ class PairStatesMetric(Metric):
             self.kept[list(kept)] = True
         self.add_state("seen", torch.zeros(pairs, dtype=torch.long), dist_reduce_fx="sum")
         self.rows: list[tuple[Tensor, Tensor]] = []  # indices, and states of shape (n, 2, layers, d_model)
-        self.sums: PairMoments | None = None
+        self.sums = PairMoments.zero(layers, d_model, second and not bool(self.kept.all()))
+        self.waiting: list[Tensor] = []  # rows of `states` that are still to be summed, some hundred at a time
 
     @override
     def reset(self) -> None:
         super().reset()
-        self.rows, self.sums = [], None
+        self.rows, self.waiting = [], []
+        self.sums = PairMoments.zero(self.layers, self.d_model, len(self.sums.second) > 0)
 
     @override
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "PairStatesMetric":
@@ -68,14 +71,19 @@ class PairStatesMetric(Metric):
         both = torch.stack(states.chunk(2), dim=1)
         host, counts = pairs.cpu(), counted.cpu()
         self.seen[host[counts]] += 1
-        keep = counts & self.kept[host]
+        both = both[counts.to(both.device)].cpu()
+        keep = self.kept[host[counts]]
         if bool(keep.any()):
-            self.rows.append((host[keep], both[keep.to(both.device)].cpu()))
-        rest = counts & ~self.kept[host]
-        if bool(rest.any()):
-            chosen = both[rest.to(both.device)]
-            sums = PairMoments.of(chosen[:, 0], chosen[:, 1], self.second)
-            self.sums = sums if self.sums is None else self.sums + sums
+            self.rows.append((host[counts][keep], both[keep]))
+        if not bool(keep.all()):
+            self.waiting.append(both[~keep])
+            if sum(map(len, self.waiting)) >= TOGETHER:
+                self._sum_up()
+
+    def _sum_up(self) -> None:
+        if self.waiting:
+            both, self.waiting = torch.cat(self.waiting), []
+            self.sums.take_in(both[:, 0], both[:, 1])
 
     @override
     def compute(self) -> tuple[Tensor, Tensor]:
@@ -109,7 +117,10 @@ class PairStatesMetric(Metric):
             states = together(self._layer(layer))
             if found is not None:
                 found[:, :, layer] = states
-        sums = None if bool(self.kept.all()) else PairMoments(*map(together, self._sums().tensors()))
+        self._sum_up()
+        sums = None
+        if not bool(self.kept.all()):
+            sums = PairMoments(*(_by_slices(together, tensor) for tensor in self.sums.tensors()))
         return None if found is None else PairStates(found[0], found[1], sums)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -118,8 +129,9 @@ class PairStatesMetric(Metric):
         if self.rows:
             found["pairs"] = torch.cat([pairs for pairs, _ in self.rows])
             found["states"] = torch.cat([states for _, states in self.rows])
-        if self.sums is not None:
-            found |= {f"sum.{name}": tensor.cpu() for name, tensor in zip(SUMS, self.sums.tensors(), strict=True)}
+        self._sum_up()
+        if not bool(self.kept.all()):
+            found |= {f"sum.{name}": tensor for name, tensor in zip(SUMS, self.sums.tensors(), strict=True)}
         return found
 
     def add(self, tensors: dict[str, Tensor]) -> None:
@@ -128,14 +140,7 @@ class PairStatesMetric(Metric):
         if "states" in tensors:
             self.rows.append((tensors["pairs"], tensors["states"]))
         if "sum.count" in tensors:
-            sums = PairMoments(*(tensors[f"sum.{name}"] for name in SUMS))
-            self.sums = sums if self.sums is None else self.sums + sums
-
-    def _sums(self) -> PairMoments:
-        """The sums on the host; zeros where this process has none."""
-        nothing = torch.empty(0, self.layers, self.d_model)
-        sums = PairMoments.of(nothing, nothing, self.second) if self.sums is None else self.sums
-        return PairMoments(*(tensor.cpu() for tensor in sums.tensors()))
+            self.sums = self.sums + PairMoments(*(tensors[f"sum.{name}"] for name in SUMS))
 
     def _layer(self, layer: int) -> Float[Tensor, "two kept d_model"]:
         """One layer's states of the kept pairs, those of other processes 0."""
@@ -144,6 +149,11 @@ class PairStatesMetric(Metric):
         for pairs, states in self.rows:
             found[:, place[pairs]] = states[:, :, layer].transpose(0, 1)
         return found
+
+
+def _by_slices(together: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """Sum over processes one layer at a time, as a device may have no room for all."""
+    return together(tensor) if tensor.dim() < 3 else torch.stack([*map(together, tensor)]) if len(tensor) else tensor
 
 
 def _summed(tensor: Tensor, device: torch.device) -> Tensor:

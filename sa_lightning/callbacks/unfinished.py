@@ -1,9 +1,10 @@
 """States that an interrupted run has read already, on disk, so that the same command goes on."""
 
+import contextlib
 import hashlib
 import json
-import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,26 +58,46 @@ class UnfinishedStates:
         """Whether so much time has passed that writing again costs little."""
         return time.monotonic() - self._written > max(LEAST, self._cost / SHARE)
 
-    def save(self, tensors: dict[str, Tensor]) -> None:
-        """Write what this process holds, instead of what it wrote before."""
+    def save(self, tensors: dict[str, Tensor]) -> bool:
+        """Write what this process holds, instead of what it wrote before; where that fails, warn and go on without."""
         began = time.monotonic()
-        self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{self.key[:12]}-{self.generation}-{self.rank}.safetensors"
         temporary = path.with_suffix(".partial")
         metadata = {"key": self.key, "generation": str(self.generation)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
-        temporary.replace(path)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            warnings.warn(
+                f"What has been read could not be written to {self.directory} ({error}). The run goes on, but if it is "
+                "interrupted, it starts again. Is the disk full?",
+                stacklevel=2,
+            )
+            self._written = float("inf")  # once is enough
+            return False
         self._written = time.monotonic()
         self._cost = self._written - began
+        return True
 
     def merge(self, tensors: dict[str, Tensor]) -> None:
         """Write what was loaded as one file of a new run, and remove the files it came from."""
         self.generation += 1
-        self.save(tensors)
-        for path in self.directory.glob(f"{self.key[:12]}-*.safetensors"):
-            if int(path.name.split("-")[1]) < self.generation:
-                path.unlink()
+        if self.save(tensors):
+            for path in self._files():
+                if int(path.name.split("-")[1]) < self.generation:
+                    path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the directory: what it was kept for is finished."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove these files: what they were kept for is finished. Those of other runs stay."""
+        with contextlib.suppress(OSError):
+            for path in self._files():
+                path.unlink(missing_ok=True)
+            self.directory.rmdir()  # if it is empty
+
+    def _files(self) -> list[Path]:
+        return [
+            path for path in self.directory.glob(f"{self.key[:12]}-*") if path.suffix in (".safetensors", ".partial")
+        ]

@@ -84,7 +84,7 @@ class VerbCLI(LightningCLI):
         self.config_text = self.parser.dump(config, skip_none=False)
         if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
             raise SettingError(
-                f"`--trainer.strategy sharded` splits a model whose states are read, but `sa {self.verb}` lets it reply.\n"
+                f"`--trainer.strategy sharded` splits a model whose states are read; `sa {self.verb}` lets it reply.\n"
                 "A reply takes a forward per token, and the LM head, which is left out there.\n"
                 "Leave the strategy out: every process then holds the whole model."
             )

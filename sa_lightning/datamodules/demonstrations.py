@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
-from sa_lightning.extraction import can_share_prefixes
+from sa_lightning.extraction import StateReader, plan_for
 from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage, plan_batches
 from sa_lightning.steering import Demonstration, read_demonstrations
 from sa_lightning.steering.demonstrations import digest
@@ -26,7 +26,7 @@ class DemonstrationDataModule(LightningDataModule):
         batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved.
         batch_size: Most pairs a batch may have; each is two sequences. As many as `batch_tokens` allows if not set.
         share_prefixes: Whether what both sides of a pair begin with runs once. If not set, where it saves at least a
-            fifth of all tokens.
+            fifth of all tokens and the model allows it. Never where the model is split over processes.
         max_length: Most tokens a sequence may have; longer ones lose their beginning, never the end
             of the answer. The model's own limit if not set.
         skip_incomplete: Leave out rows with an empty answer instead of refusing the file.
@@ -65,6 +65,7 @@ class DemonstrationDataModule(LightningDataModule):
         self.skipped = 0
         self.truncated = 0
         self.shared = False
+        self.reader: StateReader | None = None  # whoever reads says how; batches are planned for it
         self._reading: tuple[Position, int] = ("last", 1)
         self._passages: list[PassagePair] | None = None
 
@@ -118,8 +119,13 @@ class DemonstrationDataModule(LightningDataModule):
         """Return batches of pairs, alike in length, in an order that no seed changes."""
         passages = self.passages()
         trainer: Any = self.trainer
-        share = self.share_prefixes if can_share_prefixes(trainer.lightning_module.network) else False
-        batches, self.shared = plan_batches(passages, self.batch_tokens, self.batch_size, share)
+        module: Any = trainer.lightning_module
+        options = (self.batch_tokens, self.batch_size)
+        if module.sharded:  # processes run the same forwards, so none may have a batch without a common prefix
+            batches, self.shared = plan_batches(passages, *options, share=False)
+        else:
+            reader = self.reader or StateReader(module.network, module.blocks)
+            batches, self.shared = plan_for(reader, passages, *options, self.share_prefixes)
         return DataLoader(
             _Rows(passages),
             batch_sampler=ShardedBatchSampler(batches, trainer.global_rank, trainer.world_size),  # type: ignore[arg-type]

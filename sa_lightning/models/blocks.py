@@ -54,7 +54,8 @@ class Blocks:
             return list(self.layers)
         found = []
         for layer, block in enumerate(self.layers):
-            writer = WRITERS.get(type(block).__name__, {}).get(site)
+            kinds = [WRITERS[kind.__name__] for kind in type(block).__mro__ if kind.__name__ in WRITERS]
+            writer = kinds[0].get(site) if kinds else None
             if writer is not None:
                 found.append(block.get_submodule(writer))
                 continue
@@ -114,11 +115,12 @@ def locate_blocks(model: nn.Module, path: str | None = None) -> Blocks:
             "If one of these lists holds them, say so: `--model.blocks model.layers`."
         )
     declared = set(getattr(model, "_no_split_modules", None) or ())
-    return _blocks(
-        model,
-        lists,
-        min(candidates, key=lambda name: (type(lists[name][0]).__name__ not in declared, name.count("."))),
-    )
+
+    def order(name: str) -> tuple[bool, int]:
+        names = {kind.__name__ for kind in type(lists[name][0]).__mro__}  # wrappers such as FSDP make subclasses
+        return not names & declared, name.count(".")
+
+    return _blocks(model, lists, min(candidates, key=order))
 
 
 def _blocks(model: nn.Module, lists: dict[str, nn.ModuleList], name: str) -> Blocks:

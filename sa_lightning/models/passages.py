@@ -18,7 +18,7 @@ class Passage:
     """A sequence to run a decoder over, and where to read.
 
     Attributes:
-        ids: Token ids.
+        ids: Token ids, up to the last that is read.
         read: Indices into them; the states there are averaged.
         cut: Whether tokens were left out at the beginning.
     """
@@ -65,25 +65,26 @@ def passage(
             "States are read where the model is about to answer.\n"
             "Read `--steering.position end_of_prompt` or `end_of_instruction`."
         )
-    text = render(tokenizer, messages)
-    spans = _spans(tokenizer, text)
+    spans = _spans(tokenizer, render(tokenizer, messages))
     if position == "end_of_instruction":
-        end = len(text) - len(_around(tokenizer, messages, -2 if answered else -1)[1])
+        _, end = _place(tokenizer, messages, -2 if answered else -1)
         index = max((i for i, (start, _) in enumerate(spans) if start < end), default=-1)
     elif answered:
-        begin = len(_around(tokenizer, messages, -1)[0])
+        begin, _ = _place(tokenizer, messages, -1)
         first = next((i for i, (_, end) in enumerate(spans) if end > begin), len(spans))
         index = first if position == "first_response" else first - 1
     else:
         index = len(spans) - 1
-    moved = index - (len(spans) - len(ids))
-    if index < 0 or moved < 0:
+    # Where tokens were left out, a leading BOS was kept, and stands for itself alone.
+    bos = int(cut and ids[0] == tokenizer.bos_token_id)
+    kept = index - (len(spans) - len(ids)) if index > 0 or not bos else 0
+    if index < 0 or kept < (bos if index else 0):
         raise DataError(
-            f"The {position.replace('_', ' ')} is token {index} of {len(spans)}, but only the last {len(ids)} are "
-            "kept.\nStates cannot be read at a token that was cut off.\n"
+            f"The {position.replace('_', ' ')} is token {index} of {len(spans)}, but only the last {len(ids) - bos} "
+            "are kept.\nStates cannot be read at a token that was cut off.\n"
             "Keep more with `--data.max_length`, or leave the longest demonstrations out."
         )
-    return Passage(ids, (moved,), cut)
+    return Passage(ids[: kept + 1], (kept,), cut)  # no token sees those behind it
 
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
@@ -97,21 +98,25 @@ def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
     return tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True).offset_mapping
 
 
-def _around(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int) -> tuple[str, str]:
-    """What the template writes before and after the content of one message.
+def _place(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int) -> tuple[int, int]:
+    """From which character to which the text has the content of one message, blanks around it left out.
 
     Raises:
         ModelError: If the template does not write the content exactly once, as it is.
     """
+    content = messages[place]["content"]
     marked = [dict(message) for message in messages]
     marked[place]["content"] = MARK
     before, *rest = render(tokenizer, marked).split(MARK)
     text = render(tokenizer, messages)
-    if len(rest) != 1 or text != before + messages[place]["content"].strip() + rest[0]:
-        raise ModelError(
-            f"The chat template does not write the {messages[place]['role']}'s message exactly once and as it is, so "
-            "its beginning and end cannot be found.\n"
-            "States are read at a place that the template must show.\n"
-            "Read at the last token: `--steering.position last`; or give another `--template`."
-        )
-    return before, rest[0]
+    if len(rest) == 1:
+        for written in (content, content.strip()):
+            if text == before + written + rest[0]:
+                begin = len(before) + len(written) - len(written.lstrip())
+                return begin, begin + len(content.strip())
+    raise ModelError(
+        f"The chat template does not write the {messages[place]['role']}'s message exactly once and as it is, so "
+        "its beginning and end cannot be found.\n"
+        "States are read at a place that the template must show.\n"
+        "Read at the last token: `--steering.position last`; or give another `--template`."
+    )

@@ -135,5 +135,5 @@ def tokenize(
     ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
     if max_length is None or len(ids) <= max_length:
         return ids, False
-    bos = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+    bos = ids[:1] if ids[0] == tokenizer.bos_token_id and max_length > 1 else []
     return bos + ids[len(ids) - max_length + len(bos) :], True

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sa_lightning.errors import ModelError
 from sa_lightning.steering.moments import PairMoments
 
 
@@ -23,7 +24,20 @@ def gather_mean(
 
     Returns:
         One vector a row; with one position per row, that state itself.
+
+    Raises:
+        ModelError: If the output has another shape, as in families with several streams.
     """
+    if (
+        hidden.dim() > 3
+        or hidden.shape[0] % len(positions)
+        or (hidden.dim() == 3 and hidden.shape[0] != len(positions))
+    ):
+        raise ModelError(
+            f"A block writes states of shape {tuple(hidden.shape)} for {len(positions)} sequences, where (sequences, "
+            "tokens, d_model) is expected.\nThis family's stream has several parts, of which none can be read alone.\n"
+            "Another site may do: `--steering.capture_site mlp` or `attention`."
+        )
     rows = torch.arange(len(positions), device=hidden.device)[:, None]
     positions = positions.to(hidden.device)
     states = hidden.reshape(len(positions), -1, hidden.shape[-1])[rows, positions].float()

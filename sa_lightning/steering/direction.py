@@ -39,14 +39,14 @@ def principal(safe: States, unsafe: States) -> Directions:
 def principal_centred(safe: States, unsafe: States) -> Directions:
     """First principal component of safe − unsafe around its mean, each layer by itself: what varies most across pairs.
 
-    As `sklearn.decomposition.PCA` of the differences (repeng's `pca_diff` is the uncentred one over both signs). With
-    one pair there is no variance, and the difference itself is taken.
+    As `sklearn.decomposition.PCA` of the differences (repeng's `pca_diff` is the uncentred one over both signs). Where
+    they do not vary, as with one pair, the mean itself is taken: rounding alone (1e-5 of their size) is no variance.
     """
     difference = (safe.double() - unsafe.double()).transpose(0, 1)
     mean = difference.mean(1)
-    if difference.shape[1] == 1:
-        return mean
-    return _towards(first_component(difference - mean[:, None])[0], mean)
+    centred = difference - mean[:, None]
+    varies = centred.square().sum((1, 2)) > 1e-10 * difference.square().sum((1, 2))
+    return torch.where(varies[:, None], _towards(first_component(centred)[0], mean), mean)
 
 
 def principal_concatenated(safe: States, unsafe: States) -> Directions:
@@ -89,6 +89,23 @@ DIRECTIONS: dict[str, Callable[[States, States], Directions]] = {
     "whitened": whitened,
 }
 
+# These look at all layers together; the others go layer by layer, so that one layer at a time is held in float64.
+TOGETHER = ("principal_concatenated", "mean_plus_principal")
+
+
+def directions_of(safe: States, unsafe: States, method: str) -> Directions:
+    """Return a method's direction per layer, float64, of any length; 0 where the sides do not differ."""
+    if method in TOGETHER:
+        return DIRECTIONS[method](safe, unsafe)
+    layers = range(safe.shape[1])
+    return torch.cat([DIRECTIONS[method](safe[:, layer, None], unsafe[:, layer, None]) for layer in layers])
+
+
+def coordinates(states: States, directions: Directions) -> Float[Tensor, "pairs layers"]:
+    """Return the products of states with the direction of their layer, in float64."""
+    layers = range(states.shape[1])
+    return torch.stack([states[:, layer].double() @ directions[layer].double() for layer in layers], dim=1)
+
 
 def fit_directions(safe: States, unsafe: States, method: str = "principal") -> Directions:
     """Fit one unit vector per layer that points from the unsafe towards the safe side.
@@ -107,7 +124,7 @@ def fit_directions(safe: States, unsafe: States, method: str = "principal") -> D
     for side, states in (("safe", safe), ("unsafe", unsafe)):
         _refuse_not_finite(torch.isfinite(states).all(-1).all(0), f"after the {side} answers")
     different = (safe - unsafe).abs().amax((0, 2)) > 0
-    return _unit(DIRECTIONS[method](safe, unsafe), different)
+    return _unit(directions_of(safe, unsafe, method), different)
 
 
 def fit_directions_from_sums(moments: PairMoments, method: str = "principal") -> Directions:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.steering.activations import PairStates
-from sa_lightning.steering.direction import fit_directions, fit_directions_from_sums
+from sa_lightning.steering.direction import coordinates, fit_directions, fit_directions_from_sums
 from sa_lightning.steering.separability import cross_validated, held_out
 
 Statistics = dict[str, list[float]]
@@ -38,7 +38,7 @@ def fit_pairs(
         directions = fit_directions_from_sums(sums, method)
         areas, gaps = held_out(states.safe, states.unsafe, fit_directions_from_sums(states.others, method))
     means = [((side / sums.count) * directions.double()).sum(-1) for side in (sums.safe, sums.unsafe)]
-    ahead = ((states.safe - states.unsafe).double() * directions.double()).sum(-1)
+    ahead = coordinates(states.safe, directions) - coordinates(states.unsafe, directions)
     return directions, {
         "layers": list(range(len(directions)) if layers is None else layers),
         "activation_norm": (sums.norms / (2 * sums.count)).tolist(),

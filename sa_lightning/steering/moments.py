@@ -10,9 +10,9 @@ from sa_lightning.errors import SettingError
 from sa_lightning.steering.principal import top_eigenvector
 
 
-@dataclass(frozen=True)
+@dataclass
 class PairMoments:
-    """What is summed over pairs, in float64. Two of them add up to that of all their pairs.
+    """What is summed over pairs, in float64, on the host. Two of them add up to that of all their pairs.
 
     Attributes:
         count: Number of pairs.
@@ -29,17 +29,37 @@ class PairMoments:
     second: Float[Tensor, "some_layers d_model d_model"]
 
     @classmethod
-    def of(cls, safe: Float[Tensor, "n layers d_model"], unsafe: Float[Tensor, "n layers d_model"], second: bool):
-        """Sum over pairs; `second` says whether the second moment is needed. Zero pairs give zeros."""
-        safe, unsafe = safe.double(), unsafe.double()
-        difference = (safe - unsafe).transpose(0, 1)
+    def zero(cls, layers: int, d_model: int, second: bool) -> "PairMoments":
+        """The sums over no pairs; `second` says whether the second moment is needed: layers · d_model² · 8 bytes."""
+        wide = torch.float64
         return cls(
-            count=torch.tensor(len(safe)),
-            safe=safe.sum(0),
-            unsafe=unsafe.sum(0),
-            norms=safe.norm(dim=-1).sum(0) + unsafe.norm(dim=-1).sum(0),
-            second=(difference.mT @ difference) if second else safe.new_zeros(0, *2 * safe.shape[-1:]),
+            count=torch.tensor(0),
+            safe=torch.zeros(layers, d_model, dtype=wide),
+            unsafe=torch.zeros(layers, d_model, dtype=wide),
+            norms=torch.zeros(layers, dtype=wide),
+            second=torch.zeros(layers if second else 0, d_model, d_model, dtype=wide),
         )
+
+    @classmethod
+    def of(
+        cls, safe: Float[Tensor, "n layers d_model"], unsafe: Float[Tensor, "n layers d_model"], second: bool
+    ) -> "PairMoments":
+        """The sums over these pairs."""
+        found = cls.zero(*safe.shape[1:], second=second)
+        found.take_in(safe, unsafe)
+        return found
+
+    def take_in(self, safe: Float[Tensor, "n layers d_model"], unsafe: Float[Tensor, "n layers d_model"]) -> None:
+        """Add pairs to the sums, in place, one layer at a time in float64."""
+        self.count += len(safe)
+        for layer in range(safe.shape[1]):
+            first, other = safe[:, layer].double().cpu(), unsafe[:, layer].double().cpu()
+            self.safe[layer] += first.sum(0)
+            self.unsafe[layer] += other.sum(0)
+            self.norms[layer] += first.norm(dim=-1).sum() + other.norm(dim=-1).sum()
+            if len(self.second):
+                difference = first - other
+                self.second[layer].addmm_(difference.T, difference)
 
     def __add__(self, other: "PairMoments") -> "PairMoments":
         """Sum over the pairs of both."""
@@ -61,9 +81,18 @@ class PairMoments:
         if method == "principal":
             return top_eigenvector(self.second)
         if method == "principal_centred":
-            return top_eigenvector(self.second - self.count * mean[:, :, None] * mean[:, None, :])
-        raise SettingError(
-            f"`--steering.direction {method}` needs the states of all pairs, but of these {int(self.count)} only sums "
-            "are kept.\nSums are enough for `mean`, `principal` and `principal_centred`.\n"
-            "Choose one of these, read fewer pairs with `--data.limit`, or keep more: `--steering.keep_states`."
-        )
+            centred = (moment - self.count * torch.outer(m, m) for moment, m in zip(self.second, mean, strict=True))
+            return torch.stack([top_eigenvector(moment) for moment in centred])
+        raise SettingError(refusal(method, int(self.count)))
+
+
+SUMS_ARE_ENOUGH = ("mean", "principal", "principal_centred")
+
+
+def refusal(method: str, pairs: int) -> str:
+    """What to say of a method that needs the states of all pairs where only sums are kept."""
+    return (
+        f"`--steering.direction {method}` needs the states of all pairs, but of {pairs} pairs only sums are kept.\n"
+        f"Sums are enough for {', '.join(f'`{name}`' for name in SUMS_ARE_ENOUGH)}.\n"
+        "Choose one of these, read fewer pairs with `--data.limit`, or keep more: `--steering.keep_states`."
+    )

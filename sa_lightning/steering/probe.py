@@ -1,8 +1,4 @@
-"""Directions of linear classifiers: a logistic probe, and the whitened difference of means.
-
-Both work in the space that the states span: with n states of d ≫ n dimensions, all that follows from inner
-products costs n, not d. Float64 throughout.
-"""
+"""Directions of linear classifiers: a logistic probe, and the whitened difference of means. Float64 throughout."""
 
 import torch
 from jaxtyping import Float
@@ -26,10 +22,9 @@ def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
     x = torch.cat([safe, unsafe])
     y = torch.cat([torch.ones(len(safe)), -torch.ones(len(unsafe))]).to(x)
     x = x - x.mean(0)
-    scale = x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-    u, s, vh = torch.linalg.svd(x / scale, full_matrices=False)
-    rows = u * s  # the same inner products in at most n dimensions
-    weights = torch.zeros(rows.shape[1] + 1, dtype=x.dtype, device=x.device, requires_grad=True)
+    x /= x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+    # Weights and intercept; from 0 the weights stay in the span of the states.
+    weights = torch.zeros(x.shape[1] + 1, dtype=x.dtype, device=x.device, requires_grad=True)
     optimiser = torch.optim.LBFGS(
         [weights],
         max_iter=1000,
@@ -41,14 +36,14 @@ def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        margins = y * (rows @ weights[:-1] + weights[-1])
+        margins = y * (x @ weights[:-1] + weights[-1])
         value = weights[:-1].square().sum() / 2 + torch.nn.functional.softplus(-margins).sum()
         value.backward()
         return value
 
     with torch.enable_grad():
         optimiser.step(loss)
-    return weights.detach()[:-1] @ vh
+    return weights.detach()[:-1]
 
 
 def whitened(safe: States, unsafe: States) -> Directions:
@@ -68,18 +63,20 @@ def _whitened(safe: Tensor, unsafe: Tensor) -> Tensor:
     level = x.square().sum() / (n * d)  # tr S / d
     if float(level) == 0:
         return difference
-    gram = x @ x.T
-    size = gram.square().sum() / n**2  # ‖S‖²
+    small = x @ x.T if n <= d else x.T @ x  # of either, the sum of squares is n² ‖S‖²
+    size = small.square().sum() / n**2
     spread = size - d * level**2  # ‖S − level I‖²
-    noise = (gram.diagonal().square().sum() / n - size) / n  # how far S is from the truth, on average
-    shrinkage = min(1.0, float(noise / spread)) if float(spread) > 0 else 1.0
-    ridge = shrinkage * level
-    if shrinkage in (0.0, 1.0):
-        return difference / level if shrinkage else torch.linalg.lstsq(x.T @ x / n, difference[:, None]).solution[:, 0]
-    # Woodbury: (ridge I + c xᵀx)⁻¹ with c = (1 − ρ) / n, through an n × n system.
-    c = (1 - shrinkage) / n
-    inner = torch.eye(n, dtype=x.dtype, device=x.device) * (ridge / c) + gram
-    return (difference - x.T @ torch.linalg.solve(inner, x @ difference)) / ridge
+    noise = (x.square().sum(-1).square().sum() / n - size) / n  # how far S is from the truth, on average
+    # Never quite 0, for Σ may be singular: where nothing varies at all, the smallest difference then counts most.
+    shrinkage = min(1.0, max(1e-10, float(noise / spread))) if float(spread) > 0 else 1.0
+    if shrinkage == 1:
+        return difference
+    # Σ up to the factor c: ridge I + xᵀx. With fewer states than dimensions through an n × n system (Woodbury).
+    ridge = shrinkage * level * n / (1 - shrinkage)
+    system = small + ridge * torch.eye(len(small), dtype=x.dtype, device=x.device)
+    if n > d:
+        return torch.linalg.solve(system, difference)
+    return difference - x.T @ torch.linalg.solve(system, x @ difference)
 
 
 def _by_layer(safe: Tensor, unsafe: Tensor) -> list[tuple[Tensor, Tensor]]:

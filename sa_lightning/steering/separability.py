@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sa_lightning.steering.direction import DIRECTIONS
+from sa_lightning.steering.direction import coordinates, directions_of
 
 States = Float[Tensor, "pairs layers d_model"]
 PerLayer = Float[Tensor, " layers"]
@@ -47,21 +47,22 @@ def cross_validated(
     if folds < 2:
         nothing = torch.full((safe.shape[1],), torch.nan, dtype=torch.float64)
         return nothing, nothing
-    coordinates = torch.zeros(2, *safe.shape[:2], dtype=torch.float64)
+    found = torch.zeros(2, *safe.shape[:2], dtype=torch.float64)
     fold = torch.arange(len(safe)) % folds
     for number in range(folds):
         out, rest = fold == number, fold != number
         # Where the others do not differ there is no direction: 0, on which every comparison is a tie.
-        direction = torch.nn.functional.normalize(DIRECTIONS[method](safe[rest], unsafe[rest]).double(), dim=-1)
-        middle = (safe[rest].double().mean(0) + unsafe[rest].double().mean(0)) / 2
+        direction = torch.nn.functional.normalize(directions_of(safe[rest], unsafe[rest], method), dim=-1)
+        middle = (safe[rest].sum(0, dtype=torch.float64) + unsafe[rest].sum(0, dtype=torch.float64)) / (2 * rest.sum())
+        zero = (middle * direction).sum(-1)
         for side, states in enumerate((safe, unsafe)):
-            coordinates[side, out] = ((states[out].double() - middle) * direction).sum(-1)
-    return auroc(*coordinates), gap(*coordinates)
+            found[side, out] = coordinates(states[out], direction) - zero
+    return auroc(*found), gap(*found)
 
 
 def held_out(safe: States, unsafe: States, directions: Float[Tensor, "layers d_model"]) -> tuple[PerLayer, PerLayer]:
     """Return AUROC and gap per layer of states along directions that were fitted on others."""
-    safe_side, unsafe_side = ((states.double() * directions.double()).sum(-1) for states in (safe, unsafe))
+    safe_side, unsafe_side = coordinates(safe, directions), coordinates(unsafe, directions)
     return auroc(safe_side, unsafe_side), gap(safe_side, unsafe_side)
 
 

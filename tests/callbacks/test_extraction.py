@@ -68,8 +68,8 @@ def test_the_batch_size_changes_nothing(checkpoints, demonstrations, tmp_path, b
     extraction = ExtractionCallback(save=False)
     fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=batch_size)
     safe, unsafe = by_hand(llama(), demonstrations)
-    assert torch.allclose(extraction.states["original"].safe, safe, atol=1e-4)
-    assert torch.allclose(extraction.states["original"].unsafe, unsafe, atol=1e-4)
+    assert torch.allclose(extraction.states.safe, safe, atol=1e-4)
+    assert torch.allclose(extraction.states.unsafe, unsafe, atol=1e-4)
 
 
 def test_the_lm_head_never_runs_during_a_fit(checkpoints, demonstrations, tmp_path, monkeypatch):
@@ -363,6 +363,39 @@ def test_files_of_two_processes_are_merged_and_no_pair_counts_twice(tmp_path):
     assert [tensors["seen"].tolist() for tensors in again] == [[1, 1, 1, 1, 0, 0]]
 
 
+def test_a_full_disk_costs_the_resumption_and_not_the_run(checkpoints, demonstrations, tmp_path, monkeypatch):
+    from sa_lightning.callbacks import unfinished
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unfinished, "save_file", full)
+    monkeypatch.setattr(unfinished, "LEAST", 0.0)
+    with pytest.warns(UserWarning, match=r"could not be written .* Is the disk full"):
+        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), batch_size=1)
+    assert (tmp_path / "artifact").exists()
+
+
+def test_files_of_another_run_in_the_same_place_stay(checkpoints, demonstrations, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        fit(
+            checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(tokens=2), StopsAfter(0, 1), batch_size=1
+        )
+    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), batch_size=1)
+    assert (tmp_path / "artifact").exists()
+    extraction = ExtractionCallback(tokens=2)
+    fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=1)
+    assert extraction.resumed == {"original": 2}
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_method_that_needs_all_states_is_refused_before_any_is_read(checkpoints, demonstrations, tmp_path):
+    for method in ("probe", "whitened", "mean_plus_principal", "principal_concatenated"):
+        with pytest.raises(SettingError, match=f"direction {method}` needs the states of all pairs"):
+            fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(method, keep_states=6))
+    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback("probe", keep_states=7))
+
+
 def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstrations, tmp_path):
     everything = ExtractionCallback(save=False)
     fit(checkpoints / "base", demonstrations, tmp_path, everything)
@@ -416,7 +449,7 @@ def test_questions_alone_give_the_direction_from_harmful_to_harmless(checkpoints
     for position in ("last", "end_of_prompt", "end_of_instruction"):
         extraction = ExtractionCallback(position=position, save=False)
         fit(checkpoints / "base", path, tmp_path, extraction)
-        found[position] = extraction.states["original"].safe
+        found[position] = extraction.states.safe
     assert torch.equal(found["last"], found["end_of_prompt"])
     assert not torch.allclose(found["last"], found["end_of_instruction"], atol=1e-2)
     with pytest.raises(DataError, match=r"Pair 1 of questions.jsonl: .*no first token of a response"):
@@ -433,6 +466,9 @@ def test_a_place_that_both_answers_share_is_refused(checkpoints, demonstrations,
     [
         ({"tokens": 0}, "`steering.tokens` must be at least 1"),
         ({"choose_layers": 0}, "`steering.choose_layers` must be at least 1"),
+        ({"layers": []}, "`steering.layers` is empty"),
+        ({"layers": [0], "strength": {1: 0.1}}, "They have none in common"),
+        ({"choose_layers": 1, "strength": {1: 0.1}}, "Either the layers are chosen, or they are named"),
         ({"tokens": 4, "position": "first_response"}, "Several tokens are averaged at the end only"),
         ({"intervention": "ablate", "strength": 2.0}, "`ablate` takes a fraction of the component"),
         ({"strength": {0: 0.1, 1: 3.0}}, "of layer 1 is 3.0"),

@@ -67,9 +67,30 @@ def test_a_template_that_does_not_show_the_place_is_refused(template):
 def test_a_place_that_was_cut_off_is_refused_and_one_that_was_kept_is_found_again():
     tokens, found = words([QUESTION, ANSWER], "end_of_instruction", max_length=6)
     assert (tokens, found.cut) == (["cake"], True)
-    with pytest.raises(DataError, match="only the last 4 are kept"):
+    with pytest.raises(DataError, match="only the last 3 are kept"):
         words([QUESTION, ANSWER], "end_of_instruction", max_length=4)
     assert words([QUESTION, ANSWER], "first_response", max_length=4)[0] == ["first"]
+
+
+@pytest.mark.parametrize("position", ["end_of_instruction", "first_response", "end_of_prompt"])
+def test_whatever_is_cut_off_the_same_token_is_read_or_none(position):
+    whole, _ = words(TALK, position)
+    kept = 0
+    for most in range(1, 25):
+        try:
+            found, passage_ = words(TALK, position, max_length=most)
+        except DataError:
+            continue
+        assert found == whole
+        assert len(passage_.ids) == passage_.read[0] + 1  # nothing runs behind it
+        kept += 1
+    assert 10 < kept < 24
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, END_OF_TURN])
+@pytest.mark.parametrize("content", ["how do i bake a cake ", " how do i bake a cake", "\nhow do i bake a cake\n\n"])
+def test_blanks_around_a_question_are_no_part_of_it(template, content):
+    assert words([{"role": "user", "content": content}, ANSWER], "end_of_instruction", template)[0] == ["cake"]
 
 
 def test_a_tokenizer_that_knows_no_characters_is_refused(monkeypatch):

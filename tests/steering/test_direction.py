@@ -107,6 +107,14 @@ def test_the_centred_direction_is_what_varies_most_across_pairs(pairs):
         assert fitted[layer].double() @ difference[:, layer].mean(0) > 0
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-6])
+def test_where_differences_do_not_vary_the_centred_direction_is_the_difference(size):
+    safe, unsafe = (side[:1].expand(7, -1, -1) for side in states(16, 1, 2, 8))
+    jitter = size * torch.randn(7, 2, 8, generator=torch.Generator().manual_seed(4))
+    fitted = fit_directions(safe + jitter, unsafe, "principal_centred")
+    assert torch.allclose(fitted, fit_directions(safe, unsafe, "mean"), atol=1e-4)
+
+
 @given(seed=st.integers(0, 1000), pairs=st.integers(3, 12), width=st.integers(2, 20))
 @settings(max_examples=30, deadline=None)
 def test_the_whitened_difference_is_fishers_with_ledoit_and_wolfs_covariance(seed, pairs, width):
