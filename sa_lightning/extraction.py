@@ -140,7 +140,7 @@ class StateReader:
 
 
 def can_share_prefixes(reader: StateReader, pair: PassagePair) -> bool:
-    """Whether the keys and values of a common beginning can be gone on from, found out on one pair.
+    """Whether the keys and values of a common beginning can be gone on from, found out on one pair that has one.
 
     Not in models that carry a state or keep a cache of their own, and not where rotary frequencies depend on the
     length of a batch. Half-precision states may differ by 5 % of the largest, others by 0.1 %.
@@ -163,7 +163,7 @@ def extract(
     *,
     site: Site = "residual",
     layers: Sequence[int] | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 4096,
     share_prefixes: bool | None = None,
     blocks: str | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
@@ -208,7 +208,8 @@ def plan_for(
         SettingError: If sharing was asked for, and the model does not allow it.
     """
     batches, shared = plan_batches(pairs, budget, most, share)
-    if shared and not can_share_prefixes(reader, max(pairs, key=common_prefix)):
+    ordered = sorted((pair for pair in pairs if common_prefix(pair)), key=common_prefix) if shared else []
+    if ordered and not can_share_prefixes(reader, ordered[len(ordered) // 2]):
         if share:
             raise SettingError(
                 f"`--data.share_prefixes true`, but {type(reader.model).__name__} cannot go on from keys and values of "

@@ -285,7 +285,7 @@ class ExtractionCallback(Callback):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        pl_module.observe = None
+        pl_module.observe = trainer.datamodule.reader = None  # type: ignore[attr-defined]
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -36,7 +36,7 @@ class DemonstrationDataModule(LightningDataModule):
         self,
         demonstrations: str,
         limit: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int = 4096,
         batch_size: int | None = None,
         share_prefixes: bool | None = None,
         max_length: int | None = None,

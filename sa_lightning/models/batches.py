@@ -100,10 +100,10 @@ def plan_batches(
 
 
 def _deal(sizes: Sequence[tuple[int, int]], budget: int, most: int | None) -> list[list[int]]:
-    """Fill batches in the order of size; sizes are the tokens of a pair's prefix, and of both suffixes."""
+    """Fill batches with pairs alike in size; sizes are the tokens of a pair's prefix, and of both suffixes."""
     batches: list[list[int]] = []
     widest = (0, 0)
-    for index in sorted(range(len(sizes)), key=lambda index: (sum(sizes[index]), sizes[index], index)):
+    for index in _alike(sizes, budget):
         wider = (max(widest[0], sizes[index][0]), max(widest[1], sizes[index][1]))
         if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * sum(wider) > budget:
             batches.append([])
@@ -111,6 +111,24 @@ def _deal(sizes: Sequence[tuple[int, int]], budget: int, most: int | None) -> li
         batches[-1].append(index)
         widest = wider
     return batches
+
+
+def _alike(sizes: Sequence[tuple[int, int]], budget: int) -> list[int]:
+    """Order pairs so that neighbours have prefixes and suffixes of like length.
+
+    By prefix in bands of as many tokens each, and within a band by suffix, up in one and down in the next: as many
+    bands as there are batches in a band.
+    """
+    total = sum(map(sum, sizes))
+    bands = max(1, round((total / budget) ** 0.5)) if any(prefix for prefix, _ in sizes) else 1
+    ordered: list[list[int]] = [[] for _ in range(bands)]
+    before = 0
+    for index in sorted(range(len(sizes)), key=lambda index: (sizes[index], index)):
+        ordered[before * bands // max(1, total)].append(index)
+        before += sum(sizes[index])
+    for number, band in enumerate(ordered):
+        band.sort(key=lambda index: (sizes[index][::-1], index), reverse=number % 2 == 1)
+    return [index for band in ordered for index in band]
 
 
 def _padded(sizes: Sequence[tuple[int, int]], batches: Sequence[Sequence[int]]) -> int:
