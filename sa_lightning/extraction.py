@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.errors import DataError, ModelError, SettingError
 from sa_lightning.models import Blocks, PairBatch, PassagePair, collate, locate_blocks, plan_batches, position_ids
 from sa_lightning.models.batches import common_prefix
 from sa_lightning.models.blocks import Site
@@ -32,7 +32,7 @@ class StateReader:
         model: A causal language model.
         blocks: From `locate_blocks`.
         site: `residual`, `mlp` or `attention`.
-        layers: Which blocks to read; all if not set.
+        layers: Which blocks to read, from the first to the last; all if not set.
         whole: Run every layer and every batch as it is: for sharded models, whose processes must all run the
             same forwards.
     """
@@ -49,7 +49,12 @@ class StateReader:
         self.decoder = blocks.decoder
         self.config: Any = model.config
         modules = blocks.at(site)
-        self.modules = modules if layers is None else [modules[layer] for layer in sorted(layers)]
+        if layers is not None and not (layers and list(layers) == sorted(set(layers) & set(range(len(modules))))):
+            raise SettingError(
+                f"`layers` are {list(layers)}, of a model with layers 0 to {len(modules) - 1}.\n"
+                "States come back in the order in which layers run.\nName each once, from the first to the last."
+            )
+        self.modules = modules if layers is None else [modules[layer] for layer in layers]
         self.whole = whole
         self.alone = _length_dependent(model)
         self.most_tokens: int | None = None
@@ -174,7 +179,7 @@ def extract(
         model: A causal language model of transformers, on any device, in any dtype.
         pairs: Safe and unsafe passages, as from `models.passage`.
         site: `residual`, `mlp` or `attention`.
-        layers: Which blocks to read; all if not set. Nothing runs behind the last of them.
+        layers: Which blocks to read, from the first to the last; all if not set. Nothing runs behind them.
         batch_tokens: Most tokens a batch may have, padding included; halved where memory does not suffice.
         share_prefixes: Whether what both passages of a pair begin with runs once; if not set, where it pays and
             the model is found to allow it.
@@ -184,6 +189,10 @@ def extract(
     Returns:
         States of shape (pairs, layers, d_model), float32, on the CPU, in the order of `pairs`.
     """
+    if not pairs:
+        raise DataError(
+            "There are no pairs to read.\nA direction needs two sides.\nGive at least one pair of passages."
+        )
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
     device = next(model.parameters()).device
     batches, share = plan_for(reader, pairs, batch_tokens, share=share_prefixes)

@@ -1,11 +1,13 @@
 """The steered model: a Hugging Face model while an artifact acts on it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
+import torch
 from torch import Tensor, nn
 
-from sa_lightning.errors import ArtifactError
+from sa_lightning.errors import ArtifactError, ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import (
     INTERVENTIONS,
@@ -26,6 +28,10 @@ def steer(
     allow_other_weights: bool = False,
 ) -> Iterator[nn.Module]:
     """Steer a model inside the block; afterwards its outputs are bit-identical to before.
+
+    Enter it once around many calls: every entry looks at the weights once, and makes code that was compiled for the
+    whole model compile again (blocks compiled by themselves do not). One forward at a time: threads that share a model
+    share what is known of its padding.
 
     The set of directions is chosen by the fingerprint of the weights: those fitted on the
     original target for the original, those fitted on the edited one for the edited.
@@ -52,16 +58,50 @@ def steer(
     strength = artifact.strength if strength is None else strength
     check_strength(strength, artifact.intervention)
     directions = choose_directions(model, artifact, allow_other_weights=allow_other_weights)
+    check_layers(strength, directions)
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]
     changes = []
     for layer, direction in sorted(directions.items()):
         step = strength.get(layer) if isinstance(strength, dict) else strength
         if step is not None and not (step == 0 and INTERVENTIONS[artifact.intervention].neutral):
             # Placed once, where the module computes: no copy and no synchronisation while steering.
-            device = next(modules[layer].parameters()).device
+            device = _device(modules[layer], model)
             changes.append((modules[layer], Step(artifact.intervention, direction, step, device)))
     with steering(blocks.decoder, changes, blocks.callers):
         yield model
+
+
+def check_layers(strength: float | dict[int, float], directions: Collection[int]) -> None:
+    """Refuse strengths of layers without a direction, and of none at all.
+
+    Raises:
+        SettingError: If a strength per layer would be ignored.
+    """
+    if isinstance(strength, dict) and (not strength or not strength.keys() <= set(directions)):
+        raise SettingError(
+            f"`steering.strength` names layers {sorted(strength)}, but there are directions for {sorted(directions)}.\n"
+            "A strength without a direction would be ignored.\n"
+            "Name layers that have one, give one strength for all, or fit again with other `--steering.layers`."
+        )
+
+
+def _device(module: nn.Module, model: nn.Module) -> torch.device:
+    """Where a module computes, also if it is quantised and has no parameters, or accelerate brings them along.
+
+    Raises:
+        ModelError: If the weights are not there to compute with.
+    """
+    placed = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    if placed is not None:
+        return torch.device(placed)
+    device = next(chain(module.parameters(), module.buffers(), model.parameters())).device
+    if device.type == "meta":
+        raise ModelError(
+            f"{type(module).__name__} has no weights in memory.\n"
+            "A direction is placed where the module computes, once, before steering.\n"
+            "Load the model without offloading to disk or host."
+        )
+    return device
 
 
 def choose_directions(

@@ -7,7 +7,7 @@ import torch
 from conftest import gpt2, llama
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.errors import DataError, ModelError, SettingError
 from sa_lightning.extraction import StateReader, extract
 from sa_lightning.models import Passage, collate, locate_blocks
 
@@ -64,7 +64,7 @@ def test_nothing_runs_behind_the_last_layer_that_is_read(monkeypatch, share):
     whole = extract(model, pairs)
     model.model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail("a layer behind the last one ran"))
     monkeypatch.setattr(model.lm_head, "forward", lambda *_: pytest.fail("the LM head ran"))
-    some = extract(model, pairs, layers=[1, 0], share_prefixes=share)
+    some = extract(model, pairs, layers=[0, 1], share_prefixes=share)
     assert torch.allclose(some.safe, whole.safe[:, :2], atol=1e-5)
     assert torch.allclose(some.unsafe, whole.unsafe[:, :2], atol=1e-5)
 
@@ -128,6 +128,17 @@ def test_a_pair_that_does_not_fit_is_named_and_other_errors_are_left_alone():
     other.model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
         extract(other, some_pairs())
+
+
+@pytest.mark.parametrize("layers", [[1, 0], [0, 0], [-1], [3], []])
+def test_layers_that_cannot_be_read_in_order_are_refused(layers):
+    with pytest.raises(SettingError, match="of a model with layers 0 to 2"):
+        extract(llama(), some_pairs(2), layers=layers)
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(DataError, match="no pairs to read"):
+        extract(llama(), [])
 
 
 def test_pairs_with_nothing_in_common_may_share_a_batch_with_others():

@@ -16,6 +16,7 @@ from sa_lightning.errors import SaError, SettingError
 from sa_lightning.extraction import StateReader
 from sa_lightning.models import PairBatch, Position
 from sa_lightning.models.blocks import Site
+from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
     PairStates,
     SteeringArtifact,
@@ -106,12 +107,8 @@ class ExtractionCallback(Callback):
                 "`steering.choose_layers` and a `steering.strength` per layer are both set.\n"
                 "Either the layers are chosen, or they are named.\nGive one strength for all, or no number of layers."
             )
-        if isinstance(strength, dict) and layers is not None and not set(strength) & set(layers):
-            raise SettingError(
-                f"`steering.strength` names layers {sorted(strength)}, and `steering.layers` {sorted(layers)}.\n"
-                "They have none in common, so nothing would be steered.\n"
-                "Name the same layers, or leave `steering.layers` out."
-            )
+        if isinstance(strength, dict) and layers is not None:
+            check_layers(strength, layers)
         self.direction = direction
         self.position: Position = position
         self.tokens = tokens
@@ -144,6 +141,13 @@ class ExtractionCallback(Callback):
                 "Mend the list, or leave it out for all layers."
             )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        count = depth if self.layers is None else len(self.layers)
+        if self.choose_layers is not None and (self.choose_layers > count or len(data.pairs) < 2):
+            raise SettingError(
+                f"`steering.choose_layers` is {self.choose_layers}, with {count} layers and {len(data.pairs)} pairs.\n"
+                "Layers are chosen among those read, by what they tell of pairs that were held out.\n"
+                "Choose fewer, give at least two pairs, or leave it out for all layers."
+            )
         if len(data.pairs) > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
             raise SettingError(refusal(self.direction, len(data.pairs)))
         data.read_at(self.position, self.tokens)
@@ -290,5 +294,6 @@ class ExtractionCallback(Callback):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         useless = isinstance(exception, SaError)  # what was read will not be wanted like this again
-        if self._unfinished and self._metric is not None and bool(self._metric.seen.any()) and not useless:
-            self._unfinished[-1].save(self._metric.tensors())
+        metric = self._metric
+        if self._unfinished and metric is not None and bool(metric.seen.any()) and metric.is_whole() and not useless:
+            self._unfinished[-1].save(metric.tensors())

@@ -70,20 +70,26 @@ class PairStatesMetric(Metric):
         """Take in a batch: safe sides first, then unsafe ones, in the order of `pairs`."""
         both = torch.stack(states.chunk(2), dim=1)
         host, counts = pairs.cpu(), counted.cpu()
-        self.seen[host[counts]] += 1
         both = both[counts.to(both.device)].cpu()
         keep = self.kept[host[counts]]
         if bool(keep.any()):
             self.rows.append((host[counts][keep], both[keep]))
         if not bool(keep.all()):
             self.waiting.append(both[~keep])
-            if sum(map(len, self.waiting)) >= TOGETHER:
-                self._sum_up()
+        # Last, so that an interruption anywhere before shows: see `is_whole`.
+        self.seen[host[counts]] += 1
+        if sum(map(len, self.waiting)) >= TOGETHER:
+            self._sum_up()
 
     def _sum_up(self) -> None:
         if self.waiting:
             both, self.waiting = torch.cat(self.waiting), []
             self.sums.take_in(both[:, 0], both[:, 1])
+
+    def is_whole(self) -> bool:
+        """Whether all that was seen is held: not where an interruption fell into the taking in of a batch."""
+        held = sum(len(pairs) for pairs, _ in self.rows) + sum(map(len, self.waiting)) + int(self.sums.count)
+        return int(self.seen.sum()) == held
 
     @override
     def compute(self) -> tuple[Tensor, Tensor]:

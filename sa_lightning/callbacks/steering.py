@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sa_lightning.steered import choose_directions, steer
+from sa_lightning.steered import check_layers, choose_directions, steer
 from sa_lightning.steering import SteeringArtifact, check_strength
 
 
@@ -23,6 +23,8 @@ class SteeringCallback(Callback):
         self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
         if strength is not None:
             check_strength(strength, self.artifact.intervention if self.artifact else "add_keep_norm")
+            for directions in self.artifact.directions.values() if self.artifact else ():
+                check_layers(strength, directions)
         self.strength = strength
         self._hooks = ExitStack()
 

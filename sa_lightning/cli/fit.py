@@ -70,7 +70,7 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     """Say, and draw, how well the layers tell safe from unsafe."""
     artifact = steering.artifact
     assert artifact is not None
-    chosen = {name: sorted(layers) for name, layers in artifact.directions.items()}
+    chosen = {name: artifact.steered_layers(name) for name in artifact.directions}
     draw_layers(artifact.statistics, chosen, output / "layers.svg")
     for name, found in artifact.statistics.items():
         known = {layer: area for layer, area in zip(found["layers"], found["auroc"], strict=True) if area == area}
@@ -78,7 +78,7 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
             best = max(known, key=lambda layer: known[layer])
             least, most = f"{min(known.values()):.2f}", f"{known[best]:.2f}"
             console.print(
-                f"Held-out pairs, {name} weights: safe from unsafe with an AUROC of "
+                f"Held-out pairs (n = {found['held_out'][0]}), {name} weights: safe from unsafe with an AUROC of "
                 f"{most if least == most else f'{least} to {most} (layer {best})'}; steered: {_span(chosen[name])}.",
                 soft_wrap=True,
             )
@@ -92,6 +92,15 @@ def _span(layers: list[int]) -> str:
     return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
 
 
+def _also(cli: FitCLI) -> str:
+    """What else decides which model is measured, where it was set."""
+    found = {"model.dtype": cli.model.dtype_name, "model.tokenizer": cli.config.model.tokenizer}
+    found |= {"model.revision": cli.model.revision, "model.blocks": cli.model.blocks_path}
+    text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
+    world = "world:" in str(cli.target_as_written)
+    return text + (f"--seed_everything {cli.config.seed_everything} " if world else "")
+
+
 def _surgery(config: Any) -> bool:
     return any(config.surgery[name] for name in ("harm", "aligned", "unaligned", "direction"))
 
@@ -99,7 +108,12 @@ def _surgery(config: Any) -> bool:
 def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     """Run the verb, and say what could be typed next."""
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
+        if cli.trainer.is_global_zero and any((Path(cli.config.output) / "unfinished").glob("*.safetensors")):
+            Console(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
+        raise KeyboardInterrupt from stop
     if cli.trainer.is_global_zero:
         data, output = cli.datamodule, Path(cli.config.output)
         console = Console()
@@ -123,7 +137,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         if say_next:
             console.print(
                 "Next: sa validate --config configs/safety_arithmetic/validate.yaml --model.target "
-                f"{cli.target_as_written} --template {cli.model.template} --artifact {output / 'artifact'} "
+                f"{cli.target_as_written} --template {cli.model.template} {_also(cli)}--artifact {output / 'artifact'} "
                 f"--output {output}-measured",
                 soft_wrap=True,
             )

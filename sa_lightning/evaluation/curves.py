@@ -135,8 +135,16 @@ def draw_layers(
     for axes in (areas, norms):
         axes.set_xlabel("layer (full dots: steered)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    norms.set_xlim(areas.get_xlim() if any(map(_known, statistics.values())) else norms.get_xlim())
+    if not any(map(_known, statistics.values())):
+        areas.set_xlim(norms.get_xlim())
+        areas.text(0.5, 0.7, "not known: a single pair", ha="center", transform=areas.transAxes)
     areas.legend(fontsize=8)
     _save(areas, path)
+
+
+def _known(statistics: Mapping[str, Sequence[Any]]) -> bool:
+    return any(area is not None and area == area for area in statistics["auroc"])
 
 
 def _axes(columns: int, rows: int = 1) -> "list[Axes]":

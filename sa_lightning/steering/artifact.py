@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sa_lightning.errors import ArtifactError
+from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.steering.card import card
 from sa_lightning.steering.direction import random_directions
-from sa_lightning.steering.intervention import INTERVENTIONS
+from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
 FORMAT_VERSION = 1
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
@@ -85,6 +85,13 @@ class SteeringArtifact:
                 "Applying something else would not be what was measured.\n"
                 "Upgrade sa_lightning, or fit the artifact again."
             )
+        try:
+            check_strength(self.strength, self.intervention)
+        except (SettingError, TypeError) as error:
+            raise ArtifactError(
+                f"This artifact asks for strength {self.strength!r}, which `{self.intervention}` cannot take: "
+                f"{str(error).splitlines()[0]}\nIt could not be applied.\nFit the artifact again with `sa fit`."
+            ) from error
         for name, layers in self.directions.items():
             for layer, direction in layers.items():
                 if not 0 <= layer < self.num_layers or tuple(direction.shape) != (self.d_model,):
@@ -99,6 +106,11 @@ class SteeringArtifact:
                         f"Direction `{name}.layers.{layer}` has values that are not finite.\n"
                         "They would break every reply.\nFit the artifact again with `sa fit`."
                     )
+
+    def steered_layers(self, name: str) -> list[int]:
+        """Return the layers that are steered on the weights of a set: those with a direction and a strength."""
+        layers = self.directions.get(name, {})
+        return sorted(layer for layer in layers if not isinstance(self.strength, dict) or layer in self.strength)
 
     def randomised(self, seed: int) -> "SteeringArtifact":
         """Return the same artifact with random unit directions: the control of equal strength."""
@@ -220,7 +232,8 @@ class SteeringArtifact:
             )
         known = {item.name for item in fields(cls)} - {"directions"}
         if isinstance(config.get("strength"), dict):  # JSON has only text as keys
-            config["strength"] = {int(layer): value for layer, value in config["strength"].items()}
+            numbers = {int(key) if key.isdigit() else key: value for key, value in config["strength"].items()}
+            config["strength"] = numbers
         try:
             return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
         except TypeError as error:

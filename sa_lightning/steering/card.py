@@ -19,7 +19,7 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
         for row in range(len(found["activation_norm"])):
             values = [column[row] if row < len(column) else None for column in columns]
             layer = row if values[0] is None else values[0]
-            steered = "yes" if layer in artifact.directions.get(name, {}) else "no"
+            steered = _strength(artifact, layer) if layer in artifact.steered_layers(name) else "–"
             rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
     table = "\n".join(rows)
     extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items()) or "not recorded"
@@ -45,7 +45,7 @@ with steer(model, artifact):
 
 ## States
 
-| weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | steered |
+| weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | strength |
 |---|---|---|---|---|---|---|
 {table}
 
@@ -59,6 +59,11 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def _strength(artifact: "SteeringArtifact", layer: int) -> str:
+    strength = artifact.strength
+    return f"{strength[layer] if isinstance(strength, dict) else strength:g}"
 
 
 def _short(value: float | None) -> str:

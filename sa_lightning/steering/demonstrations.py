@@ -90,6 +90,12 @@ def read_demonstrations(
             "A direction needs at least one pair of a safe and an unsafe answer.\n"
             f"Fill it with rows {FORMATS}, or raise `--data.limit`."
         )
+    if len({pair.role for pair in found}) > 1:
+        raise DataError(
+            f"{path} holds pairs of answers and pairs of questions.\n"
+            "Their states are read at different places, and one direction through both would mean neither.\n"
+            "Put them into two files."
+        )
     if all(pair.safe == pair.unsafe for pair in found):
         raise DataError(
             f"In all {len(found)} demonstrations of {path} the safe and the unsafe answer are the same text.\n"

@@ -107,13 +107,16 @@ def coordinates(states: States, directions: Directions) -> Float[Tensor, "pairs 
     return torch.stack([states[:, layer].double() @ directions[layer].double() for layer in layers], dim=1)
 
 
-def fit_directions(safe: States, unsafe: States, method: str = "principal") -> Directions:
+def fit_directions(
+    safe: States, unsafe: States, method: str = "principal", layers: Sequence[int] | None = None
+) -> Directions:
     """Fit one unit vector per layer that points from the unsafe towards the safe side.
 
     Args:
         safe: States after the safe answers, shape (pairs, layers, d_model).
         unsafe: States after the unsafe answers, in the same order.
         method: A name in `DIRECTIONS`.
+        layers: Which layers the states are of, for messages; 0, 1, … if not set.
 
     Returns:
         Unit vectors, float32, shape (layers, d_model). The arithmetic is in float64.
@@ -122,39 +125,48 @@ def fit_directions(safe: States, unsafe: States, method: str = "principal") -> D
         DataError: If the states are not finite, or the two sides coincide at some layer.
     """
     for side, states in (("safe", safe), ("unsafe", unsafe)):
-        _refuse_not_finite(torch.isfinite(states).all(-1).all(0), f"after the {side} answers")
+        _refuse_not_finite(torch.isfinite(states).all(-1).all(0), f"after the {side} answers", layers)
     different = (safe - unsafe).abs().amax((0, 2)) > 0
-    return _unit(directions_of(safe, unsafe, method), different)
+    return _unit(directions_of(safe, unsafe, method), different, layers)
 
 
-def fit_directions_from_sums(moments: PairMoments, method: str = "principal") -> Directions:
+def fit_directions_from_sums(
+    moments: PairMoments, method: str = "principal", layers: Sequence[int] | None = None
+) -> Directions:
     """Fit the same from sums over pairs; `mean`, `principal` and `principal_centred` are known to them.
 
     Raises:
         DataError: As `fit_directions`.
         SettingError: If the method needs the states themselves.
     """
-    _refuse_not_finite(torch.isfinite(moments.norms), "after the answers")
+    _refuse_not_finite(torch.isfinite(moments.norms), "after the answers", layers)
     direction = moments.direction(method)
     mean = moments.direction("mean")
-    return _unit(direction if method == "mean" else _towards(direction, mean), mean.abs().amax(-1) > 0)
+    differ = moments.second.diagonal(dim1=1, dim2=2).sum(-1) if len(moments.second) else mean.abs().amax(-1)
+    return _unit(direction if method == "mean" else _towards(direction, mean), differ > 0, layers)
 
 
-def _refuse_not_finite(finite: Tensor, where: str) -> None:
+def _named(wrong: Tensor, layers: Sequence[int] | None) -> list[int]:
+    """The layers that are meant by a mask over those read."""
+    found = wrong.nonzero().flatten().tolist()
+    return found if layers is None else [layers[index] for index in found]
+
+
+def _refuse_not_finite(finite: Tensor, where: str, layers: Sequence[int] | None) -> None:
     if not bool(finite.all()):
         raise DataError(
-            f"The states {where} are not finite at layers {(~finite).nonzero().flatten().tolist()} of those read.\n"
+            f"The states {where} are not finite at layers {_named(~finite, layers)}.\n"
             "A direction through NaN or infinity would break every reply.\n"
             "Load the model in a wider dtype: `--model.dtype float32`; or look for NaN weights."
         )
 
 
-def _unit(directions: Directions, different: Tensor) -> Directions:
+def _unit(directions: Directions, different: Tensor, layers: Sequence[int] | None) -> Directions:
     same = ~different | (directions.norm(dim=-1) == 0)
     if bool(same.any()):
         raise DataError(
-            f"Safe and unsafe passages have the same states at layers {same.nonzero().flatten().tolist()} of those "
-            "read, so no direction leads from one to the other.\n"
+            f"Safe and unsafe passages have the same states at layers {_named(same, layers)}, so no direction leads "
+            "from one to the other.\n"
             "States at a token that both sides share, as before the answers, are the same.\n"
             "Are the two sides equal there? Read at another place, `--steering.position last`, or more tokens: "
             "`--steering.tokens 4`."

@@ -28,14 +28,14 @@ def fit_pairs(
         both sides; `difference_norm`, norm of the mean difference; `separation`, the fraction of pairs whose safe state
         lies further along the direction than its unsafe one (0.5 is chance, ties count half; in sample); `safe_mean`
         and `unsafe_mean`, mean coordinates along the direction; `auroc` and `gap`, on pairs that the direction was not
-        fitted on (`cross_validated`; NaN with a single pair).
+        fitted on (`cross_validated`; NaN with a single pair), and `held_out`, how many.
     """
     sums = states.moments(second=states.others is not None and method != "mean")
     if states.others is None:
-        directions = fit_directions(states.safe, states.unsafe, method)
+        directions = fit_directions(states.safe, states.unsafe, method, layers)
         areas, gaps = cross_validated(states.safe, states.unsafe, method)
     else:
-        directions = fit_directions_from_sums(sums, method)
+        directions = fit_directions_from_sums(sums, method, layers)
         areas, gaps = held_out(states.safe, states.unsafe, fit_directions_from_sums(states.others, method))
     means = [((side / sums.count) * directions.double()).sum(-1) for side in (sums.safe, sums.unsafe)]
     ahead = coordinates(states.safe, directions) - coordinates(states.unsafe, directions)
@@ -46,6 +46,7 @@ def fit_pairs(
         "separation": ((ahead > 0).double() + 0.5 * (ahead == 0).double()).mean(0).tolist(),
         "safe_mean": means[0].tolist(),
         "unsafe_mean": means[1].tolist(),
+        "held_out": [len(states.safe)] * len(directions),
         "auroc": areas.tolist(),
         "gap": gaps.tolist(),
     }

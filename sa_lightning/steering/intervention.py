@@ -70,7 +70,8 @@ def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: Stren
     Args:
         hidden: States, any leading shape.
         direction: Unit vector.
-        strength: Step at states orthogonal to the direction; up to twice that at opposite ones.
+        strength: Step at states orthogonal to the direction; up to twice that at opposite ones, of which 0.5 and more
+            would leave nothing.
     """
     return _step(hidden, direction, lambda cosine: strength * (1 + torch.relu(-cosine)))
 
@@ -105,7 +106,7 @@ def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength
     norm = x.norm(dim=-1, keepdim=True)
     cosine = (x * u).sum(-1, keepdim=True) / norm.clamp(min=torch.finfo(torch.float32).tiny)
     a = length(cosine)
-    scale = (1 + 2 * a * cosine + a * a).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+    scale = (1 + 2 * a * cosine + a * a).clamp(min=1e-12).sqrt()  # rounding must not divide rounding
     return ((x + a * norm * u) / scale).to(hidden.dtype)
 
 
@@ -141,14 +142,21 @@ class Intervention:
 
 FRACTION = "fraction of the norm of the state it is added to"
 LENGTH = "length, in the unit of the activations"
+REMOVED = "fraction of the component that is removed"
 
 INTERVENTIONS: dict[str, Intervention] = {
     "add": Intervention(add, FRACTION, -1, 1),
     "add_absolute": Intervention(add_absolute, LENGTH),
     "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1),
-    "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 1),
-    "ablate": Intervention(ablate, "fraction of the component that is removed", 0, 1, closed=True),
+    "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5),
+    "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True),
     "clamp": Intervention(clamp, "coordinate along the direction, in the unit of the activations", neutral=False),
+}
+
+
+WHY = {
+    FRACTION: "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12.",
+    REMOVED: "More than all cannot be removed, nor less than nothing.\nRemove all of it with 1.",
 }
 
 
@@ -164,8 +172,7 @@ def check_strength(strength: float | dict[int, float], intervention: str = "add_
             bounds = f"[{chosen.low}, {chosen.high}]" if chosen.closed else f"({chosen.low}, {chosen.high})"
             raise SettingError(
                 f"`steering.strength`{where} is {value}, but `{intervention}` takes a {chosen.unit}, in {bounds}.\n"
-                "A step as long as the state itself leaves nothing of it, and NaN breaks every reply.\n"
-                "The paper's value is 0.12; `ablate` removes a direction with 1."
+                f"{WHY.get(chosen.unit, 'A number that is none would break every reply.')}"
             )
 
 
@@ -194,7 +201,7 @@ class Step(nn.Module):
         super().__init__()
         self.change = INTERVENTIONS[intervention].change
         self.register_buffer("direction", direction.detach().to(device, torch.float32), persistent=False)
-        self.register_buffer("strength", torch.tensor(strength, device=device), persistent=False)
+        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float32, device=device), persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the moved states."""

@@ -51,7 +51,6 @@ class PairMoments:
 
     def take_in(self, safe: Float[Tensor, "n layers d_model"], unsafe: Float[Tensor, "n layers d_model"]) -> None:
         """Add pairs to the sums, in place, one layer at a time in float64."""
-        self.count += len(safe)
         for layer in range(safe.shape[1]):
             first, other = safe[:, layer].double().cpu(), unsafe[:, layer].double().cpu()
             self.safe[layer] += first.sum(0)
@@ -60,6 +59,7 @@ class PairMoments:
             if len(self.second):
                 difference = first - other
                 self.second[layer].addmm_(difference.T, difference)
+        self.count += len(safe)
 
     def __add__(self, other: "PairMoments") -> "PairMoments":
         """Sum over the pairs of both."""
@@ -81,9 +81,14 @@ class PairMoments:
         if method == "principal":
             return top_eigenvector(self.second)
         if method == "principal_centred":
-            centred = (moment - self.count * torch.outer(m, m) for moment, m in zip(self.second, mean, strict=True))
-            return torch.stack([top_eigenvector(moment) for moment in centred])
+            return torch.stack([self._centred(layer, mean[layer]) for layer in range(len(mean))])
         raise SettingError(refusal(method, int(self.count)))
+
+    def _centred(self, layer: int, mean: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+        """The first component around the mean; where differences do not vary, but by rounding, the mean."""
+        moment = self.second[layer] - self.count * torch.outer(mean, mean)
+        varies = bool(moment.trace() > 1e-10 * self.second[layer].trace())
+        return top_eigenvector(moment) if varies else mean
 
 
 SUMS_ARE_ENOUGH = ("mean", "principal", "principal_centred")

@@ -20,7 +20,8 @@ def first_component(
     """
     n, d = rows.shape[-2:]
     if n > d:
-        return top_eigenvector(rows.mT @ rows), None
+        first = top_eigenvector(rows.mT @ rows)
+        return torch.where((rows == 0).all(-1).all(-1)[..., None], 0, first), None
     left = top_eigenvector(rows @ rows.mT)
     return torch.nn.functional.normalize((left[..., None, :] @ rows).squeeze(-2), dim=-1), left
 

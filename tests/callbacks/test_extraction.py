@@ -1,6 +1,7 @@
 """A fit without a gradient: what it reads, and that any number of processes reads the same."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -324,6 +325,36 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations
             assert torch.allclose(extraction.artifact.directions[name][layer], direction, atol=1e-6)
 
 
+@pytest.mark.parametrize("where", ["take_in", "of_rows"])
+def test_an_interruption_within_the_taking_in_of_a_batch_is_not_kept(where, monkeypatch):
+    from sa_lightning.callbacks import pair_states
+    from sa_lightning.steering import PairMoments
+
+    metric = PairStatesMetric(6, 1, 4, kept=[0, 5], second=True)
+    states, all_counted = torch.randn(8, 1, 4), torch.ones(4, dtype=torch.bool)
+    monkeypatch.setattr(pair_states, "TOGETHER", 1)
+    metric.update(states, torch.tensor([0, 1, 2, 3]), all_counted)
+    assert metric.is_whole()
+    assert int(metric.sums.count) == 3
+    if where == "take_in":
+        monkeypatch.setattr(PairMoments, "take_in", _interrupted)
+    else:
+        metric.seen = _NoAdding(metric.seen)
+    more = states[[0, 1, 4, 5]], torch.tensor([4, 5]), all_counted[:2]
+    with pytest.raises(KeyboardInterrupt):
+        metric.update(*more)
+    assert not metric.is_whole()
+
+
+def _interrupted(*_args):
+    raise KeyboardInterrupt
+
+
+class _NoAdding(torch.Tensor):
+    def __setitem__(self, *_args):
+        raise KeyboardInterrupt
+
+
 def test_what_was_read_with_other_settings_is_left_out(checkpoints, demonstrations, tmp_path):
     with pytest.raises(ZeroDivisionError):
         fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), StopsAfter(0, 1), batch_size=1)
@@ -423,12 +454,29 @@ def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstra
     assert sorted(artifact.directions["original"]) == choose_layers([0, 1, 2], found["auroc"], gaps, 2)
 
 
+@pytest.mark.parametrize("settings", [{"choose_layers": 4}, {"choose_layers": 2, "layers": [1]}])
+def test_more_layers_than_there_are_cannot_be_chosen(checkpoints, demonstrations, tmp_path, settings):
+    with pytest.raises(SettingError, match="Layers are chosen among those read"):
+        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(**settings))
+
+
+def test_one_pair_chooses_no_layers(checkpoints, demonstrations, tmp_path):
+    with pytest.raises(SettingError, match="and 1 pairs"):
+        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(choose_layers=1), limit=1)
+    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), limit=1)
+    found = SteeringArtifact.from_pretrained(tmp_path / "artifact").statistics["original"]
+    assert found["auroc"] == [None] * 3  # not known, and JSON says so
+
+
 def test_a_strength_per_layer_is_kept_and_acts(checkpoints, demonstrations, tmp_path):
     from sa_lightning import steer
 
     module = fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(strength={1: 0.3}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.strength == {1: 0.3}
+    assert artifact.steered_layers("original") == [1]
+    card = (tmp_path / "artifact" / "README.md").read_text()
+    assert re.findall(r"\| original \| (\d) .* \| (\S+) \|", card) == [("0", "–"), ("1", "0.3"), ("2", "–")]
     ids, raw = torch.tensor([[1, 7, 8, 9]]), []
     for layer in module.network.model.layers:
         layer.register_forward_hook(lambda _m, _i, output: raw.append(output))
@@ -467,7 +515,8 @@ def test_a_place_that_both_answers_share_is_refused(checkpoints, demonstrations,
         ({"tokens": 0}, "`steering.tokens` must be at least 1"),
         ({"choose_layers": 0}, "`steering.choose_layers` must be at least 1"),
         ({"layers": []}, "`steering.layers` is empty"),
-        ({"layers": [0], "strength": {1: 0.1}}, "They have none in common"),
+        ({"layers": [0], "strength": {1: 0.1}}, "A strength without a direction would be ignored"),
+        ({"layers": [0, 1], "strength": {}}, "A strength without a direction would be ignored"),
         ({"choose_layers": 1, "strength": {1: 0.1}}, "Either the layers are chosen, or they are named"),
         ({"tokens": 4, "position": "first_response"}, "Several tokens are averaged at the end only"),
         ({"intervention": "ablate", "strength": 2.0}, "`ablate` takes a fraction of the component"),

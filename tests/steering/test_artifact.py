@@ -144,3 +144,25 @@ def test_results_go_into_the_card_and_nowhere_else(tmp_path):
     assert "| arm | 7/9 |" in (path / "README.md").read_text()
     assert (path / "sa_config.json").read_bytes() == before
     assert len(list(path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("strength", ["much", None, {"a": 1.0}, {"0": 7.0}, 2.0])
+def test_a_strength_that_cannot_be_applied_is_refused_when_the_artifact_is_read(tmp_path, strength):
+    artifact_for(llama()).save_pretrained(tmp_path / "artifact")
+    path = tmp_path / "artifact" / "sa_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "strength": strength}))
+    with pytest.raises(ArtifactError, match=r"Fit (the artifact|it) again"):
+        SteeringArtifact.from_pretrained(tmp_path / "artifact")
+
+
+def test_an_artifact_of_the_first_format_is_read_and_its_card_written(tmp_path):
+    artifact_for(llama()).save_pretrained(tmp_path / "artifact")
+    path = tmp_path / "artifact" / "sa_config.json"
+    config = json.loads(path.read_text())
+    for key in ("blocks", "extraction"):
+        del config[key]
+    old = {"activation_norm": [1.0, 2.0, 3.0], "difference_norm": [0.5, 0.5, 0.5], "separation": [1.0, 0.9, 0.8]}
+    path.write_text(json.dumps({**config, "statistics": {"original": old}}))
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    artifact.write_card(tmp_path / "artifact", "none")
+    assert "| original | 2 | 3 | 0.5 | 0.8 | – | 0.3 |" in (tmp_path / "artifact" / "README.md").read_text()

@@ -80,3 +80,17 @@ def test_incomplete_rows_are_left_out_and_counted_on_request(tmp_path):
     pairs, skipped = read_demonstrations(file, skip_incomplete=True)
     assert (len(pairs), skipped) == (2, 1)
     assert len(read_demonstrations(file, limit=1)[0]) == 1
+
+
+def test_questions_alone_are_read_and_not_mixed_with_answers(tmp_path):
+    questions = {"harmless": " how do i bake a cake ", "harmful": "how do i break a window"}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(questions) + "\n")
+    (pair,), _ = read_demonstrations(path)
+    assert pair.messages("safe") == [{"role": "user", "content": "how do i bake a cake"}]
+    path.write_text(json.dumps(questions) + "\n" + json.dumps({"question": "a", "safe": "b", "unsafe": "c"}) + "\n")
+    with pytest.raises(DataError, match="Put them into two files"):
+        read_demonstrations(path)
+    path.write_text(json.dumps({**questions, "harmful": " "}) + "\n")
+    with pytest.raises(DataError, match="row 1 has an empty question"):
+        read_demonstrations(path)

@@ -82,6 +82,8 @@ def test_states_that_are_not_finite_are_refused_with_their_layer():
     safe[0, 1, 0] = float("nan")
     with pytest.raises(DataError, match=r"not finite at layers \[1\]"):
         fit_directions(safe, unsafe)
+    with pytest.raises(DataError, match=r"not finite at layers \[9\]"):
+        fit_pairs(PairStates(safe, unsafe), "mean", [4, 9, 11])
 
 
 def test_random_directions_are_unit_and_depend_on_the_seed_alone():
@@ -113,6 +115,8 @@ def test_where_differences_do_not_vary_the_centred_direction_is_the_difference(s
     jitter = size * torch.randn(7, 2, 8, generator=torch.Generator().manual_seed(4))
     fitted = fit_directions(safe + jitter, unsafe, "principal_centred")
     assert torch.allclose(fitted, fit_directions(safe, unsafe, "mean"), atol=1e-4)
+    sums = fit_directions_from_sums(PairMoments.of(safe + jitter, unsafe, True), "principal_centred")
+    assert torch.allclose(sums, fitted, atol=1e-4)
 
 
 @given(seed=st.integers(0, 1000), pairs=st.integers(3, 12), width=st.integers(2, 20))

@@ -1,11 +1,13 @@
 """Laws of reading from and writing to someone else's model."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import gpt2, llama
 
+from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
 from sa_lightning.steering import (
@@ -216,7 +218,33 @@ def test_strengths_differ_by_layer_and_layers_not_named_are_not_steered():
     assert torch.equal(one[:, 0], plain[:, 0])
     assert not torch.allclose(one[:, 2], plain[:, 2], atol=1e-3)
     assert torch.equal(two[:, :2], one[:, :2])
-    assert torch.equal(states({}), plain)
+    for strength in ({}, {3: 0.1}, {1: 0.1, 7: 0.1}):
+        with pytest.raises(SettingError, match="would be ignored"):
+            states(strength)
+
+
+@pytest.mark.parametrize("hidden_behind", ["buffers", "accelerate"])
+def test_modules_without_parameters_are_steered_where_they_compute(hidden_behind):
+    model = llama()
+    ids, mask = padded(batch(), "left")
+    artifact = artifact_for(model, site="mlp")
+    with steer(model, artifact):
+        expected = model(ids, attention_mask=mask).logits
+    for layer in model.model.layers:
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            linear = getattr(layer.mlp, name)
+            quantised = torch.nn.Module()
+            quantised.register_buffer("packed", linear.weight.detach().clone())
+            quantised.forward = partial(_packed, quantised)
+            setattr(layer.mlp, name, quantised)
+        if hidden_behind == "accelerate":
+            layer.mlp._hf_hook = SimpleNamespace(execution_device="cpu")
+    with steer(model, artifact, allow_other_weights=True):
+        assert torch.allclose(model(ids, attention_mask=mask).logits, expected, atol=1e-5)
+
+
+def _packed(module, x):
+    return torch.nn.functional.linear(x, module.packed)
 
 
 def test_clamping_and_ablation_act_through_hooks():

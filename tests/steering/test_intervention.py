@@ -44,7 +44,7 @@ def test_closed_form_equals_add_then_rescale(seed, strength):
 def test_norm_is_kept(seed, strength):
     x = hidden(seed)
     for change in (add_keep_norm, add_keep_norm_adaptive):
-        if change is add_keep_norm or abs(strength) < 0.45:
+        if INTERVENTIONS[change.__name__].allows(strength):
             assert torch.allclose(change(x, DIRECTION, strength).norm(dim=-1), x.norm(dim=-1), rtol=1e-4)
 
 
@@ -126,13 +126,27 @@ def test_a_step_with_buffers_does_what_the_function_does(name, dtype):
 
 @pytest.mark.parametrize(
     ("name", "strength"),
-    [("add", 1.0), ("add_keep_norm", -1.0), ("ablate", 1.1), ("ablate", -0.1), ("clamp", float("nan"))],
+    [
+        ("add", 1.0),
+        ("add_keep_norm", -1.0),
+        ("add_keep_norm_adaptive", 0.5),
+        ("ablate", 1.1),
+        ("ablate", -0.1),
+        ("clamp", float("nan")),
+    ],
 )
 def test_strengths_that_make_no_sense_are_refused_with_their_unit(name, strength):
     with pytest.raises(SettingError, match=f"`{name}` takes a"):
         check_strength(strength, name)
     with pytest.raises(SettingError, match="of layer 3"):
-        check_strength({2: 0.5, 3: strength}, name)
+        check_strength({2: 0.4, 3: strength}, name)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("add_keep_norm", 0.999999), ("add_keep_norm_adaptive", 0.4999999)])
+def test_the_longest_step_at_an_opposite_state_leaves_nothing_and_blows_nothing_up(name, largest):
+    moved = INTERVENTIONS[name](-5 * DIRECTION[None], DIRECTION, largest)
+    assert moved.isfinite().all()
+    assert float(moved.norm()) < 50
 
 
 def test_bounds_are_those_of_the_unit():
