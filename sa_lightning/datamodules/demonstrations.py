@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
 from sa_lightning.extraction import StateReader, plan_for
-from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage, plan_batches
+from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
 from sa_lightning.steering import Demonstration, read_demonstrations
 from sa_lightning.steering.demonstrations import digest
 
@@ -23,7 +23,8 @@ class DemonstrationDataModule(LightningDataModule):
         demonstrations: File of pairs (.jsonl, .jsonl.gz, .json, .csv) with columns `question`,
             `safe`, `unsafe`, or transcripts in `chosen` and `rejected`, or questions alone in `harmless` and `harmful`.
         limit: Use only the first so many pairs; the paper takes about 30.
-        batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved.
+        batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved. If
+            not set, 1024 on a CPU, which gains nothing from more, and 4096 elsewhere.
         batch_size: Most pairs a batch may have; each is two sequences. As many as `batch_tokens` allows if not set.
         share_prefixes: Whether what both sides of a pair begin with runs once. If not set, where it saves at least a
             fifth of all tokens and the model allows it. Never where the model is split over processes.
@@ -36,7 +37,7 @@ class DemonstrationDataModule(LightningDataModule):
         self,
         demonstrations: str,
         limit: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         batch_size: int | None = None,
         share_prefixes: bool | None = None,
         max_length: int | None = None,
@@ -120,12 +121,10 @@ class DemonstrationDataModule(LightningDataModule):
         passages = self.passages()
         trainer: Any = self.trainer
         module: Any = trainer.lightning_module
-        options = (self.batch_tokens, self.batch_size)
-        if module.sharded:  # processes run the same forwards, so none may have a batch without a common prefix
-            batches, self.shared = plan_batches(passages, *options, share=False)
-        else:
-            reader = self.reader or StateReader(module.network, module.blocks)
-            batches, self.shared = plan_for(reader, passages, *options, self.share_prefixes)
+        # The processes of a sharded model run the same forwards, so none may have a batch without a common prefix.
+        share = False if module.sharded else self.share_prefixes
+        reader = self.reader or StateReader(module.network, module.blocks)
+        batches, self.shared = plan_for(reader, passages, self.batch_tokens, self.batch_size, share)
         return DataLoader(
             _Rows(passages),
             batch_sampler=ShardedBatchSampler(batches, trainer.global_rank, trainer.world_size),  # type: ignore[arg-type]

@@ -73,8 +73,8 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", help="Python of the peers; without it they are left out")
     parser.add_argument("--question", choices=["conversation", "turn"], default="conversation")
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="of ours and of the floor")
-    parser.add_argument("--few", type=int, nargs=2, default=[25, 50], help="pairs at which every token is kept")
+    parser.add_argument("--batch-tokens", type=int, default=1024, help="of ours and of the floor")
+    parser.add_argument("--few", type=int, nargs=2, default=[50, 100], help="pairs at which every token is kept")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     settings = parser.parse_args()
     model = make(settings.root, settings.device)
@@ -101,11 +101,10 @@ if __name__ == "__main__":
         found = compared(arms, settings.pairs, settings.repeats)
         few = {pairs: compared(["ours", "every_token"], pairs, 1) for pairs in settings.few}
 
-    # One side after the other is padded to the longest text of all, so memory grows with pairs × longest.
-    padded = {
-        n: n * max(len(side.split()) for pair in texts(n, settings.question) for side in pair) for n in [*few, 1000]
-    }
-    fit = np.polyfit([padded[n] for n in few], [few[n]["every_token"]["mib"] for n in few], 1)
+    # Everything is padded to the longest text of all: what is kept grows with pairs × longest, what a batch of 8 needs
+    # with longest alone. So MiB / longest is a line in pairs.
+    longest = {n: max(len(side.split()) for pair in texts(n, settings.question) for side in pair) for n in [*few, 1000]}
+    fit = np.polyfit(list(few), [few[n]["every_token"]["mib"] / longest[n] for n in few], 1)
     line = {
         "claim": Path(__file__).stem,
         "model": model.name,
@@ -116,7 +115,7 @@ if __name__ == "__main__":
         "runs": settings.repeats,
         "measured": found,
         "measured with every token kept": few,
-        "extrapolated MiB with every token kept, 1000 pairs": round(float(np.polyval(fit, padded[1000]))),
+        "extrapolated MiB with every token kept, 1000 pairs": round(float(np.polyval(fit, 1000)) * longest[1000]),
         "largest differences of states from ours": differences,
         "batch_tokens": settings.batch_tokens,
         "versions": versions,
