@@ -195,12 +195,9 @@ class ExtractionCallback(Callback):
         self.artifact.fingerprints[name] = pl_module.fingerprint()
         self._done = torch.zeros(count, dtype=torch.bool)
         if self.save:
-            read = {"site": self.capture_site, "blocks": pl_module.blocks.path, "layers": list(layers)}
-            self._go_on(
-                trainer,
-                name,
-                {**read, "passages": data.fingerprint(), "config": pl_module.text_config.to_json_string()},
-            )
+            read = {"passages": data.fingerprint(), "config": pl_module.text_config.to_json_string()}
+            read |= {"site": self.capture_site, "blocks": pl_module.blocks.path, "layers": list(layers)}
+            self._go_on(trainer, name, read)
 
     def _go_on(self, trainer: Trainer, name: str, read: dict[str, Any]) -> None:
         """Count in, in the first process, what an interrupted run has read; tell the others which pairs that is."""
@@ -239,8 +236,11 @@ class ExtractionCallback(Callback):
         assert self.artifact is not None
         name = self._set(trainer)
         several = trainer.world_size > 1
-        if self._unfinished and (several or trainer.max_epochs != trainer.current_epoch + 1):
-            self._unfinished[-1].save(self._metric.tensors())  # before another pass, or what others may not get through
+        if self._unfinished:
+            # Another pass may be interrupted, other processes may fail, and the fit itself may take long.
+            another = trainer.max_epochs != trainer.current_epoch + 1
+            if several or another or self._unfinished[-1].due():
+                self._unfinished[-1].save(self._metric.tensors())
         states = self._metric.collected(trainer.strategy.root_device if several else None)
         self._metric.reset()
         fitted: Any = trainer.strategy.broadcast(None if states is None else self._fit(states))
