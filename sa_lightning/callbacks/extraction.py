@@ -293,7 +293,10 @@ class ExtractionCallback(Callback):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        useless = isinstance(exception, SaError)  # what was read will not be wanted like this again
+        useless = isinstance(exception, SaError)  # a mistake to be mended first
+        if useless and self._unfinished and self._unfinished[0].is_young():
+            for unfinished in self._unfinished:
+                unfinished.remove()
         metric = self._metric
         if self._unfinished and metric is not None and bool(metric.seen.any()) and metric.is_whole() and not useless:
             self._unfinished[-1].save(metric.tensors())

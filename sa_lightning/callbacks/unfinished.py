@@ -32,7 +32,7 @@ class UnfinishedStates:
         self.directory, self.rank = directory, rank
         self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         self.generation = 0
-        self._written = time.monotonic()
+        self._began = self._written = time.monotonic()
         self._cost = 0.0
 
     def load(self) -> list[dict[str, Tensor]]:
@@ -57,6 +57,10 @@ class UnfinishedStates:
     def due(self) -> bool:
         """Whether so much time has passed that writing again costs little."""
         return time.monotonic() - self._written > max(LEAST, self._cost / SHARE)
+
+    def is_young(self) -> bool:
+        """Whether so little time has passed that nothing is lost by starting again."""
+        return time.monotonic() - self._began < LEAST
 
     def save(self, tensors: dict[str, Tensor]) -> bool:
         """Write what this process holds, instead of what it wrote before; where that fails, warn and go on without."""
@@ -96,6 +100,7 @@ class UnfinishedStates:
             for path in self._files():
                 path.unlink(missing_ok=True)
             self.directory.rmdir()  # if it is empty
+            self.directory.parent.rmdir()  # likewise
 
     def _files(self) -> list[Path]:
         return [
