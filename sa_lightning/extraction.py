@@ -26,7 +26,8 @@ class StateReader:
 
     The LM head never runs, nor does anything behind the last layer that is read; states are gathered on the
     device, in float32. A batch that does not fit in memory is halved, and so are later ones as large. Where rotary
-    frequencies depend on the length of a batch (dynamic NTK, LongRoPE), sequences run one by one, without padding.
+    frequencies change with the length of a batch (dynamic NTK, LongRoPE), the sequences of one that is longer run one
+    by one, without padding.
 
     Args:
         model: A causal language model.
@@ -56,7 +57,7 @@ class StateReader:
             )
         self.modules = modules if layers is None else [modules[layer] for layer in layers]
         self.whole = whole
-        self.alone = _length_dependent(model)
+        self.longest = _longest_with_the_same_frequencies(self.config)
         self.most_tokens: int | None = None
         parameters = inspect.signature(self.decoder.forward).parameters
         self._positions = "position_ids" in parameters
@@ -95,11 +96,11 @@ class StateReader:
         return torch.cat(first), torch.cat(second)
 
     def _read(self, batch: PairBatch) -> States:
-        if self.alone and not self.whole and len(batch.input_ids) > 1:
-            return self._one_by_one(batch)
         context: dict[str, Any] = {"use_cache": False}
         if batch.prefix is not None:
             context = self._after_prefixes(batch)
+        elif self.longest is not None and batch.input_ids.shape[1] > self.longest and not self.whole:
+            return self._one_by_one(batch)
         read = partial(gather_mean, positions=batch.read, valid=batch.valid)
         with capture(self.modules, read, stop=not self.whole) as captured:
             self._run(batch.input_ids, **context)
@@ -110,9 +111,8 @@ class StateReader:
         """Run every sequence by itself, up to the last token that is read."""
         found = []
         for ids, read, valid in zip(batch.input_ids, batch.read, batch.valid, strict=True):
-            with capture(
-                self.modules, partial(gather_mean, positions=read[None], valid=valid[None]), stop=True
-            ) as captured:
+            gather = partial(gather_mean, positions=read[None], valid=valid[None])
+            with capture(self.modules, gather, stop=True) as captured:
                 self._run(ids[None, : int(read.max()) + 1], use_cache=False)
             found.append(captured.stacked())
         first, second = torch.cat(found).chunk(2)
@@ -144,22 +144,24 @@ class StateReader:
             self.decoder(input_ids=tokens, **inputs)
 
 
-def can_share_prefixes(reader: StateReader, pair: PassagePair) -> bool:
-    """Whether the keys and values of a common beginning can be gone on from, found out on one pair that has one.
+def why_not_share(reader: StateReader, pair: PassagePair) -> str | None:
+    """Say why the keys and values of a common beginning cannot be gone on from, found out on one pair that has one.
 
-    Not in models that carry a state or keep a cache of their own, and not where rotary frequencies depend on the
-    length of a batch. Half-precision states may differ by 5 % of the largest, others by 0.1 %.
+    Returns:
+        The reason, or None where the states are the same as without sharing: to 0.1 % of the largest, in half
+        precision to 5 %.
     """
-    if reader.alone or getattr(reader.model, "_is_stateful", False):
-        return False
+    if getattr(reader.model, "_is_stateful", False):
+        return "it carries a state of its own"
     weight = next(reader.decoder.parameters())
+    apart = torch.cat(reader(collate([pair], [0], [True], share=False).to(weight.device)))
     try:
-        batches = (collate([pair], [0], [True], share).to(weight.device) for share in (True, False))
-        shared, apart = (torch.cat(reader(batch)) for batch in batches)
-    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return False
+        shared = torch.cat(reader(collate([pair], [0], [True], share=True).to(weight.device)))
+    except Exception as error:  # whatever a family's own code raises for a cache that it does not know
+        return f"it ends with {type(error).__name__}: {error}"
     allowed = 0.05 if weight.dtype in (torch.bfloat16, torch.float16) else 1e-3
-    return bool((shared - apart).abs().max() <= allowed * apart.abs().max())
+    off = float((shared - apart).abs().max() / apart.abs().max())
+    return None if off <= allowed else f"what it reads then differs by {off:.2g} of the largest entry"
 
 
 def extract(
@@ -197,7 +199,7 @@ def extract(
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
     device = next(model.parameters()).device
     batches, share = plan_for(reader, pairs, batch_tokens, share=share_prefixes)
-    width = model.config.get_text_config(decoder=True).hidden_size  # type: ignore[union-attr]
+    width = reader.config.get_text_config(decoder=True).hidden_size
     found = torch.empty(2, len(pairs), len(reader.modules), width)
     for indices in progress(batches):
         states = reader(collate([pairs[i] for i in indices], indices, [True] * len(indices), share).to(device))
@@ -221,22 +223,31 @@ def plan_for(
         budget = 1024 if next(reader.decoder.parameters()).device.type == "cpu" else 4096
     batches, shared = plan_batches(pairs, budget, most, share)
     ordered = sorted((pair for pair in pairs if common_prefix(pair)), key=common_prefix) if shared else []
-    if ordered and not can_share_prefixes(reader, ordered[len(ordered) // 2]):
-        if share:
-            raise SettingError(
-                f"`--data.share_prefixes true`, but {type(reader.model).__name__} cannot go on from keys and values of "
-                "a prefix, or reads other states when it does.\n"
-                "What both sides of a pair begin with then has to run twice.\nLeave the setting out."
-            )
-        return plan_batches(pairs, budget, most, share=False)
-    return batches, shared
+    if not ordered:
+        return batches, shared
+    longest = max(len(member.ids) for pair in pairs for member in pair)
+    if reader.longest is not None and longest > reader.longest:
+        reason: str | None = f"beyond {reader.longest} tokens its rotary frequencies depend on the whole length"
+    else:
+        reason = why_not_share(reader, ordered[len(ordered) // 2])
+    if reason is None:
+        return batches, shared
+    if share:
+        raise SettingError(
+            f"`--data.share_prefixes true`, but {type(reader.model).__name__} cannot go on from the keys and values of "
+            f"a prefix: {reason}.\nWhat both sides of a pair begin with then has to run twice.\nLeave the setting out."
+        )
+    return plan_batches(pairs, budget, most, share=False)
 
 
-def _length_dependent(model: Any) -> bool:
-    """Whether rotary frequencies change where a batch is longer than the model was first trained for."""
-    found = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+def _longest_with_the_same_frequencies(config: Any) -> int | None:
+    """The length up to which rotary frequencies do not change with that of a batch; None where they never do."""
+    text = config.get_text_config(decoder=True)
+    found = getattr(text, "rope_parameters", None) or {}
     kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
-    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+    limits = [text.max_position_embeddings for kind in kinds if kind.get("rope_type") == "dynamic"]
+    limits += [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    return min(limits, default=None)
 
 
 MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")

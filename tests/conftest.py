@@ -85,6 +85,23 @@ def perturbed(model: torch.nn.Module, seed: int, size: float = 0.05) -> torch.nn
     return model
 
 
+def artifact_for(model, strength=0.3, seed=5, **changes):
+    """An artifact with random directions for all layers of these weights."""
+    from sa_lightning.steering import SteeringArtifact, random_directions, weights_fingerprint
+
+    text = model.config.get_text_config(decoder=True)
+    drawn = random_directions((text.num_hidden_layers, text.hidden_size), seed)
+    return SteeringArtifact(
+        directions={"original": dict(enumerate(drawn))},
+        fingerprints={"original": weights_fingerprint(model)},
+        model="test",
+        num_layers=text.num_hidden_layers,
+        d_model=text.hidden_size,
+        strength=strength,
+        **changes,
+    )
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `base`, `harm` and `other` (another shape), each with tokenizer and template."""

@@ -169,7 +169,7 @@ def test_a_model_that_cannot_go_on_from_a_prefix_is_noticed():
     attention.forward = partial(_forgetful, attention.forward)
     states = extract(model, pairs)
     assert torch.allclose(states.safe, expected.safe, atol=1e-5)
-    with pytest.raises(SettingError, match="cannot go on from keys and values"):
+    with pytest.raises(SettingError, match="what it reads then differs by"):
         extract(model, pairs, share_prefixes=True)
 
 
@@ -193,6 +193,15 @@ def test_where_frequencies_depend_on_the_batch_sequences_run_by_themselves():
     states = extract(model, pairs)
     assert torch.allclose(states.safe, safe, atol=1e-5)
     assert torch.allclose(states.unsafe, unsafe, atol=1e-5)
+    with pytest.raises(SettingError, match="beyond 16 tokens its rotary frequencies depend on the whole length"):
+        extract(model, [(pairs[0][1], pairs[0][1])], share_prefixes=True)
+    ran = []
+    model.model.register_forward_pre_hook(
+        lambda _m, _a, kwargs: ran.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    short = [(pairs[index][0], Passage([7, *pairs[index][0].ids], (index + 2,))) for index in range(3)]
+    extract(model, short, share_prefixes=False)
+    assert ran == [(6, 13)]  # none is longer than 16 tokens: one batch
 
 
 def test_a_stream_of_several_parts_is_refused():

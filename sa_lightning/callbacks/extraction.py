@@ -140,7 +140,7 @@ class ExtractionCallback(Callback):
                 f"to {depth - 1}.\nA direction acts behind a block that exists.\n"
                 "Mend the list, or leave it out for all layers."
             )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         count = depth if self.layers is None else len(self.layers)
         if self.choose_layers is not None and (self.choose_layers > count or len(data.pairs) < 2):
             raise SettingError(
@@ -177,13 +177,13 @@ class ExtractionCallback(Callback):
         self._reader = StateReader(
             pl_module.network, pl_module.blocks, self.capture_site, self.layers, whole=pl_module.sharded
         )
-        trainer.datamodule.reader = self._reader  # type: ignore[attr-defined]
+        _data(trainer).reader = self._reader
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.artifact is not None
         self.states = None
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         name = self._set(trainer)
         layers = range(self.artifact.num_layers) if self.layers is None else self.layers
         count = len(data.pairs)
@@ -197,24 +197,10 @@ class ExtractionCallback(Callback):
         if self.save:
             read = {"passages": data.fingerprint(), "config": pl_module.text_config.to_json_string()}
             read |= {"site": self.capture_site, "blocks": pl_module.blocks.path, "layers": list(layers)}
-            self._go_on(trainer, name, read)
-
-    def _go_on(self, trainer: Trainer, name: str, read: dict[str, Any]) -> None:
-        """Count in, in the first process, what an interrupted run has read; tell the others which pairs that is."""
-        assert self._metric is not None
-        assert self.artifact is not None
-        sums = {"kept": self._metric.kept.nonzero().flatten().tolist(), "second": len(self._metric.sums.second) > 0}
-        key = {"weights": self.artifact.fingerprints[name], **read, **sums}
-        unfinished = UnfinishedStates(Path(trainer.default_root_dir) / "unfinished", key, trainer.global_rank)
-        if trainer.is_global_zero:
-            found = unfinished.load()
-            for tensors in found:
-                self._metric.add(tensors)
-            if found:
-                unfinished.merge(self._metric.tensors())
-        unfinished.generation, self._done = trainer.strategy.broadcast((unfinished.generation, self._metric.seen > 0))
-        self._unfinished.append(unfinished)
-        self.resumed[name] = int(self._done.sum())
+            key = {"weights": self.artifact.fingerprints[name], **read}
+            unfinished, self._done = UnfinishedStates.resume(trainer, key, self._metric)
+            self._unfinished.append(unfinished)
+            self.resumed[name] = int(self._done.sum())
 
     def observe(self, batch: PairBatch) -> None:
         """Read the pairs of a batch that are this process's to read and not read yet."""
@@ -272,7 +258,7 @@ class ExtractionCallback(Callback):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.artifact is not None
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         surgery = SurgeryCallback.of(trainer)
         provenance = ProvenanceCallback.of(trainer)
         self.artifact.demonstrations = data.provenance
@@ -289,7 +275,7 @@ class ExtractionCallback(Callback):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        pl_module.observe = trainer.datamodule.reader = None  # type: ignore[attr-defined]
+        pl_module.observe = _data(trainer).reader = None
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -300,3 +286,8 @@ class ExtractionCallback(Callback):
         metric = self._metric
         if self._unfinished and metric is not None and bool(metric.seen.any()) and metric.is_whole() and not useless:
             self._unfinished[-1].save(metric.tensors())
+
+
+def _data(trainer: Trainer) -> Any:
+    """The run's DemonstrationDataModule."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when a run starts

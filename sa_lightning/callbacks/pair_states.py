@@ -40,7 +40,7 @@ class PairStatesMetric(Metric):
     ) -> None:
         # Synchronised by `collected`: torchmetrics would copy all states to every process, twice.
         super().__init__(sync_on_compute=False)
-        self.layers, self.d_model, self.second = layers, d_model, second
+        self.layers, self.d_model = layers, d_model
         self.kept = torch.ones(pairs, dtype=torch.bool)
         if kept is not None:
             self.kept = torch.zeros(pairs, dtype=torch.bool)
@@ -158,8 +158,10 @@ class PairStatesMetric(Metric):
 
 
 def _by_slices(together: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    """Sum over processes one layer at a time, as a device may have no room for all."""
-    return together(tensor) if tensor.dim() < 3 else torch.stack([*map(together, tensor)]) if len(tensor) else tensor
+    """Sum over processes, second moments one layer at a time, as a device may have no room for all."""
+    if tensor.dim() < 3:
+        return together(tensor)
+    return torch.stack([together(layer) for layer in tensor]) if len(tensor) else tensor
 
 
 def _summed(tensor: Tensor, device: torch.device) -> Tensor:

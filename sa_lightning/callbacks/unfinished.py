@@ -8,9 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from sa_lightning.callbacks.pair_states import PairStatesMetric
 
 SHARE = 0.05  # of the time may go into writing
 LEAST = 20.0  # seconds between two writes
@@ -34,6 +37,32 @@ class UnfinishedStates:
         self.generation = 0
         self._began = self._written = time.monotonic()
         self._cost = 0.0
+        self._made_parent = not directory.parent.exists()
+
+    @classmethod
+    def resume(
+        cls, trainer: Trainer, key: dict[str, Any], metric: PairStatesMetric
+    ) -> tuple["UnfinishedStates", Tensor]:
+        """Count in, in the first process, what an interrupted run has read; tell all which pairs that is.
+
+        Args:
+            trainer: Of the run, which writes to its `default_root_dir`.
+            key: Everything the states depend on; how the metric keeps them is added.
+            metric: What the states go to; empty.
+
+        Returns:
+            Where this run keeps its own, and a mask of the pairs that are not to be read again.
+        """
+        held = {"kept": metric.kept.nonzero().flatten().tolist(), "second": len(metric.sums.second) > 0}
+        unfinished = cls(Path(trainer.default_root_dir) / "unfinished", {**key, **held}, trainer.global_rank)
+        if trainer.is_global_zero:
+            found = unfinished.load()
+            for tensors in found:
+                metric.add(tensors)
+            if found:
+                unfinished.merge(metric.tensors())
+        unfinished.generation, done = trainer.strategy.broadcast((unfinished.generation, metric.seen > 0))
+        return unfinished, done
 
     def load(self) -> list[dict[str, Tensor]]:
         """Return what earlier runs have left, no pair twice: where files overlap, the one of the later run counts."""
@@ -100,7 +129,8 @@ class UnfinishedStates:
             for path in self._files():
                 path.unlink(missing_ok=True)
             self.directory.rmdir()  # if it is empty
-            self.directory.parent.rmdir()  # likewise
+            if self._made_parent:
+                self.directory.parent.rmdir()  # likewise
 
     def _files(self) -> list[Path]:
         return [

@@ -53,7 +53,7 @@ class SteeringArtifact:
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
-        statistics: Per set: the layers that were read and, for each, norms and separability (`describe`).
+        statistics: Per set: the layers that were read and, for each, norms and separability (`fit_pairs`).
         command: What was typed.
         versions: Of the packages that made it.
     """

@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 import jaxtyping
 import pytest
 import torch
+from conftest import artifact_for
 from families import FAMILIES
 from torch import nn
 
 from sa_lightning.extraction import extract
 from sa_lightning.models import Passage, last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
-from sa_lightning.steering import SteeringArtifact, gather_mean, random_directions, weights_fingerprint
+from sa_lightning.steering import gather_mean
 from sa_lightning.steering.hooks import capture
 
 SITES = ("residual", "mlp", "attention")
@@ -50,25 +51,6 @@ def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[index, place], mask[index, place] = row, 1
     return ids, mask
-
-
-def artifact_for(model: nn.Module, site: str = "residual", seed: int = 5, strength: float = 0.3) -> SteeringArtifact:
-    depth, width = len(locate_blocks(model).layers), width_of(model)
-    drawn = random_directions((depth, width), seed)
-    return SteeringArtifact(
-        directions={"original": {layer: drawn[layer] for layer in range(depth)}},
-        fingerprints={"original": weights_fingerprint(model)},
-        model="test",
-        num_layers=depth,
-        d_model=width,
-        site=site,
-        intervention="add_keep_norm",
-        strength=strength,
-    )
-
-
-def width_of(model: nn.Module) -> int:
-    return model.config.get_text_config(decoder=True).hidden_size
 
 
 def hidden_of(output: torch.Tensor | tuple) -> torch.Tensor:
@@ -245,7 +227,7 @@ def test_every_real_token_of_every_forward_is_changed_and_padding_is_not(family,
     # Hooks run in the order in which they were set: before the change, the change, after it.
     with (
         hooks(*[(module, before(layer)) for layer, module in enumerate(modules)]),
-        steer(model, artifact_for(model, site)),
+        steer(model, artifact_for(model, site=site)),
         hooks(*[(module, after(layer)) for layer, module in enumerate(modules)]),
     ):
         generated(model, ids, mask, use_cache=use_cache)
@@ -258,9 +240,9 @@ def test_strength_zero_changes_no_bit_and_the_model_is_given_back_bit_for_bit(fa
     ids, mask = padded("left")
     before = model(input_ids=ids, attention_mask=mask).logits
     for site in SITES:
-        with steer(model, artifact_for(model, site), strength=0.0):
+        with steer(model, artifact_for(model, site=site), strength=0.0):
             assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
-        with steer(model, artifact_for(model, site)):
+        with steer(model, artifact_for(model, site=site)):
             assert not torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
         assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -293,7 +275,7 @@ def logits_of(model: nn.Module) -> torch.Tensor:
 
 
 def steered_logits_of(model: nn.Module, site: str = "residual", seed: int = 5) -> torch.Tensor:
-    with steer(model, artifact_for(model, site, seed)):
+    with steer(model, artifact_for(model, site=site, seed=seed)):
         return logits_of(model)
 
 

@@ -3,9 +3,8 @@ import re
 
 import pytest
 import torch
-from conftest import llama, perturbed
+from conftest import artifact_for, llama, perturbed
 from safetensors.torch import load_file, save_file
-from test_hooks import artifact_for
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError

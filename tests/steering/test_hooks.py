@@ -5,20 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import gpt2, llama
+from conftest import artifact_for, gpt2, llama
 
 from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
 from sa_lightning.steering import (
     INTERVENTIONS,
-    SteeringArtifact,
     add_keep_norm,
     capture,
     gather_mean,
     random_directions,
     steering,
-    weights_fingerprint,
 )
 
 FAMILIES = {"llama": llama, "gpt2": gpt2}
@@ -36,20 +34,6 @@ def padded(rows, side):
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[index, place], mask[index, place] = row, 1
     return ids, mask
-
-
-def artifact_for(model, strength=0.3, **changes):
-    depth, width = model.config.num_hidden_layers, model.config.hidden_size
-    drawn = random_directions((depth, width), 5)
-    return SteeringArtifact(
-        directions={"original": {layer: drawn[layer] for layer in range(depth)}},
-        fingerprints={"original": weights_fingerprint(model)},
-        model="test",
-        num_layers=depth,
-        d_model=width,
-        strength=strength,
-        **changes,
-    )
 
 
 def read(model, ids, mask, count=1):
