@@ -185,6 +185,7 @@ def test_where_frequencies_depend_on_the_batch_sequences_run_by_themselves():
     config = Phi3Config(
         vocab_size=32, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3, pad_token_id=0,
+        original_max_position_embeddings=16,
         rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, **factors},
     )  # fmt: skip
     model = Phi3ForCausalLM(config).eval().requires_grad_(False)

@@ -107,13 +107,12 @@ def _place(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], plac
     content = messages[place]["content"]
     marked = [dict(message) for message in messages]
     marked[place]["content"] = MARK
-    before, *rest = render(tokenizer, marked).split(MARK)
+    before, _, after = render(tokenizer, marked).partition(MARK)
     text = render(tokenizer, messages)
-    if len(rest) == 1:
-        for written in (content, content.strip()):
-            if text == before + written + rest[0]:
-                begin = len(before) + len(written) - len(written.lstrip())
-                return begin, begin + len(content.strip())
+    for written in (content, content.strip()):
+        if text == before + written + after:
+            begin = len(before) + len(written) - len(written.lstrip())
+            return begin, begin + len(content.strip())
     raise ModelError(
         f"The chat template does not write the {messages[place]['role']}'s message exactly once and as it is, so "
         "its beginning and end cannot be found.\n"
