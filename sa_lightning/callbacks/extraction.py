@@ -61,7 +61,8 @@ class ExtractionCallback(Callback):
         intervention: `add_keep_norm` adds and rescales to the old norm (paper, Eq. 9-10); `add_keep_norm_adaptive`
             takes the longer step of the authors' code at unsafe states; `add` does not rescale; `add_absolute` takes a
             step of the same length at every token; `ablate` removes what lies along the direction; `clamp` sets it.
-        strength: A number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}`. Of the `add` interventions a
+        strength: A number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind
+            each colon). Of the `add` interventions a
             fraction of the norm of each state, of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
             the coordinate that is set. The paper's α = 0.12 has no stated unit; in the authors' code it comes to 0.012.
         keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,

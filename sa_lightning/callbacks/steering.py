@@ -16,7 +16,7 @@ class SteeringCallback(Callback):
     Args:
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         strength: Instead of the artifact's own, in the unit of its intervention: a number for all layers, or one per
-            layer, as `{12: 0.1, 13: 0.2}`.
+            layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind each colon).
     """
 
     def __init__(self, artifact: str | None = None, strength: float | dict[int, float] | None = None) -> None:

@@ -269,6 +269,17 @@ def test_a_model_loaded_in_another_type_is_written_as_it_was_fitted(checkpoints,
     assert weights_fingerprint(written) == artifact.fingerprints["edited"]
 
 
+def test_a_split_model_does_not_reply(checkpoints, tmp_path, capsys):
+    from sa_lightning.cli import main
+
+    arguments = ["validate", "--model.target", str(checkpoints / "base"), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--trainer.strategy", "sharded"])
+    assert stopped.value.code == 2
+    assert "`sa validate` lets it reply" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 class StopsAfter(Callback):
     """Interrupts a fit behind a batch, as Ctrl-C or an error would."""
 
