@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
-from sa_lightning.errors import DataError
+from sa_lightning.errors import DataError, SettingError
 from sa_lightning.extraction import StateReader, plan_for
 from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
 from sa_lightning.steering import Demonstration, read_demonstrations
@@ -121,7 +121,12 @@ class DemonstrationDataModule(LightningDataModule):
         passages = self.passages()
         trainer: Any = self.trainer
         module: Any = trainer.lightning_module
-        # The processes of a sharded model run the same forwards, so none may have a batch without a common prefix.
+        if module.sharded and self.share_prefixes:
+            raise SettingError(
+                "`--data.share_prefixes true` with `--trainer.strategy sharded`.\n"
+                "The processes of a split model run the same forwards, and a batch without a common prefix has one less.\n"
+                "Leave one of the two out."
+            )
         share = False if module.sharded else self.share_prefixes
         reader = self.reader or StateReader(module.network, module.blocks)
         batches, self.shared = plan_for(reader, passages, self.batch_tokens, self.batch_size, share)

@@ -280,6 +280,17 @@ def test_a_split_model_does_not_reply(checkpoints, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_prefixes_of_a_split_model_are_not_shared(checkpoints, demonstrations, tmp_path, monkeypatch):
+    monkeypatch.setattr(CausalLMModule, "sharded", True)
+    module = CausalLMModule(str(checkpoints / "base"))
+    monkeypatch.setattr(module, "configure_model", lambda: module._loaded.append(llama()))
+    monkeypatch.setattr(module, "fingerprint", lambda: "none")
+    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
+                      default_root_dir=tmp_path, callbacks=[ExtractionCallback(save=False)])  # fmt: skip
+    with pytest.raises(SettingError, match="The processes of a split model run the same forwards"):
+        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), share_prefixes=True))
+
+
 class StopsAfter(Callback):
     """Interrupts a fit behind a batch, as Ctrl-C or an error would."""
 
