@@ -124,7 +124,7 @@ class DemonstrationDataModule(LightningDataModule):
         if module.sharded and self.share_prefixes:
             raise SettingError(
                 "`--data.share_prefixes true` with `--trainer.strategy sharded`.\n"
-                "The processes of a split model run the same forwards, and a batch without a common prefix has one less.\n"
+                "The processes of a split model run the same forwards; a batch without a common prefix has one less.\n"
                 "Leave one of the two out."
             )
         share = False if module.sharded else self.share_prefixes
