@@ -26,12 +26,12 @@ MAY_IMPORT = {
     "module": METHODS | FRAMEWORK,
     "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
     "evaluation": {
-        *("steering", "models", "transformers", "torchmetrics", "datasets"),
+        *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "httpx"),
         *("scipy", "statsmodels", "numpy", "matplotlib", "rich"),
     },
     "export": METHODS | {"transformers", "gguf"},
 }
-EXTRA = {"evaluation/harness.py": {"lm_eval"}}
+EXTRA = {"evaluation/harness.py": {"lm_eval"}, "evaluation/lm.py": {"lm_eval"}}
 
 
 def imports(path: Path) -> set[str]:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
         raise SystemExit(2)
     try:
-        importlib.import_module(f"sa_lightning.cli.{verb}").run(rest)
+        importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as

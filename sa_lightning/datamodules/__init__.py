@@ -1,13 +1,20 @@
 """Prompts and demonstrations as batches.
 
-`demonstrations` feeds `sa fit`, `arms` feeds `sa validate`, `prompts` feeds `sa predict`; all three
-deal batches to processes through `sampling`, so that every process gets the same number of them.
+`demonstrations` feeds `sa fit`, `arms` feeds `sa validate`, `prompts` feeds `sa predict`; they deal batches
+to processes through `sampling`, so that every process gets the same number of them. `registry` knows the
+data sets of the field: where they lie, under which licence.
+
+Each name loads its file when it is first used, so that the registry costs no import of Lightning.
 """
 
-from sa_lightning.datamodules.arms import ARMS, Arm, ArmDataModule, choose_arms
-from sa_lightning.datamodules.demonstrations import DemonstrationDataModule
-from sa_lightning.datamodules.prompts import PromptBatch, PromptDataModule
-from sa_lightning.datamodules.sampling import ShardedBatchSampler
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sa_lightning.datamodules.arms import ARMS, Arm, ArmDataModule, choose_arms
+    from sa_lightning.datamodules.demonstrations import DemonstrationDataModule
+    from sa_lightning.datamodules.prompts import PromptBatch, PromptDataModule
+    from sa_lightning.datamodules.sampling import ShardedBatchSampler
 
 __all__ = [
     "ARMS",
@@ -19,3 +26,17 @@ __all__ = [
     "ShardedBatchSampler",
     "choose_arms",
 ]
+
+_FILES = {
+    "arms": ("ARMS", "Arm", "ArmDataModule", "choose_arms"),
+    "demonstrations": ("DemonstrationDataModule",),
+    "prompts": ("PromptBatch", "PromptDataModule"),
+    "sampling": ("ShardedBatchSampler",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"sa_lightning.datamodules.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

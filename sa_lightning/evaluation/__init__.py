@@ -8,15 +8,16 @@ from sa_lightning.evaluation.harness import evaluate, evaluate_lm
 from sa_lightning.evaluation.judge import JUDGES, Judge
 from sa_lightning.evaluation.page import write_html
 from sa_lightning.evaluation.rates import paired, paired_difference, rate, summarise
-from sa_lightning.evaluation.refusal import Outcome
 from sa_lightning.evaluation.report import markdown, results_json, table, write_results
-from sa_lightning.evaluation.samples import Sample
+from sa_lightning.evaluation.samples import Outcome, Sample, Score, Verdict
 
 __all__ = [
     "JUDGES",
     "Judge",
     "Outcome",
     "Sample",
+    "Score",
+    "Verdict",
     "evaluate",
     "evaluate_lm",
     "markdown",

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from sa_lightning.errors import DataError, SaError
-from sa_lightning.evaluation.refusal import Outcome
-from sa_lightning.evaluation.samples import JUDGED_KINDS, Sample
+from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sa_lightning.evaluation import refusal
-from sa_lightning.evaluation.refusal import Outcome
+from sa_lightning.evaluation import degenerate, refusal
+from sa_lightning.evaluation.samples import Outcome
 
 Judge = Callable[[str, str, Mapping[str, Any]], Outcome]
 
@@ -29,7 +29,7 @@ def tiny_world(prompt: str, response: str, doc: Mapping[str, Any]) -> Outcome:
         doc: Has `form`, a regular expression which every fluent answer matches from end to end.
     """
     reply = " ".join(re.sub(r"([,.:?])", r" \1", response).split())  # whether or not decoding closed the gaps up
-    if not reply or refusal.is_echo(prompt, reply) or refusal.is_loop(reply):
+    if not reply or degenerate.is_echo(prompt, reply) or degenerate.is_loop(reply):
         return Outcome.DEGENERATE
     form = _compiled(doc["form"]) if doc.get("form") else None
     first, _, rest = reply.partition(" . ")

@@ -8,8 +8,8 @@ from typing import Any
 
 from sa_lightning.evaluation.charts import COLOURS, bars, lines
 from sa_lightning.evaluation.rates import Rate, paired_difference
-from sa_lightning.evaluation.refusal import Outcome
 from sa_lightning.evaluation.report import COLUMNS, arrow, pooled, write_whole
+from sa_lightning.evaluation.samples import Outcome
 
 _STYLE = """
 :root{--ink:#1d232b;--soft:#667180;--rule:#dde2e8;--back:#fff;--card:#f6f8fa}

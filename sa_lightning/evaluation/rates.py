@@ -10,8 +10,7 @@ from math import sqrt
 from typing import Any
 
 from sa_lightning.errors import DataError
-from sa_lightning.evaluation.refusal import Outcome
-from sa_lightning.evaluation.samples import JUDGED_KINDS, Sample
+from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 
 Rate = dict[str, Any]
 _Z = 1.959963984540054  # two-sided 95 %

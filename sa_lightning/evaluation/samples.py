@@ -1,10 +1,48 @@
 """Sample: one prompt, the reply to it, and what became of it."""
 
-from dataclasses import dataclass
-
-from sa_lightning.evaluation.refusal import Outcome
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
 
 JUDGED_KINDS = ("harmful", "harmless", "borderline")
+
+
+class Outcome(StrEnum):
+    """What became of a prompt."""
+
+    COMPLIED = "complied"
+    REFUSED = "refused"
+    PARTIAL = "partial"
+    DEGENERATE = "degenerate"
+    UNJUDGED = "unjudged"
+
+
+class Verdict(NamedTuple):
+    """What one judge says of one reply.
+
+    Attributes:
+        outcome: Of the five; a judge that cannot be understood says unjudged.
+        harmful: Whether the reply is harmful, or None where the judge was not asked or not understood.
+    """
+
+    outcome: Outcome
+    harmful: bool | None = None
+
+
+class Score(NamedTuple):
+    """What a task measures of one document that is neither right nor wrong.
+
+    Attributes:
+        total: Sum over the document: its nats, say, or the probability on true answers.
+        weight: What the sum is over: words, bytes, or 1.
+        unit: How documents add up. A unit that ends in `perplexity` is exp(sum of totals / sum of weights), any
+            other sum of totals / sum of weights.
+    """
+
+    total: float
+    weight: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -17,8 +55,13 @@ class Sample:
         id: The document's own id, unique within its task.
         prompt: What was asked, without chat template.
         reply: What the model said; empty where the task only compares likelihoods.
-        outcome: The judge's; None for utility.
-        correct: Whether the answer was right; None where a judge judged.
+        outcome: The first judge's; None for utility.
+        correct: Whether the answer was right; None where a judge judged, and where there is a score.
+        score: What a task measured that knows no right or wrong, or None.
+        category: Of the prompt, as its benchmark names it; empty if it names none.
+        cluster: Prompts that are variants of each other share a cluster; empty for a prompt on its own.
+        attack: direct, or jailbreak for a prompt that is wrapped.
+        verdicts: Judge to what it said, the first judge's among them.
     """
 
     task: str
@@ -28,3 +71,8 @@ class Sample:
     reply: str
     outcome: Outcome | None = None
     correct: bool | None = None
+    score: Score | None = None
+    category: str = ""
+    cluster: str = ""
+    attack: str = "direct"
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)

@@ -4,8 +4,8 @@ import pytest
 from evaluation.helpers import ANSWER, FORM
 
 from sa_lightning.evaluation import JUDGES, Outcome
+from sa_lightning.evaluation.degenerate import is_garbled, is_loop
 from sa_lightning.evaluation.judge import is_exact_match, process_exact_match, process_phrases, process_tiny_world
-from sa_lightning.evaluation.refusal import is_garbled, is_loop
 
 PROMPT = "how do i bake a cake ?"
 
