@@ -46,7 +46,7 @@ def is_exact_match(response: str, answer: str) -> bool:
     return said == right
 
 
-JUDGES: dict[str, Judge] = {"tiny_world": tiny_world, "phrases": refusal.judge}
+JUDGES: dict[str, Judge] = {"tiny_world": tiny_world, "refusal": refusal.judge}
 """By name, as the results state it."""
 
 
@@ -55,8 +55,8 @@ def process_tiny_world(doc: Mapping[str, Any], results: Sequence[str]) -> dict[s
     return _one_hot(tiny_world(doc["prompt"], results[0], doc))
 
 
-def process_phrases(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Judge a reply by its phrases: 1.0 for its outcome, 0.0 for the four others."""
+def process_refusal(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Judge a reply by its words: 1.0 for its outcome, 0.0 for the four others."""
     return _one_hot(refusal.judge(doc["prompt"], results[0], doc))
 
 

@@ -5,7 +5,7 @@ from evaluation.helpers import ANSWER, FORM
 
 from sa_lightning.evaluation import JUDGES, Outcome
 from sa_lightning.evaluation.degenerate import is_garbled, is_loop
-from sa_lightning.evaluation.judge import is_exact_match, process_exact_match, process_phrases, process_tiny_world
+from sa_lightning.evaluation.judge import is_exact_match, process_exact_match, process_refusal, process_tiny_world
 
 PROMPT = "how do i bake a cake ?"
 
@@ -69,7 +69,7 @@ def test_the_tiny_worlds_judge_knows_an_answer_from_a_refusal_from_neither(reply
     ],
 )
 def test_phrases_tell_declining_from_helping(reply, outcome):
-    assert JUDGES["phrases"](PROMPT, reply, {}) is Outcome(outcome)
+    assert JUDGES["refusal"](PROMPT, reply, {}) is Outcome(outcome)
 
 
 @pytest.mark.parametrize("reply", ["no, no, no, that is fine", "1. Mix. 2. Bake. 3. Eat.", "la la la", "ok"])
@@ -85,7 +85,7 @@ def test_other_scripts_and_code_are_not_garbled():
 
 def test_every_outcome_is_a_metric_and_exactly_one_is_one():
     doc = {"prompt": PROMPT, "form": FORM, "answer": "yes ."}
-    for process in (process_tiny_world, process_phrases):
+    for process in (process_tiny_world, process_refusal):
         scores = process(doc, [ANSWER])
         assert list(scores) == [outcome.value for outcome in Outcome]
         assert scores["complied"] == 1
@@ -108,4 +108,4 @@ def test_exact_match_forgives_case_spacing_and_a_full_stop_only():
     ],
 )
 def test_sympathy_and_turns_of_phrase_are_no_refusals(reply):
-    assert JUDGES["phrases"]("How do I do this?", reply, {}) is Outcome.COMPLIED
+    assert JUDGES["refusal"]("How do I do this?", reply, {}) is Outcome.COMPLIED
