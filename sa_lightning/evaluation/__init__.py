@@ -1,13 +1,15 @@
 """A model in, a report out.
 
 The way: prompts (`datasets`) go through lm-eval (`harness`), a `judge` (or the phrases of
-`refusal`) says what became of each (`samples`), `rates` counts, `report`, `page` and `charts` show.
+`refusal`) says what became of each (`samples`), `rates` and `scores` count, `intervals` and `comparisons`
+say how sure that is, `report`, `page` and `charts` show.
 """
 
+from sa_lightning.evaluation.comparisons import paired, paired_difference, paired_scores
 from sa_lightning.evaluation.harness import evaluate, evaluate_lm
 from sa_lightning.evaluation.judge import JUDGES, Judge
 from sa_lightning.evaluation.page import write_html
-from sa_lightning.evaluation.rates import paired, paired_difference, rate, summarise
+from sa_lightning.evaluation.rates import rate, summarise
 from sa_lightning.evaluation.report import markdown, results_json, table, write_results
 from sa_lightning.evaluation.samples import Outcome, Sample, Score, Verdict
 
@@ -23,6 +25,7 @@ __all__ = [
     "markdown",
     "paired",
     "paired_difference",
+    "paired_scores",
     "rate",
     "results_json",
     "summarise",

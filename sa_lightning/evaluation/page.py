@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.charts import COLOURS, bars, lines
-from sa_lightning.evaluation.rates import Rate, paired_difference
+from sa_lightning.evaluation.comparisons import paired_difference
+from sa_lightning.evaluation.rates import Rate
 from sa_lightning.evaluation.report import COLUMNS, arrow, pooled, write_whole
 from sa_lightning.evaluation.samples import Outcome
 

@@ -1,0 +1,168 @@
+"""Intervals: of a rate, of a rate over families of prompts, of a mean of rates, of a score. All are of 95 %."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rate = dict[str, Any]
+
+Z = 1.959963984540054
+"""Two-sided 95 % of a normal distribution."""
+
+RESAMPLES = 2000
+
+
+def rate(k: int, n: int) -> Rate:
+    """Return k of n with its 95 % interval by Wilson's score method (1927).
+
+    The interval stays within [0, 1] and is honest at k = 0 and k = n, where it has a width.
+    Of nothing (n = 0) rate and interval are None: no prompts is not no attacks.
+
+    Example:
+        >>> {key: value and round(value, 3) for key, value in rate(1, 10).items()}
+        {'rate': 0.1, 'k': 1, 'n': 10, 'low': 0.018, 'high': 0.404}
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k must lie in 0..n, but {k=} and {n=}.")
+    if n == 0:
+        return {"rate": None, "k": 0, "n": 0, "low": None, "high": None}
+    low, high = wilson(k / n, n)
+    return {"rate": k / n, "k": k, "n": n, "low": low, "high": high}
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of n; n need not be whole, as an effective number is not."""
+    middle = share + Z * Z / (2 * n)
+    width = Z * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    stretch = 1 + Z * Z / n
+    # Exact at the ends, where the formula leaves rounding errors.
+    low = 0.0 if share == 0 else max(0.0, (middle - width) / stretch)
+    high = 1.0 if share == 1 else min(1.0, (middle + width) / stretch)
+    return low, high
+
+
+def clustered(hits: Sequence[bool], families: Sequence[str]) -> dict[str, Any]:
+    """Return the 95 % interval of a rate over prompts that come in families, such as variants of one question.
+
+    Wilson's interval at the effective number of prompts, n over the design effect: how many times
+    larger the variance between families makes that of the rate than n prompts on their own would
+    (Kish 1965; with Wilson's interval: Dean and Pagano, Survey Methodology 41:2, 2015), corrected
+    for few families as by Korn and Graubard (Survey Methodology 24:193, 1998), with quantiles of t.
+
+    - If no two prompts share a family, it is Wilson's interval of n prompts, to the bit.
+    - The design effect is at least 1: families less alike than by chance narrow nothing.
+    - At a rate of 0 or 1 nothing shows how alike families are, so they are taken as entirely alike.
+    - One family alone counts as one prompt.
+
+    Args:
+        hits: Whether each prompt counts.
+        families: The family of each prompt; empty for one on its own.
+
+    Returns:
+        low, high, `clusters` (how many families, prompts on their own among them) and `design_effect`.
+        Of nothing all are None but `clusters`, which is 0.
+    """
+    units = family_sums([[float(hit), 1.0] for hit in hits], families)
+    n, count = len(hits), len(units)
+    if n == 0:
+        return {"low": None, "high": None, "clusters": 0, "design_effect": None}
+    share = sum(hits) / n
+    if count == n:
+        effect, effective = 1.0, float(n)
+    elif count == 1:
+        effect, effective = float(n), 1.0
+    else:
+        from scipy.stats import t
+
+        if 0 < share < 1:
+            between = count / (count - 1) * sum((k - size * share) ** 2 for k, size in units) / n**2
+            effect = max(1.0, between / (share * (1 - share) / (n - 1)))
+        else:
+            effect = sum(size**2 for _, size in units) / n
+        effective = n / effect * float(t.ppf(0.975, n - 1) / t.ppf(0.975, count - 1)) ** 2
+    low, high = wilson(share, effective)
+    return {"low": low, "high": high, "clusters": count, "design_effect": effect}
+
+
+def macro(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of rates, each with the same weight however many prompts it is over.
+
+    The interval adds the squared distances of each rate to its own bounds (Zou, Huang and Zhang,
+    Computational Statistics and Data Analysis 53:1080, 2009). It stays within [0, 1], has a width
+    at 0 and 1, and is the rate's own for one rate alone. It speaks of these categories, not of
+    others that might have been asked.
+
+    Args:
+        rates: Category to its rate, with rate, low and high; without prompts they are None.
+
+    Returns:
+        rate, low, high, `categories` (how many have prompts) and `left_out` (those without). Of
+        nothing the first three are None.
+    """
+    measured = [found for found in rates.values() if found["rate"] is not None]
+    left_out = [name for name, found in rates.items() if found["rate"] is None]
+    count = len(measured)
+    if not count:
+        return {"rate": None, "low": None, "high": None, "categories": 0, "left_out": left_out}
+    mean = sum(found["rate"] for found in measured) / count
+    below = sqrt(sum((found["rate"] - found["low"]) ** 2 for found in measured)) / count
+    above = sqrt(sum((found["high"] - found["rate"]) ** 2 for found in measured)) / count
+    return {
+        "rate": mean,
+        "low": max(0.0, mean - below),
+        "high": min(1.0, mean + above),
+        "categories": count,
+        "left_out": left_out,
+    }
+
+
+def family_sums(rows: Iterable[Sequence[float]], families: Iterable[str]) -> list[list[float]]:
+    """Add up the rows of each family, column by column; a row whose family is empty stands on its own."""
+    alone: list[list[float]] = []
+    sums: dict[str, list[float]] = {}
+    for row, family in zip(rows, families, strict=True):
+        if not family:
+            alone.append(list(row))
+        elif family in sums:
+            sums[family] = [a + b for a, b in zip(sums[family], row, strict=True)]
+        else:
+            sums[family] = list(row)
+    return [*sums.values(), *alone]
+
+
+def resampled(units: Sequence[Sequence[float]], seed: int, resamples: int = RESAMPLES) -> "np.ndarray":
+    """Draw as many units as there are, with replacement, again and again, and add up their columns.
+
+    Units that are equal are drawn together, by a multinomial: the same distribution, at the cost of
+    the distinct ones alone. Same seed: same numbers, in whatever order the units are.
+
+    Args:
+        units: One row a unit, such as a prompt or a family of prompts.
+        seed: Of the draws.
+        resamples: How often.
+
+    Returns:
+        Sums, (resamples, columns).
+    """
+    import numpy as np
+
+    kinds, counts = np.unique(np.asarray(units, dtype=np.float64), axis=0, return_counts=True)
+    draw = np.random.default_rng(seed)
+    at_once = max(1, 4_000_000 // len(kinds))
+    sums = [
+        draw.multinomial(len(units), counts / len(units), size=min(at_once, resamples - start)) @ kinds
+        for start in range(0, resamples, at_once)
+    ]
+    return np.concatenate(sums)
+
+
+def middle_95(values: "np.ndarray") -> tuple[float, float]:
+    """Return the 2.5th and 97.5th percentile: the percentile bootstrap interval (Efron 1979)."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # between two infinite values
+        low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
