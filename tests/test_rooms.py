@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "diagnostics": FLOOR_1,
     "steered": {"steering", "models"},
     "extraction": {"steering", "models", "transformers", "jaxtyping"},
-    "datamodules": METHODS | FRAMEWORK | {"extraction"},
+    "datamodules": METHODS | FRAMEWORK | {"extraction", "pyarrow", "openpyxl"},
     "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "safetensors"},
     "module": METHODS | FRAMEWORK,
     "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
