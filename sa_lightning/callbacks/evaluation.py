@@ -1,9 +1,8 @@
-"""EvaluationCallback: measure every arm, collect what the processes found, report once."""
+"""EvaluationCallback: measure every arm, report once."""
 
 from collections.abc import Callable
 from typing import Any
 
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
@@ -11,12 +10,13 @@ from sa_lightning.callbacks.provenance import ProvenanceCallback
 
 
 class EvaluationCallback(Callback):
-    """Hand the module its measure, gather the results of all arms, and pass them on.
+    """Hand the module its measure, collect the results of all arms, and pass them on.
 
-    Knows neither lm-eval nor the tasks: the command line brings both functions along.
+    Knows neither lm-eval nor the tasks: the command line brings both functions along. Every process measures every
+    arm; how prompts are shared between processes is the business of `evaluate`, which gives each of them all results.
 
     Args:
-        evaluate: `(model, arm) -> results` of one arm; it must be possible to pickle them.
+        evaluate: `(model, arm) -> results` of one arm.
         report: Called once, in the first process, with arm name to results, in the order they ran.
     """
 
@@ -45,11 +45,5 @@ class EvaluationCallback(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            everyone: list[Any] = [None] * trainer.world_size
-            dist.all_gather_object(everyone, self.results)
-            merged = {name: result for found in everyone for name, result in found.items()}
-            order = [arm.name for arm in trainer.datamodule.arms]  # type: ignore[attr-defined]
-            self.results = {name: merged[name] for name in order}
         if trainer.is_global_zero:
             self.report(self.results)

@@ -1,6 +1,7 @@
 """What `fit`, `validate` and `predict` share: a LightningCLI for a model of which nothing is trained."""
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -112,7 +113,9 @@ class VerbCLI(LightningCLI):
         if surgery is None:
             return [steering]
         callback = SurgeryCallback.from_record(surgery)
-        if self.config.trainer.enable_progress_bar is not False:
+        if (
+            self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
+        ):  # every process edits
             callback.progress = stages
         return [callback, steering]
 

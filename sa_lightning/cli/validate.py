@@ -1,13 +1,16 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
+import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from typing_extensions import override
 
@@ -17,6 +20,9 @@ from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.datamodules import ARMS, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import evaluate, markdown, paired, results_json, summarise, table, write_html
+from sa_lightning.evaluation.harness import missing_tasks
+from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
+from sa_lightning.steering import weights_fingerprint
 
 ARM_NAMES = {arm.name for arm in ARMS}
 
@@ -26,16 +32,17 @@ class EvaluationSettings:
     """What is asked, and how replies are judged.
 
     Args:
-        tasks: lm-eval tasks, ours or lm-eval's own.
+        tasks: lm-eval tasks, groups or tags, ours or lm-eval's own. What a group or tag names and is not at hand is
+            left out, and said.
         limit: Ask only the first so many prompts of each task.
-        batch_size: Prompts a batch.
+        batch_size: Most prompts that run together; as many as suit the device if not set.
         task_dirs: Further directories with lm-eval task files.
         metadata: Handed to the tasks; those of the tiny world read `world` (its directory) and `split`.
     """
 
     tasks: list[str] = field(default_factory=list)
     limit: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     task_dirs: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -43,9 +50,14 @@ class EvaluationSettings:
 class ValidateCLI(VerbCLI):
     """Measure every arm: attack success, refusals, utility, degenerate replies, each with n and an interval.
 
-    Writes OUTPUT/results.json and OUTPUT/report.html. The arms are original, steered, edited and edited+steered, as far
-    as the artifact allows; without an artifact, the original alone.
+    Writes OUTPUT/results.json and OUTPUT/report.html, and OUTPUT/replies.jsonl with every reply that was judged, for
+    `sa judge`: replies to harmful prompts too, so only the file's owner may read it. The arms are original, steered,
+    edited and edited+steered, as far as the artifact allows; without an artifact, the original alone. What is finished
+    is kept in OUTPUT/unfinished at once: the same command goes on where it was interrupted. Several processes
+    (`--trainer.devices`) share the prompts, and find the same numbers as one.
     """
+
+    missing: Mapping[str, str] = {}
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -75,7 +87,22 @@ class ValidateCLI(VerbCLI):
 
     @override
     def callbacks(self) -> list[Callback]:
-        return [*self.arms(self.config_init.steering), EvaluationCallback(self.evaluate, self.report)]
+        arms = self.arms(self.config_init.steering)
+        settings = self.config_init.evaluation
+        self.missing = missing_tasks(settings.tasks, self.task_dirs, settings.metadata, self.model.max_length)
+        _say_missing(self.missing)
+        return [*arms, EvaluationCallback(self.evaluate, self.finish)]
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.shows_progress = self.config.trainer.enable_progress_bar is not False and sys.stderr.isatty()
+        # Lightning's bar counts arms; ours show how far an arm has come, and the time left.
+        return super().instantiate_trainer(enable_progress_bar=False, **kwargs)
+
+    @property
+    def task_dirs(self) -> list[str]:
+        """Where tasks are looked for: ours, then the user's."""
+        return [str(shipped("tasks")), *self.config_init.evaluation.task_dirs]
 
     def evaluate(self, model: Any, arm: Any) -> list[Any]:
         """Run the tasks on the model as it is now."""
@@ -84,13 +111,47 @@ class ValidateCLI(VerbCLI):
             model,
             self.model.tokenizer,
             settings.tasks,
-            task_dirs=[shipped("tasks"), *settings.task_dirs],
+            task_dirs=self.task_dirs,
             metadata=settings.metadata,
+            without=self.missing,
             limit=settings.limit,
             batch_size=settings.batch_size,
             max_length=self.model.max_length,
             seed=self.config.seed_everything,
+            progress=self.shows_progress,
+            name=arm.name,
+            journal=Journal(self.unfinished, arm.name, self.state(model, arm), self.trainer.global_rank),
         )
+
+    @property
+    def unfinished(self) -> Path:
+        """Where the replies of this run are until its results are written."""
+        return Path(self.config.output) / "unfinished"
+
+    def state(self, model: Any, arm: Any) -> dict[str, Any]:
+        """Return what replies depend on besides prompts: the weights as they are now, and what acts on them."""
+        artifact = self.config_init.steering.artifact
+        steering = None
+        if arm.steered:
+            tensors = [
+                tensor for _, layers in sorted(artifact.directions.items()) for _, tensor in sorted(layers.items())
+            ]
+            directions = hashlib.sha256(b"".join(tensor.float().numpy().tobytes() for tensor in tensors)).hexdigest()
+            steering = [artifact.config(), directions, self.config_init.steering.strength, arm.control]
+        return {
+            "weights": weights_fingerprint(model),
+            "device": model.device.type,
+            "steering": steering,
+            "template": self.model.tokenizer.chat_template,
+            "seed": self.config.seed_everything,
+            "versions": self.provenance.versions,
+        }
+
+    def finish(self, samples: dict[str, list[Any]]) -> None:
+        """Write everything, replies first: a results.json says that a run is complete."""
+        write_replies(samples, Path(self.config.output) / "replies.jsonl")
+        self.report(samples)
+        remove_journals(self.unfinished)
 
     def is_whole(self) -> bool:
         """Whether this run measured the artifact as it is: all arms, all prompts, its own strength, no controls."""
@@ -125,6 +186,15 @@ class ValidateCLI(VerbCLI):
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
+
+
+@rank_zero_only
+def _say_missing(missing: Mapping[str, str]) -> None:
+    """Name the tasks that are left out, those with the same reason together."""
+    for reason in dict.fromkeys(missing.values()):
+        tasks = [task for task, given in missing.items() if given == reason]
+        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        print(f"Left out: {', '.join(tasks[:3])}{more}. {reason}\n", file=sys.stderr)
 
 
 def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float]:

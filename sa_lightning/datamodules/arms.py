@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
 
 
@@ -98,11 +97,5 @@ class ArmDataModule(LightningDataModule):
         return self.arms
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the arms, dealt to the processes; a repeated arm gives the same numbers again."""
-        trainer: Any = self.trainer
-        sampler = ShardedBatchSampler([[i] for i in range(len(self.arms))], trainer.global_rank, trainer.world_size)
-        return DataLoader(
-            self.arms,  # type: ignore[arg-type]  # a list is a data set, whatever its type says
-            sampler=[batch[0][0] for batch in sampler],
-            batch_size=None,
-        )
+        """Return the arms, all of them in every process: what is dealt to processes are the prompts of each."""
+        return DataLoader(self.arms, batch_size=None)  # type: ignore[arg-type]  # a list is a data set

@@ -123,8 +123,8 @@ def test_a_quiet_run_prints_nothing(ask, capfd):
 
 
 def test_progress_shows_a_bar(ask, capfd):
-    ask(llama(), ["tiny_world_harmful"], progress=True)
-    assert "generate_until" in capfd.readouterr().err
+    ask(llama(), ["tiny_world_harmful"], progress=True, name="steered")
+    assert "steered replies" in capfd.readouterr().err
 
 
 def test_limit_and_split_choose_the_documents(ask, world):

@@ -1,0 +1,318 @@
+"""A model in memory as an lm-eval model: batches of like length, dealt to processes, kept when they are done."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lm_eval.models import huggingface
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from sa_lightning.errors import ModelError, SaError
+from sa_lightning.evaluation.journal import Journal
+
+HFLM: Any = huggingface.HFLM  # its decorators hide the signature from type checkers
+
+SHOWN = {"generate_until": "replies", "loglikelihood": "choices", "loglikelihood_rolling": "texts"}
+
+# Most tokens of a batch where no number of rows was asked for. Replies hold keys and values of all their tokens,
+# the two others logits, which are larger; a CPU gains nothing from more.
+BUDGETS = {
+    "cpu": {"generate_until": 8192, "loglikelihood": 2048, "loglikelihood_rolling": 2048},
+    "other": {"generate_until": 32768, "loglikelihood": 8192, "loglikelihood_rolling": 8192},
+}
+ROWS = 1024  # most rows where none were asked for
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@dataclass
+class Request:
+    """What is asked once, however often lm-eval asks it.
+
+    Attributes:
+        instance: The first of lm-eval's that ask it.
+        key: Of everything the answer depends on besides the model.
+        unit: Requests that belong in one batch share it.
+        settings: Requests of one batch have the same: how a reply is decoded.
+        rows: How many sequences it runs; 0 if it shares that of another request of its unit.
+        width: Tokens of the longest of them, the reply's among them.
+        sampled: Whether the answer is drawn at random.
+    """
+
+    instance: Any
+    key: str
+    unit: str
+    settings: str
+    rows: int
+    width: int
+    sampled: bool = False
+
+
+@dataclass
+class Batch:
+    """Requests that run together.
+
+    Attributes:
+        requests: Longest first.
+        rows: Sequences.
+        width: Tokens of the longest.
+        most: Sequences that may run at once; fewer than `rows` where one unit alone has more.
+    """
+
+    requests: list[Request]
+    rows: int
+    width: int
+    most: int
+
+    @property
+    def digest(self) -> str:
+        """What is in it."""
+        told = json.dumps([self.most, *(request.key for request in self.requests)])
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+class InMemoryLM(HFLM):
+    """HFLM around a model that is loaded already: edited in place, or with hooks on it.
+
+    HFLM answers; this class says what it is asked together. All requests of a type are sorted by length, longest first,
+    and dealt to batches under a budget of tokens; the choices of one question stay together, and what is asked twice
+    runs once. Batches are planned from all requests, so they are the same in every process and after an interruption.
+    Where torch.distributed is initialised, the batches that are still to run are dealt to its processes, and every
+    process gets all answers: on a CPU the same as those of one process, bit for bit. A batch that does not fit in
+    memory is halved, and later ones with it.
+
+    Args:
+        model: A causal language model of transformers, on its device.
+        tokenizer: Its tokenizer, with a pad token.
+        batch_size: Most rows a batch; if not set, as many as the budget of the device allows.
+        journal: Where finished batches are kept, so that a killed run goes on.
+        progress: What the bars are called; none are shown if not set.
+        **settings: HFLM's, such as `max_length` and `add_bos_token`.
+
+    Attributes:
+        truncated: Task to the number of its documents that are longer than the model's context, and lose their
+            beginning.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        batch_size: int | None = None,
+        journal: Journal | None = None,
+        progress: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, **settings)
+        if batch_size is not None and batch_size < 1:
+            raise SaError(
+                f"`batch_size` is how many prompts run together and must be at least 1, but is {batch_size}.\n"
+                "Nothing can be asked in an empty batch.\nLeave it out for an automatic one."
+            )
+        self.most_rows, self.journal, self.progress = batch_size, journal, progress
+        self.truncated: Counter[str] = Counter()
+        self._fits: int | None = None  # tokens, once a batch was too large
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Return the replies."""
+        return self._answer("generate_until", requests)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return how likely each continuation is, and whether greedy decoding would write it."""
+        return [tuple(answer) for answer in self._answer("loglikelihood", requests)]  # type: ignore[misc]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-likelihood of each text."""
+        return self._answer("loglikelihood_rolling", requests)
+
+    def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
+        return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)  # one bar is enough
+
+    def _answer(self, kind: str, instances: Sequence[Any]) -> list[Any]:
+        """Answer each instance, in their order."""
+        asked = self._requests(kind, instances)
+        once: dict[str, Request] = {}
+        for request in asked:
+            once.setdefault(request.key, request)
+        batches = self._batches(kind, list(once.values()))
+        rank, world = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
+        known = _from_first(self.journal.read() if self.journal is not None and rank == 0 else {})
+        left = [batch for batch in batches if len(known.get(batch.digest, ())) != len(batch.requests)]
+        answers = {batch.digest: known[batch.digest] for batch in batches if batch.digest in known}
+        mine: dict[str, list[Any]] = {}
+        with self._bar(kind, left[rank::world]) if rank == 0 else nullcontext(lambda batch: None) as advance:
+            for batch in left[rank::world]:
+                mine[batch.digest] = self._run(kind, batch)
+                if self.journal is not None:
+                    self.journal.add(batch.digest, mine[batch.digest])
+                advance(batch)
+        for found in _from_all(mine):
+            answers |= found
+        by_key = {
+            request.key: answer
+            for batch in batches
+            for request, answer in zip(batch.requests, answers[batch.digest], strict=True)
+        }
+        return [by_key[request.key] for request in asked]
+
+    def _requests(self, kind: str, instances: Sequence[Any]) -> list[Request]:
+        """Look at what lm-eval asks: how long it is, and what belongs together."""
+        rooms = [self._room(instance) if kind == "generate_until" else 0 for instance in instances]
+        texts = ["".join(part for part in instance.args if isinstance(part, str)) for instance in instances]
+        tokens = dict(zip(unique := list(dict.fromkeys(texts)), self._encoded(unique), strict=True))
+        found, seen, cut = [], set(), set()
+        times: Counter[str] = Counter()
+        for instance, room, text in zip(instances, rooms, texts, strict=True):
+            ids = tokens[text]
+            length = len(ids)
+            settings = json.dumps(instance.args[1], sort_keys=True, default=str) if kind == "generate_until" else ""
+            sampled = kind == "generate_until" and bool(instance.args[1].get("do_sample"))
+            told = [kind, self.max_length, instance.args, ids]
+            if sampled:  # each is another draw
+                times[text + settings] += 1
+                told += [times[text + settings], torch.initial_seed()]
+            rows, width = 1, min(length + room, self.max_length)
+            if kind == "loglikelihood":
+                # HFLM runs what differs in its last token once.
+                shared = (instance.args[0], *ids[:-1])
+                rows = int(shared not in seen)
+                seen.add(shared)
+            elif kind == "loglikelihood_rolling":
+                rows = max(1, math.ceil(length / self.max_length))
+            if kind != "loglikelihood_rolling" and length + room > self.max_length + (kind == "loglikelihood"):
+                cut.add((instance.task_name, instance.doc_id))
+            key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+            unit = (instance.args[0] if kind == "loglikelihood" else "") or key
+            found.append(Request(instance, key, unit, settings, rows, max(1, width), sampled))
+        self.truncated.update(task for task, _ in cut)
+        return found
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids if texts else []
+
+    def _room(self, instance: Any) -> int:
+        """How many tokens the reply may have."""
+        settings: Any = normalize_gen_kwargs(instance.args[1], self.max_gen_toks)
+        wanted = int(settings["max_gen_toks"])
+        if wanted >= self.max_length:
+            raise SaError(no_room(instance.task_name, wanted, self.max_length))
+        return wanted
+
+    def _batches(self, kind: str, requests: Sequence[Request]) -> list[Batch]:
+        """Deal requests to batches, whole units at a time."""
+        budget = BUDGETS.get(self.device.type, BUDGETS["other"])[kind]
+        units: dict[tuple[str, str], list[Request]] = {}
+        for request in requests:
+            units.setdefault((request.settings, request.unit), []).append(request)
+        ordered = sorted(
+            (sorted(unit, key=lambda request: -request.width) for unit in units.values()),
+            key=lambda unit: (unit[0].settings, -unit[0].width),
+        )
+        batches: list[Batch] = []
+        for unit in ordered:
+            rows, last = sum(request.rows for request in unit), batches[-1] if batches else None
+            if last is None or last.requests[0].settings != unit[0].settings or last.rows + rows > last.most:
+                width = unit[0].width
+                most = self.most_rows or min(ROWS, max(1, budget // width))
+                batches.append(Batch([], 0, width, most))
+            batches[-1].requests += unit
+            batches[-1].rows += rows
+        return batches
+
+    def _run(self, kind: str, batch: Batch) -> list[Any]:
+        """Have HFLM answer a batch, with as many rows at once as fit in memory."""
+        most = batch.most if self._fits is None else max(1, min(batch.most, self._fits // batch.width))
+        while True:
+            try:
+                return self._ask(kind, batch, most)
+            except RuntimeError as error:
+                if not any(words in str(error) for words in MEMORY):
+                    raise
+                message = str(error).splitlines()[0]
+            # Out of the handler, so that what the failed forward held is free.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if most == 1:
+                raise ModelError(
+                    f"A sequence of {batch.width} tokens does not fit in memory: {message}\n"
+                    "A batch of one cannot be halved.\n"
+                    "Load the model in a smaller type (`--model.dtype bfloat16`), or leave tasks with long prompts out."
+                )
+            most = max(1, min(most, batch.rows) // 2)
+            self._fits = most * batch.width
+
+    def _ask(self, kind: str, batch: Batch, most: int) -> list[Any]:
+        self.batch_size_per_gpu = most
+        sampled = any(request.sampled for request in batch.requests)
+        with torch.random.fork_rng(enabled=sampled):
+            if sampled:  # the same draws whichever process runs it, and after whichever batch
+                torch.manual_seed(int(batch.digest[:15], 16))
+            instances = [request.instance for request in batch.requests]
+            return getattr(HFLM, kind)(self, instances, disable_tqdm=True)
+
+    @contextmanager
+    def _bar(self, kind: str, left: Sequence[Batch]) -> Iterator[Callable[[Batch], None]]:
+        """Show how far the batches have come, in tokens, and the time left."""
+        if self.progress is None or not left:
+            yield lambda batch: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[done]}/{task.fields[of]} batches"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as shown:
+            total = sum(batch.rows * batch.width for batch in left)
+            name = f"{self.progress} {SHOWN[kind]}".strip()
+            bar = shown.add_task(name, total=total, done=0, of=len(left))
+            done = 0
+
+            def advance(batch: Batch) -> None:
+                nonlocal done
+                done += 1
+                shown.update(bar, advance=batch.rows * batch.width, done=done)
+
+            yield advance
+
+
+def no_room(task: str, wanted: int, max_length: int) -> str:
+    """Say that a task's replies alone fill the model's context."""
+    return (
+        f"{task} asks for up to {wanted} new tokens, but the model's context is {max_length}.\n"
+        "No room is left for the prompt.\n"
+        "Leave this task out, or raise `max_length` if the model can take more."
+    )
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _from_first(value: Any) -> Any:
+    """What the first process has, in all of them."""
+    if not _is_distributed():
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
+
+
+def _from_all(value: Any) -> list[Any]:
+    """What every process has, in all of them."""
+    if not _is_distributed():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
