@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "DataError",
+    "JudgeError",
     "ModelError",
     "NothingToDoError",
     "SaError",
@@ -39,6 +40,10 @@ class NothingToDoError(SaError):
 
 class DataError(SaError):
     """Prompts or demonstrations are missing, empty or one-sided."""
+
+
+class JudgeError(SaError):
+    """A judge cannot be asked: its server is absent, refuses us, or does not answer."""
 
 
 class ModelError(SaError):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "module": METHODS | FRAMEWORK,
     "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
     "evaluation": {
-        *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "httpx"),
+        *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "requests"),
         *("scipy", "statsmodels", "numpy", "matplotlib", "rich"),
     },
     "export": METHODS | {"transformers", "gguf"},

@@ -20,7 +20,9 @@ VERBS = {
     "validate": "Measure every arm (original, edited, steered, both): safety, over-refusal, utility.",
     "predict": "Write replies to prompts, side by side under every arm.",
     "edit": "Weight surgery alone: checkpoints in, edited checkpoint out.",
+    "judge": "Say what became of saved replies: rules, phrase lists, judge models; and how far these agree.",
     "sweep": "Try many settings on validation prompts: a grid or a search, the Pareto front, the settings to take.",
+    "lm-eval": "lm-eval's own command line, with our model and our tasks.",
 }
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
