@@ -14,7 +14,7 @@ _MARKERS = re.compile(
     r"|<[|\uff5c][^<>\n]{1,64}?[|\uff5c]>"  # <|eot_id|> and its like; DeepSeek writes full-width bars
     r"|<\s*(?:start|end)_of_(?:turn|image)\s*>"  # Gemma
     r"|<\s*(?:BEGIN|END)\s+(?:UNSAFE\s+CONTENT\s+CATEGORIES|CONVERSATION)\s*>"  # Llama Guard
-    r"|\[+\s*[AB]\s*\]+",  # the verdicts of Safety Arithmetic's judge
+    r"|(?-i:\[+\s*[AB]\s*\]+)",  # the verdicts of Safety Arithmetic's judge
     re.IGNORECASE,
 )
 
