@@ -21,6 +21,8 @@ __all__ = ["Place", "Verdict", "check", "describe_missing", "entry", "files", "n
 Place = Literal["local", "hub cache", "missing"]
 Verdict = Literal["matches", "differs", "unknown", "missing"]
 
+_LEAST_AT_HAND_FIRST: tuple[Place, ...] = ("missing", "hub cache", "local")
+
 
 def names() -> list[str]:
     """Return the names of all data sets, in the order of the table."""
@@ -69,6 +71,7 @@ def read_rows(name: str, which: str | None = None, *, member: str | None = None)
     """
     wanted = part(name, which)
     found = files(name, which, member=member)
+    rows: list[Mapping[str, Any]]
     if found:
         rows = [
             {"file": path.stem, **row} if wanted.has_members else row
@@ -111,8 +114,8 @@ def where(name: str, *which: str) -> Place:
     Returns:
         `local`, `hub cache` or `missing`: of several parts the least at hand.
     """
-    places = [_place(name, one) for one in which or (None,)]
-    return max(places, key=("local", "hub cache", "missing").index)
+    places = {_place(name, one) for one in which or (None,)}
+    return next(place for place in _LEAST_AT_HAND_FIRST if place in places)
 
 
 def check(name: str, which: str | None = None) -> tuple[Verdict, str | None]:
@@ -182,7 +185,7 @@ def _is_cached(hub: Hub) -> bool:
     )
 
 
-def _from_hub(name: str, wanted: Part, member: str | None) -> list[dict[str, Any]]:
+def _from_hub(name: str, wanted: Part, member: str | None) -> list[Mapping[str, Any]]:
     hub = wanted.hub
     if hub is None:
         which = next(key for key, value in entry(name).parts.items() if value is wanted)

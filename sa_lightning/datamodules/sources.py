@@ -229,7 +229,7 @@ DATASETS: dict[str, Entry] = {
             ("oktest_heldout/OKTest_heldout.csv",), 50, ("prompt",),
             sha256=("af0abf57762023b0302b25107b82de15e6fb2340709b04762fb459e10c6960f7",),
         )},
-        "To choose settings on.",
+        "To choose settings on. 10 of its questions are in OKTest too.",
     ),
     "or_bench_hard": Entry(
         "borderline", "CC-BY-4.0 (as its card says)", True, _ARXIV + "2405.20947",
