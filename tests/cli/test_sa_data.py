@@ -1,0 +1,116 @@
+"""`sa data` says what there is, what is at hand, and how to get the rest; and fetches nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import real
+from invented_data import N, write_part
+
+from sa_lightning.cli.data import run
+from sa_lightning.datamodules import registry
+
+SA = Path(sys.executable).with_name("sa")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "180")
+    for name, which in (("oktest", "prompts"), ("gsm8k", "test"), ("hex_phi", "prompts")):
+        write_part(tmp_path, name, registry.part(name, which))
+    return tmp_path
+
+
+def lines(capsys) -> dict[str, list[str]]:
+    """Name to the words of its line."""
+    return {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+
+
+def test_the_table_has_every_data_set_and_says_which_are_at_hand(data, capsys):
+    run([])
+    found = lines(capsys)
+    assert set(registry.names()) <= set(found)
+    assert found["oktest"] == ["oktest", "borderline", "300", "none", "stated", "no", "local", "2401.17633"]
+    assert found["advbench"] == ["advbench", "harmful", "520", "MIT", "yes", "missing", "2307.15043"]
+    assert "test local, train missing" in " ".join(found["gsm8k"])
+    total = len(registry.names())
+    assert " ".join(found[str(total)]).startswith(f"{total} data sets, {total - 2} not or only partly at hand.")
+
+
+def test_hashes_are_checked_where_asked(data, capsys):
+    run(["--check"])
+    found = lines(capsys)
+    assert found["oktest"][-2] == "differs"
+    assert found["hex_phi"][-2] == "unknown"
+    assert found["advbench"][-2] == "missing"
+
+
+def test_details_name_parts_rows_verdict_and_both_ways(data, capsys):
+    run(["gsm8k", "hex_phi"])
+    text = capsys.readouterr().out
+    for fact in (
+        "gsm8k: utility",
+        "MIT; a package may carry it",
+        "test: 1319 rows published, local",
+        f"{N} rows; copy: differs",
+        "train: 7473 rows published, missing",
+        "Two ways to get it",
+        "openai/gsm8k",
+        f"$SA_DATA_DIR/gsm8k/ (SA_DATA_DIR is {data})",
+        "hex_phi: harmful",
+        "not for a package to carry",
+        f"{2 * N} rows; copy: unknown",
+        str(data / "hex_phi" / "category_1.csv"),
+    ):
+        assert fact in text
+
+
+def test_a_copy_that_cannot_be_read_is_said_to_be_so(data, capsys):
+    (data / "oktest" / "OKTest.csv").write_text("question\ncake\n")
+    run(["oktest"])
+    assert "lacks the columns ['prompt']" in capsys.readouterr().out
+
+
+def test_json_is_for_scripts(data, capsys):
+    run(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found] == registry.names()
+    assert all("copy" not in part and "rows" not in part for one in found for part in one["parts"].values())
+    run(["--json", "gsm8k"])
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["parts"]["test"]["rows"] == N
+    assert one["parts"]["test"]["copy"] == "differs"
+    assert one["parts"]["test"]["files"] == [str(data / "gsm8k" / "test.jsonl")]
+    assert one["parts"]["train"]["at_hand"] == "missing"
+    assert one["parts"]["train"]["hub"] == "openai/gsm8k"
+
+
+def test_an_unknown_name_ends_with_2_and_one_message():
+    done = subprocess.run([SA, "data", "oktset"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "There is no data set 'oktset'. Did you mean oktest" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_pipe_gets_whole_lines_and_help_teaches(data):
+    bare = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    done = subprocess.run([SA, "data"], capture_output=True, text=True, check=True, env=bare)
+    assert "simplesafetytests" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line.strip()]) == len(registry.names()) + 2
+    text = subprocess.run([SA, "data", "--help"], capture_output=True, text=True, check=True).stdout
+    for fact in ("SA_DATA_DIR", "--check", "--json", "sa data hex_phi", "matches", "hub cache"):
+        assert fact in text
+
+
+@pytest.mark.real
+def test_of_what_is_at_hand_nothing_differs(capsys):
+    real("SA_DATA_DIR")
+    run(["--check", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found if "differs" in str(one["parts"])] == []
