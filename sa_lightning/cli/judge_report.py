@@ -112,7 +112,8 @@ def _confusion(a: str, b: str, first: Sequence[Outcome], second: Sequence[Outcom
 def _kappa(found: Mapping[str, Any]) -> tuple[str, str]:
     if found["kappa"] is None:
         return "–", "one answer only" if found["n"] else "none in common"
-    return f"{found['kappa']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"
+    interval = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+    return f"{found['kappa']:.3f}", interval
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -7,11 +7,13 @@ say how sure that is, `report`, `page` and `charts` show.
 
 from sa_lightning.evaluation.comparisons import paired, paired_difference, paired_scores
 from sa_lightning.evaluation.harness import evaluate, evaluate_lm
-from sa_lightning.evaluation.judge import JUDGES, Judge
+from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
 from sa_lightning.evaluation.page import write_html
 from sa_lightning.evaluation.rates import rate, summarise
-from sa_lightning.evaluation.report import markdown, results_json, table, write_results
+from sa_lightning.evaluation.report import results_json, write_results, write_whole
 from sa_lightning.evaluation.samples import Outcome, Sample, Score, Verdict
+from sa_lightning.evaluation.tables import markdown, table
+from sa_lightning.evaluation.verdicts import agreements
 
 __all__ = [
     "JUDGES",
@@ -20,8 +22,11 @@ __all__ = [
     "Sample",
     "Score",
     "Verdict",
+    "agreements",
     "evaluate",
     "evaluate_lm",
+    "judge_samples",
+    "load_judge",
     "markdown",
     "paired",
     "paired_difference",
@@ -32,4 +37,5 @@ __all__ = [
     "table",
     "write_html",
     "write_results",
+    "write_whole",
 ]

@@ -31,12 +31,13 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
     """Return Cohen's κ of two judges that answer the same yes-or-no question, with its 95 % interval.
 
     κ = (observed − expected) / (1 − expected) agreement (Cohen 1960). The interval is κ ± 1.96 standard errors, the
-    large-sample error of Fleiss, Cohen and Everitt (1969), cut to [-1, 1]; it is short where judges agree
-    almost always and n is small.
+    large-sample error of Fleiss, Cohen and Everitt (1969), cut to [-1, 1]; it is too short where n is small.
 
     Returns:
         `kappa`, `low`, `high`, `n`, and the `agreement` as a rate. With n = 0, or where both judges always give the
-        one same answer, κ is not defined and these three are None.
+        one same answer, κ is not defined and the first three are None. Where one judge always gives the same answer,
+        κ is 0 whatever the other says, and where they agree or differ throughout the error is estimated as 0: then
+        the interval alone is None.
 
     Example:
         >>> found = kappa([True] * 30 + [False] * 20, [True] * 25 + [False] * 25)
@@ -58,14 +59,11 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
     on = sum(share[a, a] * (1 - (rows[a] + columns[a]) * (1 - found)) ** 2 for a in (False, True))
     off = (1 - found) ** 2 * sum(share[a, not a] * (columns[a] + rows[not a]) ** 2 for a in (False, True))
     variance = (on + off - (found - expected * (1 - found)) ** 2) / (1 - expected) ** 2 / n
-    error = 1.959963984540054 * sqrt(max(variance, 0.0))
-    return {
-        "kappa": found,
-        "low": max(found - error, -1.0),
-        "high": min(found + error, 1.0),
-        "n": n,
-        "agreement": observed,
-    }
+    low = high = None
+    if variance > 1e-12:
+        error = 1.959963984540054 * sqrt(variance)
+        low, high = max(found - error, -1.0), min(found + error, 1.0)
+    return {"kappa": found, "low": low, "high": high, "n": n, "agreement": observed}
 
 
 def refusal_kappa(first: Sequence[Outcome], second: Sequence[Outcome]) -> dict[str, Any]:
