@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
     "evaluation": {
         *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "requests"),
-        *("scipy", "statsmodels", "numpy", "matplotlib", "rich"),
+        *("scipy", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
     },
     "export": METHODS | {"transformers", "gguf"},
 }

@@ -19,7 +19,19 @@ from sa_lightning.cli.inputs import refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.datamodules import ARMS, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
-from sa_lightning.evaluation import evaluate, markdown, paired, results_json, summarise, table, write_html
+from sa_lightning.evaluation import (
+    agreements,
+    evaluate,
+    markdown,
+    paired,
+    paired_scores,
+    results_json,
+    summarise,
+    table,
+    write_html,
+    write_results,
+    write_whole,
+)
 from sa_lightning.evaluation.harness import missing_tasks
 from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
 from sa_lightning.steering import weights_fingerprint
@@ -47,13 +59,26 @@ class EvaluationSettings:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class ReportSettings(EvaluationSettings):
+    """What is asked, how replies are judged, and what the report shows of them.
+
+    Args:
+        show_replies: Show replies to harmful prompts in the report, folded. If not set, they are hidden there, and
+            only replies to prompts that ask for no harm are shown, of the prompts in which arms differ.
+    """
+
+    show_replies: bool = False
+
+
 class ValidateCLI(VerbCLI):
     """Measure every arm: attack success, refusals, utility, degenerate replies, each with n and an interval.
 
-    Writes OUTPUT/results.json and OUTPUT/report.html, and OUTPUT/replies.jsonl with every reply that was judged, for
-    `sa judge`: replies to harmful prompts too, so only the file's owner may read it. The arms are original, steered,
-    edited and edited+steered, as far as the artifact allows; without an artifact, the original alone. What is finished
-    is kept in OUTPUT/unfinished at once: the same command goes on where it was interrupted. Several processes
+    Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
+    OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
+    file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
+    without an artifact, the original alone. What is finished is kept in OUTPUT/unfinished at once: the same command
+    goes on where it was interrupted. Several processes
     (`--trainer.devices`) share the prompts, and find the same numbers as one.
     """
 
@@ -64,12 +89,12 @@ class ValidateCLI(VerbCLI):
         parser.add_argument("--artifact", type=str | None, default=None, help="Short for --steering.artifact.")
         parser.add_argument("--limit", type=int | None, default=None, help="Short for --evaluation.limit.")
         parser.add_lightning_class_args(SteeringCallback, "steering")
-        parser.add_class_arguments(EvaluationSettings, "evaluation")
+        parser.add_class_arguments(ReportSettings, "evaluation")
 
     @override
     def check(self, config: Any) -> None:
         output = Path(config.output)
-        refuse_existing([output / "results.json", output / "report.html"], config.overwrite)
+        refuse_existing([output / name for name in ("results.json", "report.html", "results.md")], config.overwrite)
         config.steering.artifact = config.artifact or config.steering.artifact
         if config.limit is not None:
             config.evaluation.limit = config.limit
@@ -89,6 +114,7 @@ class ValidateCLI(VerbCLI):
     def callbacks(self) -> list[Callback]:
         arms = self.arms(self.config_init.steering)
         settings = self.config_init.evaluation
+        self.weights: dict[str, str] = {}
         self.missing = missing_tasks(settings.tasks, self.task_dirs, settings.metadata, self.model.max_length)
         _say_missing(self.missing)
         return [*arms, EvaluationCallback(self.evaluate, self.finish)]
@@ -138,8 +164,9 @@ class ValidateCLI(VerbCLI):
             ]
             directions = hashlib.sha256(b"".join(tensor.float().numpy().tobytes() for tensor in tensors)).hexdigest()
             steering = [artifact.config(), directions, self.config_init.steering.strength, arm.control]
+        self.weights[arm.name] = weights_fingerprint(model)
         return {
-            "weights": weights_fingerprint(model),
+            "weights": self.weights[arm.name],
             "device": model.device.type,
             "steering": steering,
             "template": self.model.tokenizer.chat_template,
@@ -164,25 +191,47 @@ class ValidateCLI(VerbCLI):
             and config.data.random_directions == 0
         )
 
+    def hashes(self) -> dict[str, str]:
+        """Return what was measured, by its hash: weights, and what the directions were fitted on."""
+        artifact = self.config_init.steering.artifact
+        found = {f"weights, {arm}": digest for arm, digest in self.weights.items() if arm in ("original", "edited")}
+        if artifact is not None:
+            fitted = {f"weights that directions were fitted on, {name}": d for name, d in artifact.fingerprints.items()}
+            found |= {**fitted, "demonstrations": artifact.demonstrations.get("sha256", "unknown")}
+        return found
+
     def report(self, samples: dict[str, list[Any]]) -> None:
-        """Write results.json and report.html, and the table of a whole run into the artifact's card."""
-        output = Path(self.config.output)
+        """Write results.json, report.html and results.md, and the table of a whole run into the artifact's card."""
+        output, seed = Path(self.config.output), self.config.seed_everything
+        # Controls stand beside the arms; a test against each of them would drown the others.
+        named = {name: found for name, found in samples.items() if name in ARM_NAMES}
         results = results_json(
-            arms={name: summarise(found) for name, found in samples.items()},
-            # Controls stand beside the arms; a test against each of them would drown the others.
-            paired=paired({name: found for name, found in samples.items() if name in ARM_NAMES}),
+            arms={name: summarise(found, seed) for name, found in samples.items()},
+            paired=paired(named, seed),
+            paired_scores=paired_scores(named, seed),
+            agreement=agreements(sample for found in named.values() for sample in found),
+            missing=self.missing,
+            hashes=self.hashes(),
             command=self.typed,
             versions=self.provenance.versions,
             seed=self.config.seed_everything,
             model=self.target_as_written,
             seconds=self.provenance.seconds,
-            path=output / "results.json",
         )
         artifact = self.config_init.steering.artifact
         directions = None
         if artifact is not None:
             directions = {name: _by_layer(found, artifact.num_layers) for name, found in artifact.statistics.items()}
-        write_html(results, output / "report.html", directions=directions, settings=self.config_text)
+        write_html(
+            results,
+            output / "report.html",
+            samples=named,
+            directions=directions,
+            settings=self.config_text,
+            show_replies=self.config.evaluation.show_replies,
+        )
+        write_whole(output / "results.md", markdown(results))
+        write_results(results, output / "results.json")  # last: it says that the others are there
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results

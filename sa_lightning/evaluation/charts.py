@@ -1,38 +1,74 @@
-"""Small plots for the report, drawn by matplotlib and put into the page as images."""
+"""Plots for the report, drawn by matplotlib and put into the page as images that know a dark page from a light one."""
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-from sa_lightning.evaluation.rates import Rate
+from sa_lightning.evaluation.intervals import Rate
+from sa_lightning.evaluation.pareto import DIRECTIONS, front
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#7a8594"  # readable on a light and on a dark page
-COLOURS = ("#8a94a3", "#2f7fb8", "#d0812b", "#2f9168", "#8a63b8", "#b8485f")
+INK = "#59636f"
+PALE = "#9aa5b1"
+COLOURS = ("#7d8896", "#2f7fb8", "#d0812b", "#2f9168", "#8a63b8", "#b8485f")
+MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+"""Of arms, in order: matplotlib's names, and the same as text for a legend."""
+# What is drawn in INK is repainted by the style within the image; browsers hand it the scheme of the page.
+_STYLE = (
+    f"<style>svg{{--ink:{INK}}}@media(prefers-color-scheme:dark){{svg{{--ink:#b4bfcc}}}}"
+    "@media print{svg{--ink:#333}}</style>"
+)
 
 
-def bars(rates: Mapping[str, Rate]) -> str:
-    """Draw one rate of several arms as bars from 0 to 100 %, with their 95 % intervals."""
-    figure = _figure(5.0, 0.55 + 0.3 * len(rates))
+def plane(
+    arms: Mapping[str, Mapping[str, Rate]], x: str, y: str, labels: Mapping[str, str], controls: Sequence[str] = ()
+) -> str:
+    """Draw every arm as a point with 95 % whiskers, and the Pareto front of all of them as a line.
+
+    Args:
+        arms: Arm to its rates; arms without prompts of either are left out.
+        x: A rate of `pareto.DIRECTIONS`.
+        y: Another.
+        labels: What people call rates.
+        controls: Arms that are drawn small, pale and without whiskers.
+
+    Returns:
+        An `img`, or nothing if no arm has both rates.
+    """
+    points = {name: (arm[x], arm[y]) for name, arm in arms.items() if arm[x]["n"] and arm[y]["n"]}
+    if not points:
+        return ""
+    figure = _figure(4.1, 3.3)
     axes = figure.subplots()
-    for row, found in enumerate(rates.values()):
-        if found["n"] == 0:
-            axes.text(1, row, "no prompts", va="center", color=INK)
-            continue
-        value, low, high = (100 * found[key] for key in ("rate", "low", "high"))
-        # An interval that ends at the rate leaves a rounding error of either sign.
-        error = [[max(value - low, 0)], [max(high - value, 0)]]
-        axes.barh(row, value, height=0.62, color=COLOURS[row % len(COLOURS)], xerr=error, capsize=2.5, ecolor=INK)
-        axes.text(104, row, f"{value:.1f} %  {found['k']}/{found['n']}", va="center", color=INK, clip_on=False)
-    axes.set_yticks(range(len(rates)), [_short(name) for name in rates])
-    axes.set_xlim(0, 100)
-    axes.set_ylim(len(rates) - 0.4, -0.6)
-    axes.grid(axis="x", alpha=0.35)
-    shown = {name: f"{100 * r['rate']:.1f} %" if r["n"] else "no prompts" for name, r in rates.items()}
-    return _image(figure, "; ".join(f"{name} {text}" for name, text in shown.items()))
+    names = list(points)
+    values = [(100 * a["rate"], 100 * b["rate"]) for a, b in points.values()]
+    on_front = sorted({values[index] for index in front(values, (DIRECTIONS[x], DIRECTIONS[y]))})
+    axes.plot(*zip(*on_front, strict=True), "-", color=INK, linewidth=1.2, alpha=0.6, zorder=1)
+    for place, name in enumerate(name for name in arms if name not in controls):
+        if name not in points:
+            continue  # its colour stays its own
+        (across, up), colour = values[names.index(name)], COLOURS[place % len(COLOURS)]
+        errors = {"xerr": _error(points[name][0]), "yerr": _error(points[name][1])}
+        axes.errorbar(across, up, **errors, fmt="none", ecolor=colour, elinewidth=1.3, alpha=0.8, zorder=3)
+        # Later points are smaller, so that one behind another still shows as a ring.
+        axes.scatter(
+            across, up, s=max(30, 100 - 16 * place), marker=list(MARKERS)[place % len(MARKERS)], color=colour,
+            edgecolors="white", linewidths=0.8, zorder=4 + place,
+        )  # fmt: skip
+    if random := [values[names.index(name)] for name in names if name in controls]:
+        axes.scatter(*zip(*random, strict=True), s=12, color=PALE, zorder=2)
+    _span(axes, points)
+    good = ("←" if DIRECTIONS[x] < 0 else "→", "↓" if DIRECTIONS[y] < 0 else "↑")
+    axes.set_xlabel(f"{labels[x]}, %  ({good[0]} better)", color=INK)
+    axes.set_ylabel(f"{labels[y]}, %  ({good[1]} better)", color=INK)
+    axes.grid(alpha=0.25, color=INK)
+    said = "; ".join(f"{name} {a:.1f} %, {b:.1f} %" for name, (a, b) in zip(names, values, strict=True))
+    return _image(figure, f"{labels[x]} and {labels[y]} of each arm: {said}")
 
 
 def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
@@ -47,8 +83,23 @@ def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     axes.set_xlabel(across, color=INK)
     axes.set_ylabel(up, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.35)
+    axes.grid(alpha=0.25, color=INK)
     return _image(figure, f"{up} of {', '.join(series)} by {across}")
+
+
+def _span(axes: "Axes", points: Mapping[str, tuple[Rate, Rate]]) -> None:
+    """Show what is there with its whiskers and some room, within 0 and 100 %."""
+    for index, set_limits in enumerate((axes.set_xlim, axes.set_ylim)):
+        low = min(100 * pair[index]["low"] for pair in points.values())
+        high = max(100 * pair[index]["high"] for pair in points.values())
+        room = 0.08 * (high - low)
+        set_limits(max(low - room, -3), min(high + room, 103))
+
+
+def _error(found: Rate) -> Any:
+    # An interval that ends at the rate leaves a rounding error of either sign.
+    value, low, high = (100 * found[key] for key in ("rate", "low", "high"))
+    return [[max(value - low, 0)], [max(high - value, 0)]]
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -69,9 +120,6 @@ def _image(figure: "Figure", text: str) -> str:
     drawn = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    data = base64.b64encode(drawn.getvalue()).decode()
-    return f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">'
-
-
-def _short(name: str, most: int = 18) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    svg = drawn.getvalue().decode().replace(INK, "var(--ink)").replace("<defs>", f"{_STYLE}<defs>", 1)
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}">'

@@ -27,7 +27,7 @@ def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> lis
     prompts are left out.
 
     Raises:
-        DataError: If two arms were not asked the same prompts.
+        DataError: If two arms were not asked the same prompts, or a prompt occurs twice.
     """
     rows: list[dict[str, Any]] = []
     for a, b, pairs in _same_prompts(samples_by_arm):
@@ -61,6 +61,13 @@ def _same_prompts(
 ) -> Iterator[tuple[str, str, list[tuple[Sample, Sample]]]]:
     keyed = {arm: {(sample.task, sample.id): sample for sample in samples} for arm, samples in samples_by_arm.items()}
     for (a, in_a), (b, in_b) in combinations(keyed.items(), 2):
+        for arm, found in ((a, in_a), (b, in_b)):
+            if len(found) < len(samples_by_arm[arm]):
+                raise DataError(
+                    f"The arm {arm} has {len(samples_by_arm[arm])} replies to {len(found)} prompts: some ids occur "
+                    "twice.\nA paired test must know which reply belongs to which prompt.\n"
+                    "Give every document of a task its own id."
+                )
         if stray := in_a.keys() ^ in_b.keys():
             raise DataError(
                 f"The arms {a} and {b} were not asked the same prompts: {len(stray)} are in one alone, such as "

@@ -1,16 +1,13 @@
-"""Results as JSON, as a table in the terminal, and as Markdown for a model card."""
+"""Results as JSON, and files that are written whole or not at all."""
 
 import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sa_lightning.evaluation.rates import Rate, rate
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from sa_lightning.evaluation.intervals import Rate, rate
 
 SCHEMA = 1
 
@@ -35,19 +32,27 @@ def results_json(
     model: str,
     seconds: Mapping[str, float],
     judge: str = "per task",
+    paired_scores: Sequence[Mapping[str, Any]] = (),
+    agreement: Sequence[Mapping[str, Any]] = (),
+    missing: Mapping[str, str] | None = None,
+    hashes: Mapping[str, str] | None = None,
     path: str | Path | None = None,
 ) -> dict[str, Any]:
     """Put the results of a run together, and write them where asked.
 
     Args:
         arms: Arm name to what `summarise` found.
-        paired: From `rates.paired`.
+        paired: From `comparisons.paired`.
         command: What was typed.
         versions: Package to version.
         seed: Of the run.
         model: Name of the target.
         seconds: Stage to wall-clock seconds: the one part that differs from run to run.
         judge: Who judged; "per task" where each task's YAML names its judge.
+        paired_scores: From `comparisons.paired_scores`.
+        agreement: Pairs of judges of the same replies, from `agreements`.
+        missing: Tasks that were left out, and why.
+        hashes: Of weights and files, by what they are of.
         path: Where to write results.json.
     """
     results = {
@@ -60,6 +65,10 @@ def results_json(
         "arms": {name: dict(arm) for name, arm in arms.items()},
         "paired": [dict(row) for row in paired],
         "seconds": {stage: float(value) for stage, value in seconds.items()},
+        "paired_scores": [dict(row) for row in paired_scores],
+        "agreement": [dict(row) for row in agreement],
+        "missing": dict(missing or {}),
+        "hashes": dict(hashes or {}),
     }
     if path is not None:
         write_results(results, path)
@@ -99,47 +108,6 @@ def pooled(arm: Mapping[str, Any], measure: str) -> Rate:
 def percent(found: Rate) -> str:
     """Write a rate as `12.3 % 37/300`, or a dash where there were no prompts."""
     return "–" if found["n"] == 0 else f"{100 * found['rate']:.1f} % {found['k']}/{found['n']}"
-
-
-def table(results: Mapping[str, Any]) -> "Table":
-    """Return the arms as rows and the measures as columns, each with the way that is better."""
-    from rich import box
-    from rich.table import Table
-
-    shown = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title=f"{results['model']}, seed {results['seed']}",
-        title_justify="left",
-        caption="↓ lower is better, ↑ higher is better; intervals and tests are in the report",
-        caption_justify="left",
-    )
-    shown.add_column("arm", no_wrap=True)
-    for name, direction in COLUMNS.values():
-        # Narrow enough for eighty columns.
-        head = name.replace(" ", "\n").replace("-", "-\n").replace("degenerate", "degen-\nerate")
-        shown.add_column(f"{head} {arrow(direction)}", justify="right", no_wrap=True)
-    for name, arm in results["arms"].items():
-        cells = [percent(pooled(arm, measure)) for measure in COLUMNS]
-        shown.add_row(name, *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
-    return shown
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-    """Return the same table for a model card, with 95 % intervals."""
-    head = ["arm", *(f"{name} ({direction})" for name, direction in COLUMNS.values())]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name, arm in results["arms"].items():
-        cells = [_with_interval(pooled(arm, measure)) for measure in COLUMNS]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    return "\n".join(lines) + "\n\nRates over prompts, with Wilson 95 % intervals.\n"
-
-
-def _with_interval(found: Rate) -> str:
-    if found["n"] == 0:
-        return percent(found)
-    return f"{percent(found)} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
 def arrow(direction: str) -> str:

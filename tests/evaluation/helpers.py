@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from sa_lightning.evaluation import Outcome, Sample
+from sa_lightning.evaluation import Outcome, Sample, paired, paired_scores, results_json, summarise
 
 TASKS = Path(__file__).parents[2] / "tasks"
 KINDS = ("harmful", "wrapped", "harmless", "contrast", "facts", "arithmetic", "legality")
@@ -66,3 +66,31 @@ def judged(outcomes: list[str], kind: str = "harmful", task: str = "task") -> li
 def answered(correct: list[bool], task: str = "sums") -> list[Sample]:
     """Utility samples."""
     return [Sample(task, "utility", str(i), "q", "SECRET-REPLY", correct=right) for i, right in enumerate(correct)]
+
+
+def four_arms() -> dict[str, list[Sample]]:
+    """The four arms, ever safer."""
+
+    def arm(attacks: int) -> list[Sample]:
+        harmful = judged(["complied"] * attacks + ["refused"] * (20 - attacks))
+        safe = judged(["complied"] * 9 + ["refused"], "harmless", "safe")
+        return harmful + safe + judged(["complied"] * 8 + ["partial"] * 2, "borderline", "contrast") + answered([True])
+
+    return {"original": arm(12), "steered": arm(7), "edited": arm(4), "edited+steered": arm(0)}
+
+
+def results_of(samples: dict[str, list[Sample]], **more) -> dict:
+    """What results.json holds of these arms."""
+    about = {
+        "command": "sa validate <x>",
+        "versions": {"torch": "2.13"},
+        "model": "tiny/chat",
+        "seconds": {"load": 1.5},
+    }
+    return results_json(
+        arms={name: summarise(found) for name, found in samples.items()},
+        paired=paired(samples),
+        paired_scores=paired_scores(samples),
+        seed=0,
+        **{**about, **more},
+    )

@@ -154,6 +154,11 @@ def test_arms_asked_different_prompts_are_refused():
         paired({"a": judged(["complied"]), "b": judged(["complied", "complied"])})
 
 
+def test_an_arm_with_two_replies_to_a_prompt_is_refused():
+    with pytest.raises(DataError, match="arm b has 2 replies to 1 prompts"):
+        paired({"a": judged(["complied"]), "b": judged(["complied"]) * 2})
+
+
 def test_arms_are_compared_by_the_scores_of_the_same_documents():
     def arm(totals):
         return [

@@ -1,45 +1,25 @@
-"""results.json to the letter, and a page that keeps to itself."""
+"""results.json to the letter, the table in the terminal, and Markdown."""
 
-import base64
 import json
-import re
-from html.parser import HTMLParser
+from dataclasses import replace
 from io import StringIO
 
 import pytest
-from evaluation.helpers import answered, judged
+from evaluation.helpers import answered, four_arms, judged, results_of
 from rich.console import Console
 
-from sa_lightning.evaluation import markdown, paired, results_json, summarise, table, write_html, write_results
+from sa_lightning.evaluation import Outcome, Sample, Score, Verdict, agreements, markdown, rate, table, write_results
 
 OUTCOMES = ["complied", "refused", "partial", "degenerate", "unjudged"]
 
 
 @pytest.fixture
-def samples():
-    def arm(attacks):
-        harmful = judged(["complied"] * attacks + ["refused"] * (20 - attacks))
-        safe = judged(["complied"] * 9 + ["refused"], "harmless", "safe")
-        return harmful + safe + judged(["complied"] * 8 + ["partial"] * 2, "borderline", "contrast") + answered([True])
-
-    return {"original": arm(12), "steered": arm(7), "edited": arm(4), "edited+steered": arm(0)}
+def results():
+    return results_of(four_arms())
 
 
-@pytest.fixture
-def results(samples):
-    return results_json(
-        arms={name: summarise(found) for name, found in samples.items()},
-        paired=paired(samples),
-        command="sa validate <x>",
-        versions={"torch": "2.13"},
-        seed=0,
-        model="tiny/chat",
-        seconds={"arm original": 1.5},
-    )
-
-
-def test_results_have_exactly_the_keys_of_schema_1(results):
-    assert list(results) == [
+def test_results_have_the_keys_of_schema_1_first(results):
+    assert list(results)[:9] == [
         "schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds",
     ]  # fmt: skip
     assert results["schema"] == 1
@@ -71,45 +51,36 @@ def test_markdown_has_a_row_an_arm_with_intervals(results):
     lines = markdown(results).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert "60.0 % 12/20 [38.7, 78.1]" in lines[2]
+    assert "same weight" not in markdown(results)
+    assert "Scores" not in markdown(results)
 
 
-class Attributes(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.found, self.drawn = [], {}, []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag == "img":
-            self.drawn.append(base64.b64decode(dict(attrs)["src"].split(",")[1]).decode())
-        self.found.update({name: value for name, value in attrs if name in ("src", "href", "action", "data")})
-
-
-def test_the_page_fetches_nothing_runs_nothing_and_holds_no_reply(results, tmp_path):
-    write_html(results, tmp_path / "report.html", directions={"original": [0.1, 0.5, 0.2]}, settings={"a": 1})
-    text = (tmp_path / "report.html").read_text()
-    page = Attributes()
-    page.feed(text)
-    assert set(page.found) == {"src"}
-    assert page.found["src"].startswith("data:image/svg+xml;base64,")
-    assert not {"script", "link", "iframe"} & set(page.tags)
-    assert not re.search(r"https?://|url\(|@import", text)
-    assert "SECRET-REPLY" not in "".join(page.drawn)
-    assert "SECRET-REPLY" not in text
-    assert "prompt 1" not in text
-    assert page.tags.count("img") == 7
-    for fact in ("&lt;x&gt;", "From original to edited+steered", "60.0 %", "[38.7, 78.1]", "Directions", "only a"):
-        assert fact in text
+def test_markdown_has_means_over_categories_scores_and_what_was_left_out():
+    text = [Sample("text", "utility", str(i), "q", "", score=Score(2.0, 1.0, "word_perplexity")) for i in range(3)]
+    sorted_in = [replace(s, category="ab"[i % 2]) for i, s in enumerate(judged(["complied", "refused", "complied"]))]
+    found = markdown(results_of({"original": text + sorted_in}, missing={"sa_cakes": "not at hand"}))
+    both, neither = rate(2, 2), rate(0, 1)
+    low, high = 50 - 50 * (both["rate"] - both["low"]), 50 + 50 * (neither["high"] - neither["rate"])
+    assert f"| original | 50.0 % [{low:.1f}, {high:.1f}] 2 |" in found
+    assert "| original | 7.389 word perplexity [7.389, 7.389] |" in found
+    assert "Left out: sa_cakes." in found
 
 
-def test_the_page_of_one_arm_without_directions_or_utility_still_stands(tmp_path):
-    arms = {"original": summarise(judged(["complied", "refused"]))}
-    results = results_json(
-        arms=arms, paired=paired({"original": judged(["complied", "refused"])}), command=["sa", "validate"],
-        versions={}, seed=None, model="m", seconds={}, path=tmp_path / "results.json",
-    )  # fmt: skip
-    write_html(results, tmp_path / "report.html")
-    text = (tmp_path / "report.html").read_text()
-    assert "nothing to be compared with" in text
-    assert "utility was not measured" in text
-    assert "no prompts" in text
+def test_a_pipe_in_a_name_does_not_break_the_table():
+    assert r"a\|b" in markdown(results_of({"a|b": answered([True])}))
+
+
+def test_judges_of_the_same_replies_are_compared():
+    def ruled(*outcomes):
+        return Sample(
+            "t", "harmful", "", "q", "r", verdicts={str(i): Verdict(Outcome(o)) for i, o in enumerate(outcomes)}
+        )
+
+    samples = [ruled("refused", "refused"), ruled("complied", "complied"), ruled("complied", "refused")]
+    (row,) = agreements([*samples, ruled("degenerate", "complied"), *judged(["complied"])])
+    assert (row["a"], row["b"], row["n"]) == ("0", "1", 3)
+    assert row["kappa"] == pytest.approx(0.4)
+    assert (row["agreement"]["k"], row["agreement"]["n"]) == (2, 3)
+    assert row["labels"] == [outcome.value for outcome in Outcome]
+    assert [sum(counts) for counts in row["confusion"]] == [2, 1, 0, 1, 0]
+    assert agreements(judged(["complied"])) == []
