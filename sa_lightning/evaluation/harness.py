@@ -6,7 +6,6 @@ import difflib
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,9 +104,7 @@ def evaluate(
                 max_length=max_length,
                 add_bos_token=False,
             )
-        found = evaluate_lm(
-            lm, tasks, task_dirs=task_dirs, metadata=metadata, without=without, limit=limit, seed=seed
-        )  # fmt: skip
+        found = evaluate_lm(lm, tasks, task_dirs=task_dirs, metadata=metadata, without=without, limit=limit, seed=seed)
     finally:
         model.train(training)
         tokenizer.pad_token, tokenizer.padding_side = pad, side
@@ -132,23 +129,25 @@ def evaluate_lm(
 ) -> list[Sample]:
     """Run tasks on any lm-eval model; arguments as in `evaluate`."""
     import lm_eval
+    from transformers import set_seed
 
     loaded = _load(task_manager(tasks, task_dirs, metadata, without), tasks)
-    # Under a launcher lm-eval returns nothing in any process but the first; here all of them get all answers.
-    with _quiet(), mock.patch.dict(os.environ, {"LOCAL_RANK": "0"}):
-        simple_evaluate: Any = lm_eval.simple_evaluate  # its decorator hides the signature too
-        results = simple_evaluate(
-            model=lm,
-            tasks=list(loaded.values()),
+    set_seed(seed)
+    for task in loaded.values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=seed)
+    # Not simple_evaluate: it runs pip and git on the way, which takes longer than many an arm, and talks.
+    run: Any = lm_eval.evaluate  # its decorator hides the signature
+    with _quiet():
+        results = run(
+            lm=lm,
+            task_dict={"tasks": loaded},
             limit=limit,
-            apply_chat_template=True,
-            log_samples=True,
             bootstrap_iters=0,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            fewshot_random_seed=seed,
-            task_manager=_manager((), "{}", defaults=False),  # or it would index its own tasks
+            log_samples=True,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
         )
     units = {task: (found.config.metadata or {}).get("unit") for task, found in loaded.items()}
     return [sample for task, logged in results["samples"].items() for sample in _samples(task, logged, units[task])]

@@ -40,8 +40,9 @@ class Journal:
         """Return what all processes of earlier runs have left: batch to its answers."""
         found: dict[str, list[Any]] = {}
         for path in sorted(self.directory.glob(f"{self._stem}-*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, of a process that was killed
+            *lines, _half = path.read_bytes().split(b"\n")
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours, or of a crashed machine
                     entry = json.loads(line)
                     found[entry["batch"]] = entry["answers"]
         return found

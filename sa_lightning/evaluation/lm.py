@@ -27,7 +27,7 @@ BUDGETS = {
     "cpu": {"generate_until": 8192, "loglikelihood": 2048, "loglikelihood_rolling": 2048},
     "other": {"generate_until": 32768, "loglikelihood": 8192, "loglikelihood_rolling": 8192},
 }
-ROWS = 1024  # most rows where none were asked for
+ROWS = 1024
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
@@ -91,6 +91,7 @@ class InMemoryLM(HFLM):
         model: A causal language model of transformers, on its device.
         tokenizer: Its tokenizer, with a pad token.
         batch_size: Most rows a batch; if not set, as many as the budget of the device allows.
+        max_batch_size: Most rows a batch may have in that case; 1024 if not set.
         journal: Where finished batches are kept, so that a killed run goes on.
         progress: What the bars are called; none are shown if not set.
         **settings: HFLM's, such as `max_length` and `add_bos_token`.
@@ -106,6 +107,7 @@ class InMemoryLM(HFLM):
         tokenizer: Any,
         *,
         batch_size: int | None = None,
+        max_batch_size: int | None = None,
         journal: Journal | None = None,
         progress: str | None = None,
         **settings: Any,
@@ -116,7 +118,8 @@ class InMemoryLM(HFLM):
                 f"`batch_size` is how many prompts run together and must be at least 1, but is {batch_size}.\n"
                 "Nothing can be asked in an empty batch.\nLeave it out for an automatic one."
             )
-        self.most_rows, self.journal, self.progress = batch_size, journal, progress
+        self.most_rows, self.most_automatic = batch_size, max_batch_size or ROWS
+        self.journal, self.progress = journal, progress
         self.truncated: Counter[str] = Counter()
         self._fits: int | None = None  # tokens, once a batch was too large
 
@@ -220,7 +223,7 @@ class InMemoryLM(HFLM):
             rows, last = sum(request.rows for request in unit), batches[-1] if batches else None
             if last is None or last.requests[0].settings != unit[0].settings or last.rows + rows > last.most:
                 width = unit[0].width
-                most = self.most_rows or min(ROWS, max(1, budget // width))
+                most = self.most_rows or min(self.most_automatic, max(1, budget // width))
                 batches.append(Batch([], 0, width, most))
             batches[-1].requests += unit
             batches[-1].rows += rows

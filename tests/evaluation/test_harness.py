@@ -1,16 +1,21 @@
 """Our model inside lm-eval: what it is asked, what comes back, and that it is left as it was."""
 
+import json
 import logging
+import math
 import re
 
 import pytest
 import torch
+import yaml
 from conftest import llama, word_tokenizer
 from evaluation.helpers import TASKS, scripted, write_world
 
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation import Outcome, evaluate, evaluate_lm, summarise
 from sa_lightning.evaluation.datasets import read_rows, tiny_world
+from sa_lightning.evaluation.harness import missing_tasks, task_manager
+from sa_lightning.evaluation.lm import InMemoryLM
 
 ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
 
@@ -207,6 +212,193 @@ def test_lm_evals_own_kinds_of_task_count_as_utility(tmp_path):
         ("utility", "1", False),
     ]
     assert evaluate(llama(), word_tokenizer(), ["choice"], task_dirs=[tmp_path])[0].outcome is None
+
+
+def write_task(directory, name, rows, **settings):
+    """A task of lm-eval's own kind, over rows of our own."""
+    (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {"test": str(directory / f"{name}.jsonl")}, "cache_dir": str(directory / "cache"),
+        },
+        "test_split": "test",
+        **settings,
+    }  # fmt: skip
+    (directory / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+
+
+PERPLEXITY = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "text",
+    "metric_list": [{"metric": "word_perplexity"}, {"metric": "byte_perplexity"}, {"metric": "bits_per_byte"}],
+}
+
+
+def test_perplexity_is_that_of_lm_eval(tmp_path):
+    import lm_eval
+
+    write_task(tmp_path, "prose", [{"text": "bake a cake"}, {"text": "first break , then bake ."}], **PERPLEXITY)
+    write_task(tmp_path, "bits", [{"text": "bake a cake"}, {"text": "yes"}],
+               **{**PERPLEXITY, "metric_list": PERPLEXITY["metric_list"][2:]})  # fmt: skip
+    model = llama()
+    samples = evaluate(model, word_tokenizer(), ["prose", "bits"], task_dirs=[tmp_path])
+    lm = InMemoryLM(model, word_tokenizer(), add_bos_token=False)
+    manager = task_manager(["prose", "bits"], [tmp_path])
+    theirs = lm_eval.simple_evaluate(model=lm, tasks=["prose", "bits"], task_manager=manager, bootstrap_iters=0)
+    for task, metric, unit in (
+        ("prose", "word_perplexity", "word perplexity"),
+        ("bits", "bits_per_byte", "bits per byte"),
+    ):
+        scores = [sample.score for sample in samples if sample.task == task]
+        assert {score.unit for score in scores} == {unit}
+        mean = sum(score.total for score in scores) / sum(score.weight for score in scores)
+        found = math.exp(mean) if unit.endswith("perplexity") else mean
+        assert found == pytest.approx(theirs["results"][task][f"{metric},none"], rel=1e-6)
+    assert [sample.score.weight for sample in samples if sample.task == "prose"] == [3, 6]
+    assert all(sample.correct is None and sample.outcome is None for sample in samples)
+
+
+def fraction(doc, results):
+    return {"acc": doc["share"]}
+
+
+def test_what_is_a_fraction_for_one_document_is_right_or_wrong_for_none(tmp_path):
+    shared = {
+        "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_target": "gold", "doc_to_choice": ["yes", "no"],
+    }  # fmt: skip
+    rows = [{"q": "a", "gold": 0, "share": share} for share in (1.0, 0.25)]
+    for name, changes in (("mixed", {}), ("named", {"metadata": {"unit": "probability on true answers"}})):
+        write_task(tmp_path, name, rows, **shared, metric_list=[{"metric": "acc"}], **changes)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(path.read_text() + "process_results: !function evaluation.test_harness.fraction\n")
+    (tmp_path / "named.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    samples = evaluate_lm(scripted(""), ["mixed", "named"], task_dirs=[tmp_path])
+    assert [(sample.correct, tuple(sample.score)) for sample in samples] == [
+        (None, (1.0, 1.0, "acc")),
+        (None, (0.25, 1.0, "acc")),
+        (None, (1.0, 1.0, "probability on true answers")),
+    ]
+
+
+def test_category_cluster_and_attack_are_the_documents(tmp_path):
+    judged = {
+        "output_type": "generate_until",
+        "doc_to_text": "asked",
+        "doc_to_target": "",
+        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 4},
+        "metric_list": [{"metric": outcome.value, "aggregation": "mean"} for outcome in Outcome],
+    }
+    known = {"id": "x", "kind": "harmful", "prompt": "do it", "asked": "please do it"}
+    rows = [{**known, "category": "cakes", "cluster": "c1", "attack": "jailbreak"}, {**known, "id": "y"}]
+    write_task(tmp_path, "wrapped", rows, **judged)
+    path = tmp_path / "wrapped.yaml"
+    path.write_text(path.read_text() + "process_results: !function evaluation.test_harness.unjudged\n")
+    first, second = evaluate_lm(scripted("yes"), ["wrapped"], task_dirs=[tmp_path])
+    assert (first.category, first.cluster, first.attack, first.id) == ("cakes", "c1", "jailbreak", "x")
+    assert (second.category, second.cluster, second.attack, second.id) == ("", "", "direct", "y")
+    assert first.prompt == "do it"
+
+
+def unjudged(doc, results):
+    return {outcome.value: float(outcome is Outcome.UNJUDGED) for outcome in Outcome}
+
+
+def test_a_task_that_says_nothing_of_a_document_is_refused(tmp_path):
+    decoding = {"until": [], "do_sample": False}
+    metrics = [{"metric": "acc", "aggregation": "bypass"}]
+    asked = {"output_type": "generate_until", "doc_to_text": "q", "doc_to_target": ""}
+    write_task(tmp_path, "mute", [{"q": "a"}], **asked, generation_kwargs=decoding, metric_list=metrics)
+    path = tmp_path / "mute.yaml"
+    path.write_text(path.read_text() + "process_results: !function evaluation.test_harness.mute\n")
+    with pytest.raises(SaError, match="nor whether it is right, nor a number"):
+        evaluate_lm(scripted("yes"), ["mute"], task_dirs=[tmp_path])
+
+
+def mute(doc, results):
+    return {"acc": "well"}
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """A tag and groups of tasks, one of which has no data, and one of which asks for too much."""
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    choice = {
+        "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_target": "gold", "doc_to_choice": ["yes", "no"],
+        "metric_list": [{"metric": "acc"}], "tag": "shelf",
+    }  # fmt: skip
+    rows = [{"q": "a", "gold": 0}, {"q": "b", "gold": 1}, {"q": "c", "gold": 1}]
+    write_task(tasks, "here", rows, **choice)
+    long = {"output_type": "generate_until", "generation_kwargs": {"until": [], "max_gen_toks": 900}}
+    write_task(tasks, "long", rows, **{**choice, **long, "doc_to_choice": None})
+    (tasks / "gone.yaml").write_text(
+        "task: gone\ntag: shelf\noutput_type: multiple_choice\ntest_split: test\n"
+        "custom_dataset: !function evaluation.test_harness.nowhere\ndoc_to_text: q\ndoc_to_target: gold\n"
+        "doc_to_choice: ['yes', 'no']\nmetric_list: [{metric: acc}]\n"
+    )
+    (tasks / "inner.yaml").write_text("group: inner\ntask: [gone, {task: here, num_fewshot: 1, fewshot_split: test}]\n")
+    (tasks / "outer.yaml").write_text("group: outer\ntask: [long, inner]\n")
+    (tasks / "empty.yaml").write_text("group: empty\ntask: [gone]\n")
+    (tasks / "both.yaml").write_text("group: both\ntask: [empty, here]\n")
+    return tasks
+
+
+def nowhere(**metadata):
+    raise DataError("The data set gone is not at hand. Two ways to get it:\n  1. bake it\n  2. break it")
+
+
+def test_what_a_tag_or_group_names_and_is_not_at_hand_is_left_out_and_said(shelf):
+    for name, left_out in (("shelf", {"gone", "long"}), ("outer", {"gone", "long"}), ("both", {"gone"})):
+        missing = missing_tasks([name], [shelf], max_length=600)
+        assert missing.keys() == left_out
+        assert "2. break it" in missing["gone"]
+        if "long" in left_out:
+            assert "up to 900 new tokens, but the model's context is 600" in missing["long"]
+        samples = evaluate_lm(scripted(""), [name], task_dirs=[shelf], without=missing)
+        assert {sample.task for sample in samples} == {"here"}
+        assert len(samples) == 3
+    assert missing_tasks(["shelf"], [shelf]).keys() == {"gone"}  # where no length is known, there is room
+    assert missing_tasks(["here"], [shelf], max_length=600) == {}
+
+
+def test_the_settings_of_a_group_survive_what_it_lacks(shelf):
+    manager = task_manager(["outer"], [shelf], None, ["gone", "long"])
+    assert {name: task.config.num_fewshot for name, task in manager.load(["outer"])["tasks"].items()} == {"here": 1}
+    assert set(task_manager(["shelf"], [shelf]).task_index["shelf"].tags) == {"gone", "here", "long"}  # as it was
+
+
+def test_what_is_named_itself_must_be_at_hand(shelf):
+    with pytest.raises(DataError, match="bake it"):
+        missing_tasks(["here", "gone"], [shelf])
+    with pytest.raises(SaError, match="900 new tokens"):
+        missing_tasks(["long"], [shelf], max_length=600)
+    with pytest.raises(DataError, match="None of the 1 tasks of empty can be run here") as error:
+        missing_tasks(["empty"], [shelf])
+    assert "2. break it" in str(error.value)
+
+
+def test_a_task_of_the_hub_that_cannot_be_reached_is_missing_too(shelf):
+    (shelf / "far.yaml").write_text(
+        "task: far\ntag: shelf\noutput_type: multiple_choice\ntest_split: test\ndataset_path: nobody/no-such-set\n"
+        "doc_to_text: q\ndoc_to_target: gold\ndoc_to_choice: ['yes', 'no']\nmetric_list: [{metric: acc}]\n"
+    )
+    missing = missing_tasks(["shelf"], [shelf])
+    assert "Hugging Face Hub" in missing["far"]
+    with pytest.raises(DataError, match="far could not be loaded"):
+        missing_tasks(["far"], [shelf])
+
+
+def test_a_task_in_two_groups_is_not_counted_twice(shelf):
+    with pytest.raises(SaError, match="Duplicate task 'here'"):
+        evaluate_lm(scripted(""), ["both", "inner"], task_dirs=[shelf], without=["gone"])
+
+
+def test_prompts_that_lose_their_beginning_are_said(ask):
+    with pytest.warns(UserWarning, match="1 prompts of tiny_world_harmful are longer than the model's context of 60"):
+        ask(llama(), ["tiny_world_harmful"], max_length=60)
 
 
 def test_every_process_of_a_launcher_gets_its_own_samples(world, monkeypatch):

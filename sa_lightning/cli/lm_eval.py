@@ -1,0 +1,68 @@
+"""`sa lm-eval`: lm-eval's own command line, with our model `sa` and our tasks."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from sa_lightning.cli.inputs import shipped
+from sa_lightning.errors import SaError
+
+HELP = """usage: sa lm-eval {run,ls,validate} [options]      (`sa lm-eval run --help` explains lm-eval's options)
+
+lm-eval's own command line. It knows our tasks, beside its own and those of --include_path, and one more model:
+
+  sa lm-eval run --model sa --model_args pretrained=MODEL,artifact=DIR/artifact --tasks sa_xstest \\
+      --apply_chat_template --batch_size auto --output_path OUTPUT --log_samples
+
+Arguments of the model `sa` (--model_args name=value,name=value):
+  pretrained           the model: directory or Hub id of a checkpoint, or directory of a PEFT adapter
+  artifact             what `sa fit` wrote; its directions steer the model. Without one, the model as it is
+  edited=true          apply the surgery that the artifact records, in memory
+  strength             instead of the artifact's own
+  template             plain, question_answer or a Jinja file, instead of the tokenizer's chat template
+  dtype, device        auto, float32, bfloat16, float16; a GPU if there is one
+  tokenizer, revision, trust_remote_code, blocks, allow_other_weights, and what lm-eval's `hf` takes: max_length,
+  add_bos_token, prefix_token_id, logits_cache, softmax_dtype, mixed_precision_dtype, enable_thinking, ...
+
+--batch_size auto makes batches of a size for the device; lm-eval's default is 1. Under torchrun, processes share the
+batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    import torch.distributed as dist
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.api.registry import model_registry
+
+    model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
+    try:
+        with _our_tasks(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
+            cli_evaluate()
+    except ValueError as error:
+        if not str(error).startswith("Tasks not found"):
+            raise
+        raise SaError(f"{error}.\nNothing was run.\n`sa lm-eval ls tasks` lists all that there are.") from error
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _our_tasks() -> Iterator[None]:
+    """Let every index that lm-eval makes know our tasks, too; those of the user's --include_path come last and win."""
+    from lm_eval import tasks
+
+    class WithOurs(tasks.TaskManager):
+        def __init__(self, *args: Any, include_path: Any = None, **settings: Any) -> None:
+            given = include_path.split(os.pathsep) if isinstance(include_path, str) else list(include_path or ())
+            super().__init__(*args, include_path=[str(shipped("tasks")), *given], **settings)
+
+    with mock.patch.object(tasks, "TaskManager", WithOurs):
+        yield

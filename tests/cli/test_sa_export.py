@@ -1,0 +1,144 @@
+"""`sa export`: lm-eval's own `steered` model replies as `steer` does, where its format can say what we do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import artifact_for, gpt2, llama, word_tokenizer
+from lm_eval.api.instance import Instance
+from lm_eval.models.hf_steered import SteeredModel
+
+from sa_lightning import steer
+from sa_lightning.cli import main
+from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
+from sa_lightning.evaluation.lm import InMemoryLM
+from sa_lightning.export import steered_hooks, write_steered
+
+SA = Path(sys.executable).with_name("sa")
+DECODING = {"until": [], "do_sample": False, "max_gen_toks": 10}
+PROMPTS = ["how do i bake a cake", "yes", "break a window then bake", "no , first a cake"]
+
+
+@pytest.fixture(params=[llama, gpt2], ids=["llama", "gpt2"])
+def saved(request, tmp_path):
+    """A model on disk, with what it was before it was written."""
+    model = request.param()
+    model.save_pretrained(tmp_path / "model")
+    word_tokenizer().save_pretrained(tmp_path / "model")
+    return model, tmp_path / "model"
+
+
+def asked():
+    replies = [Instance("generate_until", {}, (text, DECODING), 0, ("t", i, 1)) for i, text in enumerate(PROMPTS)]
+    choices = [Instance("loglikelihood", {}, (text, " yes ."), 0, ("t", i, 1)) for i, text in enumerate(PROMPTS)]
+    return replies, choices
+
+
+@pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
+@pytest.mark.parametrize(
+    ("intervention", "strength"),
+    [("add_absolute", 3.0), ("add_absolute", {0: -4.0, 1: 2.5}), ("ablate", 1.0), ("clamp", 1.5), ("clamp", 0.0)],
+)
+def test_lm_evals_steered_replies_as_steer_does(saved, site, intervention, strength, tmp_path):
+    model, directory = saved
+    artifact = artifact_for(model, strength=strength, intervention=intervention, site=site)
+    write_steered(artifact, tmp_path / "steer.pt", model=str(directory))
+    theirs = SteeredModel(pretrained=str(directory), steer_path=str(tmp_path / "steer.pt"), device="cpu", batch_size=4)
+    replies, choices = asked()
+    bare = InMemoryLM(model, word_tokenizer())
+    unsteered = bare.generate_until(replies), bare.loglikelihood(choices)
+    with steer(model, artifact):
+        lm = InMemoryLM(model, word_tokenizer())
+        found = lm.generate_until(replies), lm.loglikelihood(choices)
+    assert theirs.generate_until(replies, disable_tqdm=True) == found[0]
+    likelihoods = torch.tensor(theirs.loglikelihood(choices, disable_tqdm=True), dtype=torch.float64)
+    assert torch.allclose(likelihoods, torch.tensor(found[1], dtype=torch.float64), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(likelihoods, torch.tensor(unsteered[1], dtype=torch.float64), rtol=1e-3)
+
+
+def test_the_file_holds_tensors_numbers_and_text_only(saved, tmp_path):
+    model, directory = saved
+    artifact = artifact_for(model, strength={1: 2.0}, intervention="add_absolute")
+    write_steered(artifact, tmp_path / "steer.pt", model=str(directory))
+    (entry,) = torch.load(tmp_path / "steer.pt", weights_only=True).values()
+    assert torch.equal(entry.pop("steering_vector"), artifact.directions["original"][1])
+    assert entry == {"steering_coefficient": 2.0, "action": "add", "bias": None, "head_index": None}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "steer.pt"]
+
+
+def test_each_set_of_directions_can_be_had(saved):
+    model, directory = saved
+    artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
+    edited = {layer: -direction for layer, direction in artifact.directions["original"].items()}
+    artifact.directions["edited"], artifact.fingerprints["edited"] = edited, "f"
+    for name, sign in (("original", 1), ("edited", -1)):
+        hooks = steered_hooks(artifact, name, model=str(directory))
+        vectors = [entry["steering_vector"] for entry in hooks.values()]
+        assert all(
+            torch.equal(v, sign * d) for v, d in zip(vectors, artifact.directions["original"].values(), strict=1)
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fact"),
+    [
+        ({"intervention": "add_keep_norm", "strength": 0.1}, "cannot express `add_keep_norm`"),
+        ({"intervention": "add", "strength": 0.1}, "fraction of the norm"),
+        ({"intervention": "add_keep_norm_adaptive", "strength": 0.1}, "--steering.intervention add_absolute"),
+        ({"intervention": "ablate", "strength": 0.5}, "ablates all or nothing"),
+        ({"intervention": "ablate", "strength": {0: 1.0, 1: 0.25}}, "0.25 (layer 1)"),
+    ],
+)
+def test_what_the_format_cannot_express_is_refused_with_why(saved, changes, fact, tmp_path):
+    model, directory = saved
+    with pytest.raises(ArtifactError) as error:
+        write_steered(artifact_for(model, **changes), tmp_path / "steer.pt", model=str(directory))
+    assert fact in str(error.value)
+    assert not (tmp_path / "steer.pt").exists()
+
+
+def test_a_file_that_would_do_nothing_or_go_astray_is_refused(saved, tmp_path):
+    model, directory = saved
+    artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
+    with pytest.raises(SettingError, match=r"does not end in \.pt"):
+        write_steered(artifact, tmp_path / "steer.safetensors", model=str(directory))
+    (tmp_path / "there.pt").write_text("mine")
+    with pytest.raises(SettingError, match="exists already"):
+        write_steered(artifact, tmp_path / "there.pt", model=str(directory))
+    assert (tmp_path / "there.pt").read_text() == "mine"
+    with pytest.raises(ArtifactError, match="no directions for `edited`"):
+        write_steered(artifact, tmp_path / "steer.pt", "edited", model=str(directory))
+    with pytest.raises(NothingToDoError, match="would change nothing"):
+        write_steered(
+            artifact_for(model, strength=0.0, intervention="add_absolute"), tmp_path / "s.pt", model=str(directory)
+        )
+    llama(layers=2, width=16).save_pretrained(tmp_path / "small")
+    with pytest.raises(ArtifactError, match="was fitted on test"):
+        write_steered(artifact, tmp_path / "steer.pt", model=str(tmp_path / "small"))
+
+
+def test_sa_export_writes_it_and_says_how_to_use_it(checkpoints, tmp_path, capsys):
+    artifact_for(llama(), strength=2.0, intervention="add_absolute").save_pretrained(tmp_path / "artifact")
+    typed = ["export", "--artifact", str(tmp_path / "artifact"), "--format", "lm_eval"]
+    typed += ["--model", str(checkpoints / "base"), "--output", str(tmp_path / "steer.pt")]
+    main(typed)
+    assert "--model steered --model_args pretrained=" in capsys.readouterr().out
+    assert set(torch.load(tmp_path / "steer.pt", weights_only=True)) == {"layers.0", "layers.1", "layers.2"}
+    with pytest.raises(SystemExit) as stopped:
+        main(typed)
+    assert stopped.value.code == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run([SA, "export", "--help"], capture_output=True, text=True, check=True, env={**os.environ})
+    assert "--weights" in done.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "sa_lightning", "export", "--help"],
+        capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    assert "lm_eval" not in loaded.replace("sa_lightning.export.lm_eval", "")
+    assert "lightning.pytorch" not in loaded

@@ -1,0 +1,329 @@
+"""Batches of one request type: what is in them, who runs them, what is kept, and that HFLM's answers are unchanged."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import WORDS, llama, word_tokenizer
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from sa_lightning.errors import ModelError, SaError
+from sa_lightning.evaluation.journal import Journal
+from sa_lightning.evaluation.lm import InMemoryLM
+
+GREEDY = {"until": [], "do_sample": False, "max_gen_toks": 8}
+
+
+def texts(count, seed=0, most=12):
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, most))) for _ in range(count)]
+
+
+def instances(kind, arguments):
+    return [Instance(kind, {}, args, 0, metadata=("task", number, 1)) for number, args in enumerate(arguments)]
+
+
+def generation(count=13, **changes):
+    return instances("generate_until", [(text, {**GREEDY, **changes}) for text in texts(count)])
+
+
+def choices(count=7):
+    """Questions of different length; the choices of some are one word, those of others several."""
+    asked = texts(count, seed=1)
+    answers = [[" yes", " no", " cake"], [" yes .", " no , then", " a cake ."]]
+    return instances("loglikelihood", [(text, answer) for i, text in enumerate(asked) for answer in answers[i % 2]])
+
+
+def rolling(count=5):
+    return instances("loglikelihood_rolling", [(text,) for text in texts(count, seed=2, most=90)])
+
+
+REQUESTS = {"generate_until": generation, "loglikelihood": choices, "loglikelihood_rolling": rolling}
+
+
+def ours(model=None, **settings):
+    return InMemoryLM(model or llama(), word_tokenizer(), **settings)
+
+
+def forwards(model):
+    """Rows of every forward that begins a sequence."""
+    rows = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, args, out: rows.append(tuple(args[0].shape)) if args[0].shape[1] > 1 else None
+    )
+    return rows
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_answers_are_those_of_hflm_one_by_one(kind, batch_size):
+    plain = HFLM(pretrained=llama(), tokenizer=word_tokenizer(), batch_size=1)
+    expected = getattr(plain, kind)(REQUESTS[kind](), disable_tqdm=True)
+    found = getattr(ours(batch_size=batch_size), kind)(REQUESTS[kind]())
+    if kind == "generate_until":
+        assert found == expected
+        assert len(set(found)) > 3
+    else:
+        assert torch.allclose(torch.tensor(found, dtype=float), torch.tensor(expected, dtype=float), rtol=1e-5)
+    assert [type(answer) for answer in found] == [type(answer) for answer in expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5])
+def test_no_batch_has_more_rows_than_asked_for_and_the_longest_come_first(batch_size):
+    model = llama()
+    rows = forwards(model)
+    ours(model, batch_size=batch_size).generate_until(generation())
+    assert [size for size, _ in rows] == [batch_size] * (13 // batch_size) + [13 % batch_size] * bool(13 % batch_size)
+    assert [width for _, width in rows] == sorted((width for _, width in rows), reverse=True)
+
+
+def test_an_automatic_batch_keeps_to_its_budget_of_tokens(monkeypatch):
+    from sa_lightning.evaluation import lm
+
+    monkeypatch.setitem(lm.BUDGETS["cpu"], "generate_until", 64)
+    model = llama()
+    rows = forwards(model)
+    ours(model).generate_until(generation())
+    assert all(size * (width + 8) <= 64 for size, width in rows)
+    assert max(size for size, _ in rows) > 1
+    rows.clear()
+    ours(model, max_batch_size=2).generate_until(generation())
+    assert max(size for size, _ in rows) == 2
+
+
+def test_what_is_decoded_differently_runs_apart():
+    model = llama()
+    rows = forwards(model)
+    ours(model).generate_until(generation(4) + generation(4, max_gen_toks=4))
+    assert len(rows) == 2
+
+
+def test_what_is_asked_twice_runs_once():
+    model = llama()
+    rows = forwards(model)
+    asked = generation(3)
+    found = ours(model, batch_size=1).generate_until(asked + asked[::-1])
+    assert len(rows) == 3
+    assert found == found[::-1]
+
+
+def test_the_choices_of_a_question_stay_together_and_share_what_they_can():
+    model = llama()
+    rows = forwards(model)
+    ours(model, batch_size=4).loglikelihood(choices())
+    # Three one-word choices are one row; three of several words are three. Four such rows fit, five do not.
+    assert sum(size for size, _ in rows) == 4 * 1 + 3 * 3
+    assert all(size <= 4 for size, _ in rows)
+    model = llama()
+    rows = forwards(model)
+    ours(model, batch_size=2).loglikelihood(choices()[3:6])  # one question alone has more than may run at once
+    assert [size for size, _ in rows] == [2, 1]
+
+
+def test_choices_without_a_question_are_not_taken_for_those_of_one():
+    model = llama()
+    rows = forwards(model)
+    asked = instances("loglikelihood", [("", text) for text in texts(9, seed=3)])
+    expected = HFLM(pretrained=llama(), tokenizer=word_tokenizer(), batch_size=1).loglikelihood(asked, True)
+    found = ours(model, batch_size=2).loglikelihood(asked)
+    assert all(size <= 2 for size, _ in rows)
+    assert torch.allclose(torch.tensor(found, dtype=float), torch.tensor(expected, dtype=float), rtol=1e-5)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_after(model, count):
+    """Stop the process, so to speak, when another batch begins."""
+    rows = forwards(model)
+    model.get_input_embeddings().register_forward_hook(lambda *_: (_ for _ in ()).throw(Killed) if len(rows) > count
+                                                       else None)  # fmt: skip
+    return model
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_killed_run_goes_on_where_it_stopped_with_the_same_answers(kind, tmp_path):
+    whole = getattr(ours(batch_size=2), kind)(REQUESTS[kind]())
+    with pytest.raises(Killed):
+        getattr(ours(killed_after(llama(), 2), batch_size=2, journal=Journal(tmp_path, "a", {})), kind)(
+            REQUESTS[kind]()
+        )
+    everything, rest = llama(), llama()
+    all_rows, rows = forwards(everything), forwards(rest)
+    getattr(ours(everything, batch_size=2), kind)(REQUESTS[kind]())
+    found = getattr(ours(rest, batch_size=2, journal=Journal(tmp_path, "a", {})), kind)(REQUESTS[kind]())
+    assert found == whole
+    assert [type(answer) for answer in found] == [type(answer) for answer in whole]
+    assert 0 < len(rows) < len(all_rows)
+    again = llama()
+    rows = forwards(again)
+    assert getattr(ours(again, batch_size=2, journal=Journal(tmp_path, "a", {})), kind)(REQUESTS[kind]()) == whole
+    assert rows == []
+
+
+def test_nothing_is_taken_from_another_state_of_the_model_or_another_question(tmp_path):
+    ours(batch_size=2, journal=Journal(tmp_path, "a", {"weights": 1})).generate_until(generation(4))
+    for journal, asked in (
+        (Journal(tmp_path, "a", {"weights": 2}), generation(4)),
+        (Journal(tmp_path, "b", {"weights": 1}), generation(4)),
+        (Journal(tmp_path, "a", {"weights": 1}), generation(4, max_gen_toks=9)),
+        (Journal(tmp_path, "a", {"weights": 1}), instances("generate_until", [(t, GREEDY) for t in texts(4, seed=9)])),
+    ):
+        model = llama()
+        rows = forwards(model)
+        ours(model, batch_size=2, journal=journal).generate_until(asked)
+        assert len(rows) == 2
+    model = llama()
+    rows = forwards(model)
+    ours(model, batch_size=2, max_length=32, journal=Journal(tmp_path, "a", {"weights": 1})).generate_until(
+        generation(4)
+    )
+    assert len(rows) == 2
+
+
+def test_half_a_line_is_run_again(tmp_path):
+    journal = Journal(tmp_path, "a", {})
+    whole = ours(batch_size=2, journal=journal).generate_until(generation(6))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    model = llama()
+    rows = forwards(model)
+    assert ours(model, batch_size=2, journal=Journal(tmp_path, "a", {})).generate_until(generation(6)) == whole
+    assert len(rows) == 1
+    assert len(Journal(tmp_path, "a", {}).read()) == 3
+
+
+def crowded(model, most):
+    """A device on which only so many tokens fit."""
+
+    def check(module, args, out):
+        if args[0].numel() > most and args[0].shape[1] > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate a cake.\nmore")
+
+    model.get_input_embeddings().register_forward_hook(check)
+    return model
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_batch_that_does_not_fit_is_halved_and_later_ones_with_it(kind):
+    expected = getattr(ours(), kind)(REQUESTS[kind]())
+    model = llama()
+    rows = forwards(model)
+    found = getattr(ours(crowded(model, 130), batch_size=4), kind)(REQUESTS[kind]())
+    if kind == "generate_until":
+        assert found == expected
+    else:
+        assert torch.allclose(torch.tensor(found, dtype=float), torch.tensor(expected, dtype=float), rtol=1e-5)
+    assert sum(a * b > 130 for a, b in rows) <= 2
+
+
+def test_a_prompt_that_alone_does_not_fit_is_said():
+    with pytest.raises(ModelError) as error:
+        ours(crowded(llama(), 1)).generate_until(generation(2))
+    assert "does not fit in memory: CUDA out of memory. Tried to allocate a cake." in str(error.value)
+    assert "--model.dtype bfloat16" in str(error.value)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory():
+    model = llama()
+    model.get_input_embeddings().register_forward_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("no such cake")))
+    with pytest.raises(RuntimeError, match="no such cake"):
+        ours(model).generate_until(generation(2))
+
+
+def test_prompts_that_lose_their_beginning_are_counted_once_a_document():
+    lm = ours(max_length=12)
+    lm.generate_until(generation())
+    longer = sum(len(text.split()) + 8 > 12 for text in texts(13))
+    assert lm.truncated == Counter(task=longer)
+    assert 0 < longer < 13
+    lm = ours(max_length=64)
+    lm.generate_until(generation())
+    lm.loglikelihood_rolling(rolling())  # which cuts texts into windows, and loses nothing
+    assert lm.truncated == Counter()
+
+
+def test_no_room_for_a_reply_and_no_prompt_in_a_batch_are_refused():
+    with pytest.raises(SaError, match="up to 8 new tokens, but the model's context is 8"):
+        ours(max_length=8).generate_until(generation(1))
+    with pytest.raises(SaError, match="at least 1, but is 0"):
+        ours(batch_size=0)
+
+
+def test_draws_are_as_many_as_asked_for_and_the_same_every_time():
+    sampled = {"do_sample": True, "temperature": 1.5, "max_gen_toks": 8, "until": []}
+    asked = instances("generate_until", [(text, sampled) for text in texts(4)])
+    asked = [request for request in asked for _ in range(3)]
+    model = llama()  # which sets the seed
+    torch.manual_seed(5)
+    found = ours(model, batch_size=2).generate_until(asked)
+    assert max(len(set(found[i : i + 3])) for i in range(0, 12, 3)) > 1
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert ours(model, batch_size=2).generate_until(asked) == found
+    assert torch.equal(torch.rand(1), drawn)
+    torch.manual_seed(6)
+    assert ours(model, batch_size=2).generate_until(asked) != found
+
+
+def test_nothing_is_printed_unless_asked_for(capfd):
+    ours().loglikelihood_rolling(rolling(2))
+    ours().loglikelihood(choices(2))
+    assert capfd.readouterr() == ("", "")
+    ours(progress="edited").loglikelihood(choices(2))
+    assert "edited choices" in capfd.readouterr().err
+
+
+WORKER = """
+import json, os, sys
+import torch, torch.distributed as dist
+sys.path[:0] = sys.argv[3:]
+from conftest import llama
+from evaluation.test_lm import REQUESTS, Journal, forwards, ours
+rank, place = int(os.environ["RANK"]), sys.argv[1]
+dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
+answers, rows = {}, {}
+for kind, make in REQUESTS.items():
+    model = llama()
+    seen = forwards(model)
+    lm = ours(model, batch_size=3, journal=Journal(sys.argv[2], "a", {}, rank))
+    answers[kind], rows[kind] = getattr(lm, kind)(make()), len(seen)
+open(f"{place}/{rank}.json", "w").write(json.dumps([answers, rows]))
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_answer_what_one_answers_bit_for_bit_and_share_the_work(tmp_path):
+    alone = {}
+    for kind, make in REQUESTS.items():
+        model = llama()
+        seen = forwards(model)
+        alone[kind] = (getattr(ours(model, batch_size=3), kind)(make()), len(seen))
+    # The second of two runs finds a part of the work done, by a single process.
+    ours(batch_size=3, journal=Journal(tmp_path / "half", "a", {})).generate_until(generation())
+    root = str(Path(__file__).parents[1])
+    for journal in ("new", "half"):
+        place = tmp_path / f"run-{journal}"
+        place.mkdir()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(place), str(tmp_path / journal), root],
+                env={**os.environ, "RANK": str(rank)},
+            )
+            for rank in (0, 1)
+        ]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        (first, rows), (second, others) = (json.loads((place / f"{rank}.json").read_text()) for rank in (0, 1))
+        assert first == second == json.loads(json.dumps({kind: answers for kind, (answers, _) in alone.items()}))
+        for kind, (_, count) in alone.items():
+            done = 0 if journal == "half" and kind == "generate_until" else count
+            assert rows[kind] + others[kind] == done
+            assert abs(rows[kind] - others[kind]) <= (4 if kind == "loglikelihood_rolling" else 1)
