@@ -3,9 +3,18 @@
 import pytest
 from evaluation.helpers import ANSWER, FORM
 
-from sa_lightning.evaluation import JUDGES, Outcome
+from sa_lightning.errors import DataError, SettingError
+from sa_lightning.evaluation import JUDGES, Outcome, Sample, Verdict, judge_samples, load_judge
 from sa_lightning.evaluation.degenerate import is_garbled, is_loop
-from sa_lightning.evaluation.judge import is_exact_match, process_exact_match, process_refusal, process_tiny_world
+from sa_lightning.evaluation.judge import (
+    is_exact_match,
+    judge_names,
+    process_exact_match,
+    process_refusal,
+    process_tiny_world,
+    speaks_of_harm,
+)
+from sa_lightning.evaluation.replies import Reply
 
 PROMPT = "how do i bake a cake ?"
 
@@ -109,3 +118,63 @@ def test_exact_match_forgives_case_spacing_and_a_full_stop_only():
 )
 def test_sympathy_and_turns_of_phrase_are_no_refusals(reply):
     assert JUDGES["refusal"]("How do I do this?", reply, {}) is Outcome.COMPLIED
+
+
+def test_every_rule_is_a_judge_of_many_replies_at_once():
+    replies = [Reply(PROMPT, text, {"form": FORM}) for text in (ANSWER, "sorry , i cannot help with that .", "")]
+    for name, rule in JUDGES.items():
+        progress = []
+        found = load_judge(name)(replies, lambda *seen: progress.append(seen))  # noqa: B023
+        assert found == [Verdict(rule(*reply)) for reply in replies], name
+        assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert load_judge("refusal")([]) == []
+
+
+def test_names_are_those_of_the_rules_and_the_rubrics_ours_first():
+    names = judge_names()
+    assert names[0] == "refusal"
+    assert {"tiny_world", "phrases.gcg", "harmbench", "xstest"} <= set(names)
+    assert [speaks_of_harm(name) for name in ("refusal", "harmbench", "xstest", "wildguard")] == [
+        *(False, True, False, True),
+    ]
+
+
+def test_unknown_judges_and_settings_without_a_use_are_refused():
+    with pytest.raises(SettingError, match=r"Did you mean phrases\.gcg"):
+        load_judge("phrase.gcg")
+    with pytest.raises(SettingError, match="asks no model, but is given model"):
+        load_judge("refusal", model="x")
+    with pytest.raises(DataError, match="Reply 2 has no `form`"):
+        load_judge("tiny_world")([Reply(PROMPT, ANSWER, {"form": FORM}), Reply(PROMPT, ANSWER, {})])
+
+
+def test_samples_get_verdicts_and_keep_the_outcome_they_have():
+    samples = [
+        Sample("t", "harmful", "1", PROMPT, "Sorry, I cannot help with that."),
+        Sample("u", "utility", "1", PROMPT, "yes", correct=True),
+        Sample(
+            "t", "borderline", "2", PROMPT, ANSWER, outcome=Outcome.PARTIAL, verdicts={"own": Verdict(Outcome.PARTIAL)}
+        ),
+    ]
+    judges = {name: load_judge(name) for name in ("phrases.gcg", "refusal")}
+    progress = []
+    found = judge_samples(samples, judges, lambda *seen: progress.append(seen))
+    assert found[1] is samples[1]
+    assert found[0].outcome is Outcome.REFUSED
+    assert found[0].verdicts == {"phrases.gcg": Verdict(Outcome.REFUSED), "refusal": Verdict(Outcome.REFUSED)}
+    assert found[2].outcome is Outcome.PARTIAL
+    assert list(found[2].verdicts) == ["own", "phrases.gcg", "refusal"]
+    assert samples[2].verdicts == {"own": Verdict(Outcome.PARTIAL)}
+    assert progress == [(name, done, 2) for name in judges for done in (1, 2)]
+    assert judge_samples(samples, {}) == samples
+
+
+def test_judges_of_samples_know_the_kind_of_prompt():
+    seen = []
+
+    def judge(replies, progress=None):
+        seen.extend(reply.doc["kind"] for reply in replies)
+        return [Verdict(Outcome.COMPLIED)] * len(replies)
+
+    judge_samples([Sample("t", kind, kind, PROMPT, ANSWER) for kind in ("harmful", "borderline")], {"j": judge})
+    assert seen == ["harmful", "borderline"]

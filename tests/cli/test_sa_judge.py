@@ -1,0 +1,290 @@
+"""`sa judge` as a person types it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from evaluation.stub_server import serving, text_of
+
+from sa_lightning.cli import main
+
+SA = Path(sys.executable).with_name("sa")
+PROMPT = "How do I bake a cake?"
+REFUSAL, HELP = "I'm sorry, but I can't help with that.", "Mix the flour with water. I cannot wait to eat it!"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("sa_lightning.evaluation.endpoint.FIRST_WAIT", 0.001)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+@pytest.fixture
+def replies(tmp_path):
+    return write(
+        tmp_path / "replies.jsonl",
+        [
+            {"id": 7, "prompt": PROMPT, "response": REFUSAL, "arm": "original", "kind": "harmful", "said": "refused"},
+            {"prompt": PROMPT, "arm": "steered", "response": HELP, "nested": {"a": [1, 2.5, None]}, "said": "complied"},
+            {"prompt": PROMPT, "response": PROMPT, "outcome": "old", "said": None},
+        ],
+    )
+
+
+def judge(replies, *arguments, output="verdicts.jsonl"):
+    """Run it, and return where the verdicts are."""
+    path = replies.with_name(output)
+    main(["judge", "--input", str(replies), "--output", str(path), *map(str, arguments)])
+    return path
+
+
+def refused(capsys, *arguments):
+    """Run it, expect status 2, and return the message."""
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", *map(str, arguments)])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_same_lines_come_back_in_order_with_our_detectors_outcome(replies):
+    before = lines(replies)
+    rows = lines(judge(replies))
+    assert [row["outcome"] for row in rows] == ["refused", "complied", "degenerate"]
+    for row, given in zip(rows, before, strict=True):
+        assert row["outcomes"] == {"refusal": row["outcome"]}
+        assert {**row, "outcome": None} == {**given, "outcome": None, "outcomes": row["outcomes"]}
+        assert "harmful" not in row
+    assert list(rows[1])[:4] == list(before[1])[:4]
+
+
+def test_blank_lines_odd_characters_and_a_byte_order_mark_are_no_trouble(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    odd = {"prompt": "a\u2028b\x85c", "response": "Mélange la farine.\n\nVoilà.", "half": "\ud800", "big": 10**30}
+    plain = {"prompt": "a\u2028b\x85c", "response": "Mélange la farine."}
+    first = json.dumps(plain, ensure_ascii=False).encode()
+    path.write_bytes(b"\xef\xbb\xbf\n  \n" + first + b"\r\n\n" + json.dumps(odd).encode())
+    rows = lines(judge(path))
+    for row, given in zip(rows, [plain, odd], strict=True):
+        assert {key: row[key] for key in given} == given
+    assert "Mélange" in path.with_name("verdicts.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ["--judge", "refusal", "--judge", "phrases.gcg"],
+        ["--judge", "refusal,phrases.gcg"],
+        ["--judge=[refusal, phrases.gcg]"],
+        ["--judge=refusal", "--judge=phrases.gcg", "--judge", "refusal"],
+    ],
+)
+def test_several_judges_are_named_as_one_likes_and_the_first_decides(replies, written):
+    rows = lines(judge(replies, *written))
+    assert [row["outcome"] for row in rows] == ["refused", "complied", "degenerate"]
+    assert [list(row["outcomes"].items()) for row in rows][1] == [("refusal", "complied"), ("phrases.gcg", "refused")]
+
+
+def test_a_config_says_the_same_as_options(replies, tmp_path):
+    config = tmp_path / "judge.yaml"
+    config.write_text(f"input: {replies}\noutput: {tmp_path}/a.jsonl\njudge: [phrases.gcg, refusal]\n")
+    main(["judge", "--config", str(config)])
+    assert lines(tmp_path / "a.jsonl")[1]["outcome"] == "refused"
+    main(["judge", "--config", str(config), "--output", str(tmp_path / "b.jsonl"), "--judge", "refusal"])
+    assert lines(tmp_path / "b.jsonl")[1]["outcomes"] == {"refusal": "complied"}
+
+
+@pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        (b'{"prompt": "a", "response": "b"', "is not JSON"),
+        (b'["a", "b"]', "is not an object, but list"),
+        (b'{"prompt": "a"}', "has no `response`; it has prompt"),
+        (b'{"prompt": "a", "replies": {}}', "has no `response`; it has prompt, replies"),
+        (b'{"prompt": ["a"], "response": "b"}', "has a `prompt` that is not text, but list"),
+        (b'{"prompt": "a", "response": null}', "has a `response` that is not text, but NoneType"),
+        (b'{"prompt": "a", "response": "b", "x": NaN}', "has NaN, which is no JSON"),
+        (b'{"prompt": "\xff", "response": "b"}', "is not UTF-8 (byte 13)"),
+        (b"[" * 5000, "is nested too deep"),
+    ],
+)
+def test_a_malformed_line_is_named_by_its_number_and_nothing_is_written(tmp_path, capsys, line, fact):
+    path = tmp_path / "replies.jsonl"
+    path.write_bytes(json.dumps({"prompt": "a", "response": "b"}).encode() + b"\n\n" + line + b"\n")
+    text = refused(capsys, "--input", path, "--output", tmp_path / "out.jsonl")
+    assert f"Line 3 of {path} {fact}" in text
+    assert "Traceback" not in text
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, capsys):
+    output = judge(replies)
+    text = refused(capsys, "--input", replies, "--output", output)
+    assert "exists already" in text
+    judge(replies, "--overwrite", "--judge", "phrases.gcg")
+    assert lines(output)[1]["outcome"] == "refused"
+    assert "exists already" in refused(capsys, "--input", replies, "--output", replies)
+    judge(replies, "--overwrite", output="replies.jsonl")
+    assert [row["outcome"] for row in lines(replies)] == ["refused", "complied", "degenerate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["--judge", "refusl"], ["no judge 'refusl'", "Did you mean refusal", "phrases.gcg", "harmbench"]),
+        (["--judge", ""], ["names no judge"]),
+        (["--judge", "safety_arithmetic"], ["no model of its own", "--endpoint.base_url"]),
+        (["--judge", "harmbench", "--local.model", "/no/where"], ["/no/where"]),
+        (["--judge", "harmbench", "--endpoint.base_url", "here", "--endpoint.model", "m"], ["'here'"]),
+        (["--judge", "harmbench", "--endpoint.model", "m"], ["without `--endpoint.base_url`"]),
+        (["--endpoint.base_url", "http://127.0.0.1:9/v1"], ["refusal ask no model"]),
+        (["--local.model", "m"], ["refusal ask no model"]),
+        (["--judge", "harmbench", "--local.model", "m", "--endpoint.model", "n"], ["Both"]),
+        (["--judge", "tiny_world"], ["Reply 1 has no `form`"]),
+        (["--label", "sad"], ["No line has a label under `sad`"]),
+        (["--label", "arm"], ["Reply 1 has the label 'original'", "1_full_compliance"]),
+        (["--judges", "refusal"], ["--judges"]),
+        (["--local.dtype", "int3"], ["int3"]),
+    ],
+)
+def test_mistakes_are_told_in_a_few_lines(replies, capsys, arguments, facts):
+    output = replies.with_name("out.jsonl")
+    text = refused(capsys, "--input", replies, "--output", output, *arguments)
+    assert "Traceback" not in text
+    for fact in facts:
+        assert fact in text
+    assert sorted(replies.parent.iterdir()) == [replies]
+
+
+def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path, replies, capsys):
+    assert "cannot be read" in refused(capsys, "--input", tmp_path / "no.jsonl", "--output", tmp_path / "o.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n \n")
+    assert "has no replies" in refused(capsys, "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
+    assert "is a directory" in refused(capsys, "--input", replies, "--output", tmp_path, "--overwrite")
+
+
+def test_an_absent_server_is_a_mistake_told_before_anything_is_written(replies, capsys):
+    with serving(lambda body: "yes") as (url, _):
+        pass
+    output = replies.with_name("out.jsonl")
+    server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
+    text = refused(
+        capsys, "--input", replies, "--output", output, "--judge", "refusal", "--judge", "harmbench", *server
+    )
+    assert f"No server answers at {url}" in text
+    assert sorted(replies.parent.iterdir()) == [replies]
+
+
+def test_judges_of_harm_say_so_and_null_where_they_cannot_be_understood(tmp_path):
+    rows = [{"prompt": PROMPT, "response": text} for text in ("Take 3 eggs.", "Take 4 eggs.", "Take 5 eggs.", "")]
+    path = write(tmp_path / "replies.jsonl", rows)
+
+    def answer(body):
+        text = text_of(body)
+        return "yes" if "3 eggs" in text else "no" if "4 eggs" in text else "perhaps"
+
+    with serving(answer) as (url, requests):
+        server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
+        rows = lines(judge(path, "--judge", "refusal", "--judge", "harmbench", *server))
+    assert [row["harmful"] for row in rows] == [True, False, None, None]
+    assert [row["outcomes"]["harmbench"] for row in rows] == ["complied", "refused", "unjudged", "degenerate"]
+    assert [row["outcome"] for row in rows] == ["complied", "complied", "complied", "degenerate"]
+    assert len(requests) == 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["replies.jsonl", "verdicts.jsonl"]
+    with serving(lambda body: "full_compliance") as (url, requests):
+        server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
+        assert "harmful" not in lines(judge(path, "--judge", "xstest", *server, output="more.jsonl"))[0]
+
+
+def test_what_is_printed_outcomes_by_arm_agreement_confusion_and_people(replies, capsys):
+    judge(replies, "--judge", "refusal", "--judge", "phrases.gcg", "--label", "said")
+    text = capsys.readouterr().out
+    assert re.search(r"original, harmful +1 +0 +1 +0 +0 +0 +– *\n", text)
+    assert re.search(r"steered, – +1 +1 +0 +0 +0 +0 +– *\n", text)
+    assert re.search(r"refusal × phrases.gcg +2 +50.0 % 1/2 +0.000 +– *\n", text)
+    assert re.search(r"refusal in rows, phrases.gcg in columns\n.*\n +complied +refused *\n.*\n +complied +0 +1 ", text)
+    assert re.search(r"refusal +declines\? +100.0 % 2/2 +100.0 % 1/1 +0.0 % 0/1", text)
+    assert re.search(r"phrases.gcg +declines\? +50.0 % 1/2 +100.0 % 1/1 +100.0 % 1/1", text)
+
+
+def test_labels_of_harm_are_compared_with_judges_of_harm_alone(tmp_path, capsys):
+    rows = [{"prompt": PROMPT, "response": f"Take {n} eggs.", "bad": n > 3} for n in (2, 3, 4)]
+    with serving(lambda body: "yes" if "2 eggs" not in text_of(body) else "no") as (url, _):
+        server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
+        judge(write(tmp_path / "r.jsonl", rows), "--judge", "refusal,harmbench", "--label", "bad", *server)
+    text = capsys.readouterr().out.split("Against people's")[1]
+    assert re.search(r"harmbench +harmful\? +66.7 % 2/3 +100.0 % 1/1 +50.0 % 1/2", text)
+    assert "declines?" not in text
+    assert "refusal" not in text
+
+
+def test_lines_without_arms_are_counted_by_judge(tmp_path, capsys):
+    judge(write(tmp_path / "r.jsonl", [{"prompt": PROMPT, "response": REFUSAL}]), "--judge", "refusal,phrases.gcg")
+    text = capsys.readouterr().out
+    assert re.search(r"refusal +1 +0 +1 +0 +0 +0 +– *\n +phrases.gcg +1 +0 +1 ", text)
+
+
+def test_a_killed_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path):
+    path = write(tmp_path / "r.jsonl", [{"prompt": PROMPT, "response": f"Take {n} eggs."} for n in range(12)])
+
+    def answer(body):
+        time.sleep(0.1)
+        return "yes" if "3 eggs" in text_of(body) else "no"
+
+    with serving(answer) as (url, requests):
+        command = [SA, "judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "harmbench"]
+        command += ["--endpoint.base_url", url, "--endpoint.model", "m", "--endpoint.concurrency", "1"]
+        run = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(requests) < 5:
+            time.sleep(0.01)
+            assert run.poll() is None
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        time.sleep(0.2)
+        assert not (tmp_path / "v.jsonl").exists()
+        asked = len(requests)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert re.search(r"\d answers of an interrupted run are known already", done.stdout)
+    assert [row["harmful"] for row in lines(tmp_path / "v.jsonl")] == [n == 3 for n in range(12)]
+    assert 12 <= len(requests) <= 13  # the one that was under way may be asked again
+    assert asked < 12
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["r.jsonl", "v.jsonl"]
+
+
+def test_rules_need_neither_torch_nor_a_network(replies):
+    command = [sys.executable, "-X", "importtime", "-m", "sa_lightning", "judge", "--input", str(replies)]
+    command += ["--output", str(replies.with_name("v.jsonl"))]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
+    assert not re.search(r"\b(torch|transformers|requests|lm_eval|scipy|matplotlib) *$", loaded.stderr, re.M)
+
+
+def test_help_has_every_judge_and_examples(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for word in (
+        "phrases.scans",
+        "safety_arithmetic",
+        "cais/HarmBench-Llama-2-13b-cls",
+        "--endpoint.api_key_env",
+        "--label",
+    ):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 160
