@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from conftest import real
 from evaluation.helpers import TASKS, scripted, write_world
-from invented_data import SUBJECTS, write_everything
+from invented_data import SUBJECTS, write_everything, write_rows
 
 from sa_lightning.datamodules import registry
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, evaluate_lm
 from sa_lightning.evaluation.datasets import LAYOUTS, prompts
-from sa_lightning.evaluation.utility import articles, mmlu
+from sa_lightning.evaluation.utility import articles, mmlu, preferences
 
 
 def config(path: Path) -> dict:
@@ -297,6 +297,27 @@ HUB_ROWS = {
         for line in ("", f" = Cake {i + 1} = \n", "", " A cake , baked . \n")
     ],
 }  # fmt: skip
+
+
+def test_preferences_are_the_dialogue_both_share_and_two_replies_the_better_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    asked = "\n\nHuman: Cake?\n\nAssistant: Which?\n\nHuman: Plum.\n\nAssistant:"
+    rows = [
+        {"chosen": f"{asked} Bake it.", "rejected": f"{asked} Buy it."},
+        {"chosen": f"{asked} ", "rejected": f"{asked} Buy it."},
+        {"chosen": f"{asked} Bake it.", "rejected": f"{asked}"},
+        # The two part before the last turn: what either says from there on is its reply.
+        {
+            "chosen": "\n\nHuman: Pie?\n\nAssistant: Bake.",
+            "rejected": "\n\nHuman: Pie?\n\nAssistant: Buy.\n\nHuman: Why?",
+        },
+    ]
+    (tmp_path / "hh_rlhf_harmless_test").mkdir()
+    write_rows(tmp_path / "hh_rlhf_harmless_test" / "test.jsonl.gz", rows)
+    found = preferences(dataset="hh_rlhf_harmless_test")["test"]
+    assert found["id"] == ["0", "3"]
+    assert found["dialogue"] == [asked.strip(), "Human: Pie?\n\nAssistant:"]
+    assert found["choices"] == [["Bake it.", "Buy it."], ["Bake.", "Buy.\n\nHuman: Why?"]]
 
 
 def test_articles_begin_at_headings_with_blank_lines_around_them():

@@ -179,7 +179,7 @@ def _is_cached(hub: Hub) -> bool:
     plain = re.compile(r"[_\W]")
     return any(
         # The cache writes AdvBench as adv_bench.
-        plain.sub("", path.name.split("___")[1]).lower() == plain.sub("", repo).lower()
+        plain.sub("", path.name.split("___")[1]) == plain.sub("", repo).lower()
         and any(path.glob(f"{hub.config or 'default'}*/*/*/*-{hub.split}*.arrow"))
         for path in cache.glob(f"{owner}___*")
     )

@@ -31,7 +31,7 @@ def mmlu(**metadata: Any) -> "dict[str, Dataset]":
             "question": row["question"],
             "subject": subject,
             "choices": [row[letter] for letter in "ABCD"] if local else list(row["choices"]),
-            "answer": "ABCD".index(row["answer"].strip()) if local else int(row["answer"]),
+            "answer": "ABCD".index(row["answer"]) if local else int(row["answer"]),
         }
 
     return {
