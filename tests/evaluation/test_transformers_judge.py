@@ -120,8 +120,8 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(che
 
 
 def test_a_question_without_room_is_answered_by_none_and_so_unjudged(checkpoint):
-    found = dict(TransformersModel(checkpoint).answer(["no " * 508, "no " * 509, "no"], 4))
-    assert [found[index] is None for index in range(3)] == [False, True, False]
+    answers = list(TransformersModel(checkpoint).answer(["no " * 508, "no " * 509, "no"], 4))
+    assert sorted((index, answer is None) for index, answer in answers) == [(0, False), (1, True), (2, False)]
     judge = load_judge("xstest", model=checkpoint)
     long = Reply("how do i", " ".join(f"cake {n}" for n in range(900)), {})
     assert judge([long]) == [Verdict(Outcome.UNJUDGED)]
