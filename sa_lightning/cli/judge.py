@@ -1,5 +1,6 @@
 """`sa judge`: say what became of saved replies, without generating any again."""
 
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,7 +121,8 @@ def run(arguments: Sequence[str]) -> None:
         console.print(f"{len(answers)} answers of an interrupted run are known already.", highlight=False)
     verdicts = _judged(judges, replies, console)
     harm = next(filter(speaks_of_harm, names), None)
-    write_verdicts(output, replies, verdicts, harm)
+    with _as_private_as(Path(config.input)):
+        write_verdicts(output, replies, verdicts, harm)
     if settings:
         answers.remove()
     shown = [*outcome_tables(replies, verdicts), *agreement_tables(verdicts)]
@@ -129,6 +131,17 @@ def run(arguments: Sequence[str]) -> None:
     for table in shown:
         console.print(table)
     console.print(f"[bold]{output}[/bold]  {len(replies)} replies with verdicts", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _as_private_as(path: Path) -> Iterator[None]:
+    """Let files be read by nobody who may not read this one: `sa validate` keeps replies to their owner."""
+    mask = os.umask(0o077)
+    os.umask(mask | (0o077 & ~path.stat().st_mode))
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 def _repeated(arguments: Sequence[str]) -> list[str]:

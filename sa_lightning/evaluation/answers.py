@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ class Answers:
         self._known[key] = answer
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "answer": answer}) + "\n")
+            # Judges quote what they read: only the owner may read it.
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(handle, "ab") as file:
+                file.write((json.dumps({"key": key, "answer": answer}) + "\n").encode())
 
     def remove(self) -> None:
         """Delete the file, once its answers are in a result."""

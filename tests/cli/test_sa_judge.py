@@ -73,6 +73,18 @@ def test_the_same_lines_come_back_in_order_with_our_detectors_outcome(replies):
     assert list(rows[1])[:4] == list(before[1])[:4]
 
 
+def test_verdicts_are_as_private_as_the_replies(replies):
+    replies.chmod(0o600)
+    before = os.umask(0o022)
+    try:
+        assert judge(replies).stat().st_mode & 0o777 == 0o600
+        replies.chmod(0o666)
+        assert judge(replies, output="open.jsonl").stat().st_mode & 0o777 == 0o644
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
 def test_blank_lines_odd_characters_and_a_byte_order_mark_are_no_trouble(tmp_path):
     path = tmp_path / "replies.jsonl"
     odd = {"prompt": "a\u2028b\x85c", "response": "Mélange la farine.\n\nVoilà.", "half": "\ud800", "big": 10**30}

@@ -130,6 +130,7 @@ def test_answers_survive_a_kill_in_the_middle_of_a_line_and_are_nobody_elses(tmp
     answers = Answers(tmp_path / "a")
     answers.add("one", "yes \u2028 no\n")
     answers.add("two", "no")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
     whole = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(whole[:-5])
     again = Answers(tmp_path / "a")
