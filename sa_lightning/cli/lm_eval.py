@@ -41,7 +41,8 @@ def run(arguments: Sequence[str]) -> None:
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.api.registry import model_registry
 
-    model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
+    if "sa" not in model_registry:
+        model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
     try:
         with _our_tasks(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
             cli_evaluate()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lm_eval.utils import simple_parse_args_string
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.errors import SettingError
@@ -117,6 +118,17 @@ class SafetyLM(InMemoryLM):
             **settings,
         )
         self.pretrained, self.revision = pretrained, revision  # lm-eval writes them into its results
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: Any, additional_config: Any = None) -> "SafetyLM":
+        """Make the model of lm-eval's options; what --model_args names wins over an option of the same name."""
+        options = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**options, **arg_dict})
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Any = None) -> "SafetyLM":
+        """Likewise, of `name=value,name=value`."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
 
 def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None:

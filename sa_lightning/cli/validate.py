@@ -3,7 +3,8 @@
 import hashlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from typing_extensions import override
 
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
@@ -32,8 +34,11 @@ from sa_lightning.evaluation import (
     write_results,
     write_whole,
 )
+from sa_lightning.evaluation.answers import Answers
 from sa_lightning.evaluation.harness import missing_tasks
 from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
+from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
+from sa_lightning.evaluation.replies import Reply
 from sa_lightning.steering import weights_fingerprint
 
 ARM_NAMES = {arm.name for arm in ARMS}
@@ -64,10 +69,14 @@ class ReportSettings(EvaluationSettings):
     """What is asked, how replies are judged, and what the report shows of them.
 
     Args:
+        judges: Further judges that read the replies once they are there, such as `phrases.gcg` or `harmbench`; their
+            agreement is in the report. `sa judge --help` names them all; it also reads OUTPUT/replies.jsonl later, and
+            knows models behind a server.
         show_replies: Show replies to harmful prompts in the report, folded. If not set, they are hidden there, and
             only replies to prompts that ask for no harm are shown, of the prompts in which arms differ.
     """
 
+    judges: list[str] = field(default_factory=list)
     show_replies: bool = False
 
 
@@ -115,6 +124,8 @@ class ValidateCLI(VerbCLI):
         arms = self.arms(self.config_init.steering)
         settings = self.config_init.evaluation
         self.weights: dict[str, str] = {}
+        self.answers = Answers(self.unfinished / "answers.jsonl")
+        self.judges = {name: _judge(name, self.answers) for name in settings.judges}
         self.missing = missing_tasks(settings.tasks, self.task_dirs, settings.metadata, self.model.max_length)
         _say_missing(self.missing)
         return [*arms, EvaluationCallback(self.evaluate, self.finish)]
@@ -176,8 +187,11 @@ class ValidateCLI(VerbCLI):
 
     def finish(self, samples: dict[str, list[Any]]) -> None:
         """Write everything, replies first: a results.json says that a run is complete."""
+        with _bars(shown=self.shows_progress) as report:
+            samples = {arm: judge_samples(found, self.judges, report(arm)) for arm, found in samples.items()}
         write_replies(samples, Path(self.config.output) / "replies.jsonl")
         self.report(samples)
+        self.answers.remove()
         remove_journals(self.unfinished)
 
     def is_whole(self) -> bool:
@@ -235,6 +249,32 @@ class ValidateCLI(VerbCLI):
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
+
+
+def _judge(name: str, answers: Answers) -> Judge:
+    """Load a judge; a rule that cannot read these replies says so now."""
+    judge = load_judge(name, answers=answers)
+    if name in JUDGES:
+        judge([Reply("a question", "an answer", {"kind": "harmless"})])
+    return judge
+
+
+@contextmanager
+def _bars(*, shown: bool) -> Iterator[Callable[[str], Callable[[str, int, int], None]]]:
+    """Yield a function from an arm to one that shows how far its judges have come."""
+    with Progress(console=Console(stderr=True), disable=not shown) as bars:
+        known: dict[str, TaskID] = {}
+
+        def of_arm(arm: str) -> Callable[[str, int, int], None]:
+            def report(judge: str, done: int, total: int) -> None:
+                name = f"{arm}, judged by {judge}"
+                if name not in known:
+                    known[name] = bars.add_task(name, total=total)
+                bars.update(known[name], completed=done)
+
+            return report
+
+        yield of_arm
 
 
 @rank_zero_only

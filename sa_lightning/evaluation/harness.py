@@ -16,7 +16,7 @@ from unittest import mock
 
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation.journal import Journal
-from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score
+from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score, Verdict
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -108,10 +108,11 @@ def evaluate(
     finally:
         model.train(training)
         tokenizer.pad_token, tokenizer.padding_side = pad, side
-    for task, count in sorted(lm.truncated.items()):
+    if lm.truncated:
+        counts = ", ".join(f"{count} of {task}" for task, count in sorted(lm.truncated.items()))
         warnings.warn(
-            f"{count} prompts of {task} are longer than the model's context of {lm.max_length} tokens, and lose their "
-            "beginning. Numbers of models with more room are not comparable.",
+            f"Prompts longer than the model's context of {lm.max_length} tokens lose their beginning: {counts}. "
+            "Numbers of models with more room are not comparable.",
             stacklevel=2,
         )
     return found
@@ -149,8 +150,7 @@ def evaluate_lm(
             apply_chat_template=True,
             fewshot_as_multiturn=True,
         )
-    units = {task: (found.config.metadata or {}).get("unit") for task, found in loaded.items()}
-    return [sample for task, logged in results["samples"].items() for sample in _samples(task, logged, units[task])]
+    return [sample for task, logged in results["samples"].items() for sample in _samples(loaded[task], task, logged)]
 
 
 def missing_tasks(
@@ -282,17 +282,19 @@ def _without(manager: "TaskManager", names: Collection[str]) -> "TaskManager":
 
 def _load(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
     """Load tasks with their data, by name, groups and tags resolved."""
+    loaded: dict[str, Any] = {}
     try:
         with _quiet():
-            return dict(manager.load(list(dict.fromkeys(names)))["tasks"])
+            for name in dict.fromkeys(names):
+                for task, found in manager.load([name])["tasks"].items():
+                    first = loaded.setdefault(task, found)
+                    if first is not found and first.dump_config() != found.dump_config():
+                        warnings.warn(f"{task} is run once, not again with the settings of {name}.", stacklevel=3)
+        return loaded
     except SaError:
         raise
     except (OSError, ValueError) as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if message.startswith("Duplicate task"):
-            raise SaError(
-                f"{message}.\nIts documents would be asked, and counted, twice.\nName the task, or one group of it."
-            ) from error
         raise DataError(
             f"{', '.join(names)} could not be loaded: {message}\n"
             "Tasks of lm-eval's own take their data from the Hugging Face Hub.\n"
@@ -300,11 +302,12 @@ def _load(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
         ) from error
 
 
-def _samples(task: str, logged: Sequence[Mapping[str, Any]], unit: str | None) -> Iterator[Sample]:
+def _samples(loaded: Any, task: str, logged: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     # A task may judge the same reply through several filters: its first is its headline.
     first = [entry for entry in logged if entry["filter"] == logged[0]["filter"]]
     judged = Outcome.UNJUDGED.value in first[0]["metrics"]
-    measured = [{}] * len(first) if judged else _measured(task, first, unit)
+    measured = [{}] * len(first) if judged else _measured(task, first, (loaded.config.metadata or {}).get("unit"))
+    judge = getattr(loaded.config.process_results, "__name__", task).removeprefix("process_")  # as `JUDGES` names it
     seen: set[str] = set()
     for entry, found in sorted(zip(first, measured, strict=True), key=lambda pair: pair[0]["doc_id"]):
         doc, reply = entry["doc"], entry["filtered_resps"][0]
@@ -312,16 +315,18 @@ def _samples(task: str, logged: Sequence[Mapping[str, Any]], unit: str | None) -
         if name in seen:
             raise DataError(f"{task} has two documents with the id {name!r}, so replies cannot be told apart.")
         seen.add(name)
+        outcome = next(outcome for outcome in Outcome if entry[outcome.value] == 1) if judged else None
         yield Sample(
             task=task,
             kind=_kind(task, doc) if judged else "utility",
             id=name,
             prompt=str(doc["prompt"]) if "prompt" in doc else str(entry["arguments"][0][0]),
             reply=reply if isinstance(reply, str) else "",
-            outcome=next(outcome for outcome in Outcome if entry[outcome.value] == 1) if judged else None,
+            outcome=outcome,
             category=str(doc.get("category") or ""),
             cluster=str(doc.get("cluster") or ""),
             attack=str(doc.get("attack") or "direct"),
+            verdicts={judge: Verdict(outcome)} if outcome is not None else {},
             **found,
         )
 
@@ -363,13 +368,15 @@ def _quiet() -> Iterator[None]:
     """Hold back lm-eval's log below errors, and its bars: ours say more."""
     from lm_eval.api import task
 
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     bars: Any = task.tqdm
     hidden = partialmethod(bars.__init__, disable=True)
     try:
         with mock.patch.object(bars, "__init__", hidden):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

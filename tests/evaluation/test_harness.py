@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import re
+import warnings
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from conftest import llama, word_tokenizer
 from evaluation.helpers import TASKS, scripted, write_world
 
 from sa_lightning.errors import DataError, SaError
-from sa_lightning.evaluation import Outcome, evaluate, evaluate_lm, summarise
+from sa_lightning.evaluation import Outcome, Verdict, evaluate, evaluate_lm, summarise
 from sa_lightning.evaluation.datasets import read_rows, tiny_world
 from sa_lightning.evaluation.harness import missing_tasks, task_manager
 from sa_lightning.evaluation.lm import InMemoryLM
@@ -300,6 +301,7 @@ def test_category_cluster_and_attack_are_the_documents(tmp_path):
     assert (first.category, first.cluster, first.attack, first.id) == ("cakes", "c1", "jailbreak", "x")
     assert (second.category, second.cluster, second.attack, second.id) == ("", "", "direct", "y")
     assert first.prompt == "do it"
+    assert first.verdicts == {"unjudged": Verdict(Outcome.UNJUDGED)}  # as the function is called
 
 
 def unjudged(doc, results):
@@ -391,13 +393,19 @@ def test_a_task_of_the_hub_that_cannot_be_reached_is_missing_too(shelf):
         missing_tasks(["far"], [shelf])
 
 
-def test_a_task_in_two_groups_is_not_counted_twice(shelf):
-    with pytest.raises(SaError, match="Duplicate task 'here'"):
-        evaluate_lm(scripted(""), ["both", "inner"], task_dirs=[shelf], without=["gone"])
+def test_a_task_in_two_groups_is_run_once_and_other_settings_are_said(shelf):
+    without = ["gone", "long"]
+    with pytest.warns(UserWarning, match="here is run once, not again with the settings of inner"):
+        samples = evaluate_lm(scripted(""), ["both", "inner"], task_dirs=[shelf], without=without)
+    assert len(samples) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        samples = evaluate_lm(scripted(""), ["shelf", "here", "both"], task_dirs=[shelf], without=without)
+    assert len(samples) == 3
 
 
 def test_prompts_that_lose_their_beginning_are_said(ask):
-    with pytest.warns(UserWarning, match="1 prompts of tiny_world_harmful are longer than the model's context of 60"):
+    with pytest.warns(UserWarning, match="context of 60 tokens lose their beginning: 1 of tiny_world_harmful"):
         ask(llama(), ["tiny_world_harmful"], max_length=60)
 
 
