@@ -89,7 +89,9 @@ def test_quickstart_ends_with_the_table_the_files_and_three_commands(micro):
     assert results["model"] == "world:micro/chat"
     assert results["command"].startswith("sa quickstart --world micro")
     assert {"world", "fit", "load"} <= results["seconds"].keys()
-    assert set(results) == {"schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds"}
+    assert {"schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds"} <= set(results)
+    assert set(results["hashes"]) >= {"weights, original", "weights, edited", "demonstrations"}
+    assert "edited+steered" in (micro["output"] / "results.md").read_text()
 
 
 def test_the_same_seed_twice_gives_the_same_numbers(micro, tmp_path):
