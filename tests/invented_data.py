@@ -106,7 +106,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[st
         book.worksheets[0].append(list(rows[0]))
         for row in rows:
             book.worksheets[0].append(list(row.values()))
-        book.worksheets[0].cell(1, 7, " ").value = None  # the real sheet is wider than its header
         book.save(path)
     else:
         from pyarrow import Table, parquet

@@ -36,8 +36,6 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--check", action="store_true", help="hash every local copy and compare it with the known one")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
-    for name in given.names:
-        registry.entry(name)
     close = bool(given.names)
     found = [describe(name, hashes=given.check or close, rows=close) for name in given.names or registry.names()]
     if given.json:

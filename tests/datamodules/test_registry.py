@@ -161,6 +161,7 @@ def test_an_empty_file_and_one_of_another_version_are_refused_by_name(data):
         ("a.jsonl", b"[1]\n"),
         ("a.jsonl.gz", b"not gzip"),
         ("a.csv", b"\xff\xfe\x00"),
+        ("a.csv", b'goal,target\n"bake a cake'),  # cut off within quotes
         ("a.xlsx", b"PK"),
         ("a.parquet", b"PAR1"),
         ("a.zip", b""),
@@ -211,6 +212,20 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path):
     assert read_file(tmp_path / "a.csv") == [{"goal": "cake"}]
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n\n{"a": 2}\n'))
     assert read_file(tmp_path / "a.jsonl.gz") == [{"a": 1}, {"a": 2}]
+
+
+def test_a_sheet_may_have_notes_beside_its_columns_and_below_its_rows(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["Question", "Answer", None], ["Cake?", "Yes.", "a note"], [None, None, "a note"], ["Pie?", "No."]):
+        book.worksheets[0].append(row)
+    book.create_sheet("another").append(["Question"])
+    book.save(tmp_path / "a.xlsx")
+    assert read_file(tmp_path / "a.xlsx") == [
+        {"Question": "Cake?", "Answer": "Yes."},
+        {"Question": "Pie?", "Answer": "No."},
+    ]
 
 
 def test_a_copy_matches_differs_or_is_unknown(data, monkeypatch):
