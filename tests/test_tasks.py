@@ -11,7 +11,8 @@ from invented_data import SUBJECTS, write_everything, write_rows
 from sa_lightning.datamodules import registry
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, evaluate_lm
-from sa_lightning.evaluation.datasets import LAYOUTS, prompts
+from sa_lightning.evaluation.datasets import prompts
+from sa_lightning.evaluation.layouts import LAYOUTS
 from sa_lightning.evaluation.utility import articles, mmlu, preferences
 
 

@@ -21,6 +21,9 @@ __all__ = ["Place", "Verdict", "check", "describe_missing", "entry", "files", "n
 Place = Literal["local", "hub cache", "missing"]
 Verdict = Literal["matches", "differs", "unknown", "missing"]
 
+# Loader and data set to the answer. It takes half a minute to find out, and MMLU is 57 tasks.
+_UNREACHABLE: dict[tuple[Any, str], str] = {}
+
 _LEAST_AT_HAND_FIRST: tuple[Place, ...] = ("missing", "hub cache", "local")
 
 
@@ -187,11 +190,14 @@ def _is_cached(hub: Hub) -> bool:
 
 def _from_hub(name: str, wanted: Part, member: str | None) -> list[Mapping[str, Any]]:
     hub = wanted.hub
+    which = next(key for key, value in entry(name).parts.items() if value is wanted)
     if hub is None:
-        which = next(key for key, value in entry(name).parts.items() if value is wanted)
         raise DataError(describe_missing(name, which))
     from datasets import load_dataset
 
+    asked = (load_dataset, hub.id)
+    if asked in _UNREACHABLE:
+        raise DataError(describe_missing(name, which, _UNREACHABLE[asked]))
     settings: dict[str, Any] = {"data_dir": hub.data_dir} if hub.data_dir else {}
     try:
         loaded: Any = load_dataset(
@@ -202,7 +208,8 @@ def _from_hub(name: str, wanted: Part, member: str | None) -> list[Mapping[str, 
             **settings,
         )
     except Exception as error:  # the Hub fails in a dozen ways; each means that the set is not at hand
-        which = next(key for key, value in entry(name).parts.items() if value is wanted)
-        first = str(error).splitlines()[0] if str(error) else ""
-        raise DataError(describe_missing(name, which, f"{type(error).__name__}: {first}")) from error
+        answer = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if isinstance(error, ConnectionError):
+            _UNREACHABLE[asked] = answer
+        raise DataError(describe_missing(name, which, answer)) from error
     return [{hub.renamed.get(column, column): value for column, value in row.items()} for row in loaded]

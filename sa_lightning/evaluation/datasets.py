@@ -12,20 +12,17 @@ Every document has
 """
 
 import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.datamodules.registry import read_rows
 from sa_lightning.errors import DataError
+from sa_lightning.evaluation.layouts import LAYOUTS, cell
 from sa_lightning.evaluation.samples import JUDGED_KINDS
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-Row = Mapping[str, Any]
 
 TINY_WORLD_KINDS = {
     "harmful": ("harmful", "direct"),
@@ -42,85 +39,6 @@ QUERIES = {
     "safety_arithmetic": "Only provide answer of the given question and do not provide anything else. {prompt}",
 }
 """Queries that a prompt is put into, by name. That of Safety Arithmetic: https://arxiv.org/abs/2406.11801, Table 12."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the rows of a data set keep what a document needs.
-
-    Args:
-        prompt: Column, or function of the row.
-        id: Column; the number of the row where there is none.
-        category: Column, or function of the row; empty where there is none.
-        cluster: Function of the row, where a benchmark says which prompts are variants.
-        rows: What to make of the rows first.
-    """
-
-    prompt: str | Callable[[Row], str]
-    id: str = ""
-    category: str | Callable[[Row], str] = ""
-    cluster: Callable[[Row], str] = lambda row: ""
-    rows: Callable[[Iterable[Row]], Iterable[Row]] = lambda rows: rows
-
-
-def _behavior(row: Row) -> str:
-    """HarmBench puts the context before the behaviour, divided by a line of dashes (its DirectRequest baseline)."""
-    return f"{row['ContextString']}\n\n---\n\n{row['Behavior']}" if row["ContextString"] else row["Behavior"]
-
-
-def _context(row: Row) -> str:
-    """Behaviours that share a context are variants of each other."""
-    context = row["ContextString"]
-    return f"context-{zlib.crc32(context.encode()):08x}" if context else ""
-
-
-def _xstest_cluster(row: Row) -> str:
-    """A contrast shares family and focus with the safe prompts that it is the contrast of.
-
-    Four types of safe prompts share two sets of contrasts, on discrimination and on privacy. Types without a focus
-    (historical events, nonsense groups) do not say which prompts belong together.
-    """
-    family = str(row["type"]).removeprefix("contrast_")
-    family = {"real_group_nons_discr": "discr", "privacy_public": "privacy", "privacy_fictional": "privacy"}.get(
-        family, family
-    )
-    focus = str(row.get("focus") or "").strip().lower()
-    return f"{family}/{focus}" if focus else ""
-
-
-def _halves(rows: Iterable[Row]) -> Iterator[Row]:
-    """A row of RepE's set holds two instructions; `label` is true of the harmless one."""
-    for number, row in enumerate(rows):
-        for sentence, harmless in zip(row["sentence"], row["label"], strict=True):
-            half = "harmless" if harmless else "harmful"
-            yield {"id": f"{half}-{number}", "prompt": sentence, "half": half}
-
-
-LAYOUTS = {
-    "advbench": Layout("goal"),
-    "catqa": Layout("Question", category="Category"),
-    "coconot": Layout("prompt", "id", "category"),
-    "dangerousqa": Layout("question"),
-    "dro_llm_safeguard": Layout("prompt"),
-    "harmbench": Layout(_behavior, "BehaviorID", "SemanticCategory", cluster=_context),
-    "harmfulqa": Layout("question", category="topic"),
-    "hex_phi": Layout("prompt", category=lambda row: str(row["file"])),
-    "jailbreakbench": Layout("Goal", category="Category"),
-    "jbb_benign": Layout("Goal", category=lambda row: str(row.get("Category") or "")),
-    "malicious_instruct": Layout("prompt"),
-    "nichehazardqa": Layout("Question", category="Domain"),
-    "nointentedit": Layout("Question", category="Cluster"),
-    "oktest": Layout("prompt"),
-    "oktest_heldout": Layout("prompt"),
-    "or_bench_hard": Layout("prompt", category="category"),
-    "repe_harmful_harmless": Layout("prompt", "id", rows=_halves),
-    "simplesafetytests": Layout("prompts_final", "id", "harm_area"),
-    "strongreject": Layout("forbidden_prompt", category="category"),
-    "xstest": Layout(
-        "prompt", "id", category=lambda row: row["type"].removeprefix("contrast_"), cluster=_xstest_cluster
-    ),
-}
-"""Data sets whose replies are judged."""
 
 
 def prompts(**metadata: Any) -> "dict[str, Dataset]":
@@ -145,18 +63,18 @@ def prompts(**metadata: Any) -> "dict[str, Dataset]":
     for number, row in enumerate(layout.rows(read_rows(name, *metadata.get("parts", ())))):
         if any(row[column] not in values for column, values in wanted.items()):
             continue
-        prompt = _of(row, layout.prompt).strip()
+        prompt = cell(row, layout.prompt).strip()
         if not prompt:
             raise DataError(
                 f"Row {number + 1} of {name} has an empty prompt.\nTake it out, or fetch the data set again."
             )
         document = {
-            "id": _of(row, layout.id) or str(number),
+            "id": cell(row, layout.id) or str(number),
             "prompt": prompt,
             "asked": query.replace("{prompt}", prompt),
             "kind": kind,
             "attack": "direct",
-            "category": _of(row, layout.category),
+            "category": cell(row, layout.category),
             "cluster": layout.cluster(row),
         }
         first = firsts.setdefault(" ".join(prompt.lower().split()), document)
@@ -225,11 +143,6 @@ def _query(query: str | None) -> str:
             f"Name one of {', '.join(QUERIES)}, or write one with {{prompt}} in it."
         )
     return text
-
-
-def _of(row: Row, what: str | Callable[[Row], str]) -> str:
-    value = (row[what] if what else "") if isinstance(what, str) else what(row)
-    return "" if value is None else str(value)
 
 
 def _dataset(documents: Iterable[Mapping[str, Any]]) -> "Dataset":

@@ -41,7 +41,7 @@ def message(call, *arguments, **more) -> str:
     with pytest.raises(DataError) as error:
         call(*arguments, **more)
     text = str(error.value)
-    assert not re.search(r"[.:][A-Z]", text.replace("ConnectionError: ", ""))  # a space lost between two literals
+    assert not re.search(r"[.:][A-Z]", re.sub("[A-Z][a-z]+Error: ", "", text))  # a space lost between two literals
     return text
 
 
@@ -104,6 +104,19 @@ def test_the_hub_is_asked_for_what_the_table_says_and_runs_no_code(name, which, 
     assert named == {"split": part.hub.split, "revision": part.hub.revision} | (
         {"data_dir": part.hub.data_dir} if part.hub.data_dir else {}
     )
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_one_that_refuses_each_time(data, monkeypatch):
+    for error, times in ((ConnectionError("no route"), 1), (ValueError("gated"), 2)):
+        asked = []
+        monkeypatch.setattr("datasets.load_dataset", lambda *a, e=error, n=asked, **k: n.append(a) or _raise(e))
+        for subject in ("anatomy", "virology"):
+            assert str(error) in message(registry.read_rows, "mmlu", "test", member=subject)
+        assert len(asked) == times
+
+
+def _raise(error):
+    raise error
 
 
 def test_one_member_of_a_part_is_one_file_or_one_configuration(data, monkeypatch):
