@@ -47,6 +47,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_holds_no_reply(written):
     assert page.found["src"].startswith("data:image/svg+xml;base64,")
     assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
     assert not re.search(r"https?://|url\(|@import", text)
+    assert """http-equiv="Content-Security-Policy" content="default-src data: 'unsafe-inline'\"""" in text
     assert "SECRET-REPLY" not in text + "".join(page.drawn)
     assert "prompt 1" not in text
     assert page.tags.count("img") == 4  # three planes, and the directions
@@ -221,6 +222,7 @@ def test_long_text_is_cut_and_says_so():
     [
         ({"harmful": ["refused"] * 5, "harmless": ["refused"] * 5}, "refuses everything, 5 of 5 safe prompts too"),
         ({"harmful": ["refused"] * 5}, ""),
+        ({"harmful": ["refused"] * 5, "harmless": ["complied"] * 5}, ""),
         ({"harmful": ["complied"] * 5, "harmless": ["refused"] * 5}, ""),
         ({"harmful": ["complied"] * 39 + ["refused"]}, "complies with nearly everything, 39 of 40 harmful"),
         ({"harmful": ["complied", "degenerate"]}, "1 of 2 replies are degenerate (1 without an answer)"),
@@ -253,5 +255,7 @@ def test_a_plane_joins_the_front_alone_and_is_not_drawn_without_rates():
     assert 'alt="attack success and over-refusal of each arm: worse 90.0 %, 90.0 %; safe' in image
     drawn = Page(image).drawn[0]
     assert "var(--ink)" in drawn
+    (line,) = re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; stroke: var\(--ink\); stroke-opacity: 0.6', drawn)
+    assert (line.count("M"), line.count("L")) == (1, 1)
     assert "prefers-color-scheme:dark" in drawn
     assert plane({"a": arm(1, 1) | {"over_refusal": rate(0, 0)}}, "attack_success", "over_refusal", labels) == ""
