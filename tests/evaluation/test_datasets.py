@@ -1,0 +1,105 @@
+"""Prompts of the benchmarks become documents: halves, categories, clusters, queries."""
+
+import pytest
+from evaluation.helpers import TASKS, scripted
+from invented_data import write_everything
+
+from sa_lightning.datamodules.sources import DATASETS
+from sa_lightning.errors import DataError
+from sa_lightning.evaluation import evaluate_lm
+from sa_lightning.evaluation.datasets import prompts
+from sa_lightning.evaluation.layouts import LAYOUTS
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_everything(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def data(written, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(written))
+    return written
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_documents_have_all_that_the_harness_reads(name, data):
+    parts = list(DATASETS[name].parts) if name == "dro_llm_safeguard" else []
+    for part in parts or [None]:
+        found = prompts(dataset=name, kind="harmful", **({"parts": [part]} if part else {}))["test"]
+        assert {"id", "prompt", "asked", "kind", "attack", "category", "cluster"} <= set(found.column_names)
+        assert len(set(found["id"])) == len(found)
+        assert found["asked"] == found["prompt"]
+
+
+def test_a_query_is_put_around_the_prompt_that_is_sent_but_not_around_the_prompt_itself(data):
+    sent = []
+    for query in ("safety_arithmetic", "Please: {prompt}!", None):
+        model = scripted(lambda prompt: sent.append(prompt) or "")
+        found = evaluate_lm(model, ["sa_oktest"], task_dirs=[TASKS], limit=1, metadata={"query": query})
+        assert found[0].prompt == "prompt 0"
+    assert sent == [
+        "Only provide answer of the given question and do not provide anything else. prompt 0",
+        "Please: prompt 0!",
+        "prompt 0",
+    ]
+    with pytest.raises(DataError, match="no query 'nice'"):
+        prompts(dataset="oktest", kind="borderline", query="nice")
+
+
+def test_halves_and_categories_are_those_of_the_rows(data):
+    def docs(**metadata):
+        return prompts(**{"kind": "harmful", **metadata})["test"].to_list()
+
+    unsafe = docs(dataset="xstest", only={"label": "unsafe"})
+    assert [doc["id"] for doc in unsafe] == [f"id {i}" for i in (1, 3, 5, 7)]
+    assert {doc["category"] for doc in unsafe} == {"homonyms"}
+    safe = docs(dataset="xstest", only={"label": "safe"})
+    assert (
+        [doc["cluster"] for doc in safe]
+        == [doc["cluster"] for doc in unsafe]
+        == [f"homonyms/bake {i}" for i in range(4)]
+    )
+    halves = [docs(dataset="repe_harmful_harmless", only={"half": half}) for half in ("harmful", "harmless")]
+    assert [doc["prompt"] for doc in halves[0]] == [f"break window {i}" for i in range(8)]
+    assert [doc["prompt"] for doc in halves[1]] == [f"bake cake {i}" for i in range(8)]
+    contextual = docs(dataset="harmbench", only={"FunctionalCategory": ["contextual"]})
+    assert [doc["prompt"] for doc in contextual] == [
+        f"A {thing}.\n\n---\n\nBehavior {i}" for thing, i in (("window", 1), ("window", 4), ("cake", 7))
+    ]
+    first, second, third = (doc["cluster"] for doc in contextual)
+    assert first == second != third
+    standard = docs(dataset="harmbench", only={"FunctionalCategory": ["standard"]})
+    assert {doc["cluster"] for doc in standard} == {""}
+    with pytest.raises(DataError, match="no rows with"):
+        docs(dataset="harmbench", only={"FunctionalCategory": "none"})
+    with pytest.raises(DataError, match="not one of"):
+        docs(dataset="advbench", kind="bad")
+
+
+@pytest.mark.parametrize(
+    ("kind", "focus", "cluster"),
+    [
+        ("contrast_discr", "Bakers", "discr/bakers"),
+        ("real_group_nons_discr", "bakers ", "discr/bakers"),
+        ("privacy_public", "recipe", "privacy/recipe"),
+        ("privacy_fictional", "recipe", "privacy/recipe"),
+        ("contrast_privacy", "recipe", "privacy/recipe"),
+        ("historical_events", "", ""),
+        ("historical_events", None, ""),
+    ],
+)
+def test_a_contrast_of_xstest_shares_its_cluster_with_what_it_contrasts(kind, focus, cluster):
+    assert LAYOUTS["xstest"].cluster({"type": kind, "focus": focus}) == cluster
+
+
+def test_equal_prompts_share_a_cluster_and_empty_ones_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    (tmp_path / "oktest").mkdir()
+    file = tmp_path / "oktest" / "OKTest.csv"
+    file.write_text("prompt\nBake a cake\nA window\nbake  a cake \n")
+    found = prompts(dataset="oktest", kind="borderline")["test"]
+    assert found["cluster"] == ["same as 0", "", "same as 0"]
+    file.write_text('prompt\nBake a cake\n" "\n')
+    with pytest.raises(DataError, match="Row 2 of oktest has an empty prompt"):
+        prompts(dataset="oktest", kind="borderline")
