@@ -216,7 +216,7 @@ class InMemoryLM(HFLM):
             units.setdefault((request.settings, request.unit), []).append(request)
         ordered = sorted(
             (sorted(unit, key=lambda request: -request.width) for unit in units.values()),
-            key=lambda unit: (unit[0].settings, -unit[0].width),
+            key=lambda unit: (unit[0].settings, -unit[0].width, -sum(request.rows for request in unit)),
         )
         batches: list[Batch] = []
         for unit in ordered:
