@@ -8,10 +8,12 @@ Every document has
 - `prompt`, and `asked`: what is sent, the prompt or a query around it;
 - `kind` (harmful, harmless, borderline or utility) and `attack` (direct or jailbreak): what a reply counts for;
 - `category`, as the benchmark names it;
-- `cluster`, shared by prompts that are variants of each other, empty for a prompt on its own.
+- `cluster`, shared by prompts that are variants of each other, in whichever task they are.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,8 @@ QUERIES = {
 def prompts(**metadata: Any) -> "dict[str, Dataset]":
     """Return the prompts of one data set, as `{"test": ...}`.
 
-    Prompts that are the same but for case and spacing share a cluster, where the benchmark names none.
+    Where a benchmark does not say which prompts are variants, those of the same words share a cluster, in whichever
+    data set they are: 25 prompts of StrongREJECT are AdvBench's, for example.
 
     Args:
         **metadata: `dataset`, of `LAYOUTS`, and where needed its `parts` (one); `kind`, what the prompts are; `only`,
@@ -59,7 +62,7 @@ def prompts(**metadata: Any) -> "dict[str, Dataset]":
         raise DataError(f"`kind` of {name} is {kind!r}, not one of {', '.join(JUDGED_KINDS)}.")
     layout, query = LAYOUTS[name], _query(metadata.get("query"))
     wanted = {key: value if isinstance(value, list) else [value] for key, value in (metadata.get("only") or {}).items()}
-    documents, firsts = [], {}
+    documents = []
     for number, row in enumerate(layout.rows(read_rows(name, *metadata.get("parts", ())))):
         if any(row[column] not in values for column, values in wanted.items()):
             continue
@@ -75,11 +78,8 @@ def prompts(**metadata: Any) -> "dict[str, Dataset]":
             "kind": kind,
             "attack": "direct",
             "category": cell(row, layout.category),
-            "cluster": layout.cluster(row),
+            "cluster": layout.cluster(row) or _wording(prompt),
         }
-        first = firsts.setdefault(" ".join(prompt.lower().split()), document)
-        if first is not document and not document["cluster"]:
-            first["cluster"] = document["cluster"] = f"same as {first['id']}"
         documents.append(document)
     if not documents:
         raise DataError(f"{name} has no rows with {wanted}.\nIs it another version?")
@@ -143,6 +143,11 @@ def _query(query: str | None) -> str:
             f"Name one of {', '.join(QUERIES)}, or write one with {{prompt}} in it."
         )
     return text
+
+
+def _wording(prompt: str) -> str:
+    """Name a prompt by its words, whatever their case and the marks between them."""
+    return hashlib.sha256(" ".join(re.findall(r"\w+", prompt.lower())).encode()).hexdigest()[:12]
 
 
 def _dataset(documents: Iterable[Mapping[str, Any]]) -> "Dataset":

@@ -1,6 +1,7 @@
 """Prompts of the benchmarks become documents: halves, categories, clusters, queries."""
 
 import pytest
+from conftest import real
 from evaluation.helpers import TASKS, scripted
 from invented_data import write_everything
 
@@ -70,7 +71,7 @@ def test_halves_and_categories_are_those_of_the_rows(data):
     first, second, third = (doc["cluster"] for doc in contextual)
     assert first == second != third
     standard = docs(dataset="harmbench", only={"FunctionalCategory": ["standard"]})
-    assert {doc["cluster"] for doc in standard} == {""}
+    assert len({doc["cluster"] for doc in standard}) == len(standard) == 3
     with pytest.raises(DataError, match="no rows with"):
         docs(dataset="harmbench", only={"FunctionalCategory": "none"})
     with pytest.raises(DataError, match="not one of"):
@@ -93,13 +94,27 @@ def test_a_contrast_of_xstest_shares_its_cluster_with_what_it_contrasts(kind, fo
     assert LAYOUTS["xstest"].cluster({"type": kind, "focus": focus}) == cluster
 
 
-def test_equal_prompts_share_a_cluster_and_empty_ones_are_refused(tmp_path, monkeypatch):
+def test_equal_prompts_share_a_cluster_in_any_data_set_and_empty_ones_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
     (tmp_path / "oktest").mkdir()
     file = tmp_path / "oktest" / "OKTest.csv"
     file.write_text("prompt\nBake a cake\nA window\nbake  a cake \n")
     found = prompts(dataset="oktest", kind="borderline")["test"]
-    assert found["cluster"] == ["same as 0", "", "same as 0"]
+    first, window, again = found["cluster"]
+    assert first == again != window
+    (tmp_path / "malicious_instruct").mkdir()
+    (tmp_path / "malicious_instruct" / "MaliciousInstruct.txt").write_text("Pie\nBake a cake!\n")
+    assert first in prompts(dataset="malicious_instruct", kind="harmful")["test"]["cluster"]
     file.write_text('prompt\nBake a cake\n" "\n')
     with pytest.raises(DataError, match="Row 2 of oktest has an empty prompt"):
         prompts(dataset="oktest", kind="borderline")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "shared"), [("advbench", 25), ("malicious_instruct", 12), ("dangerousqa", 11)])
+def test_strongreject_shares_the_prompts_that_it_says_it_took(name, shared):
+    real("SA_DATA_DIR", "strongreject")
+    real("SA_DATA_DIR", "advbench")
+    ours, theirs = (set(prompts(dataset=one, kind="harmful")["test"]["cluster"]) for one in ("strongreject", name))
+    assert len(ours) == 313
+    assert len(ours & theirs) == shared
