@@ -101,7 +101,7 @@ def files(name: str, which: str | None = None, *, member: str | None = None) -> 
     """Return the local files of a part: those of the first known layout that is there, else none."""
     directory = os.environ.get("SA_DATA_DIR")
     for pattern in part(name, which).files if directory else ():
-        found = sorted(path for path in Path(directory or "").glob(pattern.format(member=member or "*")))
+        found = sorted(Path(directory or "").expanduser().glob(pattern.format(member=member or "*")))
         if found:
             return found
     return []
@@ -152,10 +152,13 @@ def describe_missing(name: str, which: str | None = None, answer: str = "") -> s
     """
     row, wanted = entry(name), part(name, which)
     directory = os.environ.get("SA_DATA_DIR")
+    set_to = directory or "not set"
+    if directory and not Path(directory).expanduser().is_dir():
+        set_to += ", which does not exist"
     lines = [
         f"The data set {name} ({row.licence}) is not at hand. Two ways to get it:",
         f"  1. put {wanted.files[0].removeprefix(name + '/').format(member='*')} of {row.source} in "
-        f"$SA_DATA_DIR/{name}/ (SA_DATA_DIR is {directory or 'not set'});",
+        f"$SA_DATA_DIR/{name}/ (SA_DATA_DIR is {set_to});",
     ]
     if wanted.hub:
         lines.append(

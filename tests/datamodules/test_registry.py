@@ -80,6 +80,15 @@ def test_without_a_directory_the_message_says_that_none_is_set(monkeypatch, no_h
     assert registry.files("advbench") == []
 
 
+def test_a_directory_that_does_not_exist_is_said_to_be_so_and_a_home_is_expanded(tmp_path, monkeypatch, no_hub):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path / "dta"))
+    assert f"SA_DATA_DIR is {tmp_path / 'dta'}, which does not exist" in message(registry.read_rows, "advbench")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SA_DATA_DIR", "~/data")
+    write_part(tmp_path / "data", "oktest", registry.part("oktest"))
+    assert registry.where("oktest") == "local"
+
+
 def test_an_unknown_name_or_part_is_refused_with_what_there_is(data):
     assert "Did you mean harmfulqa" in message(registry.read_rows, "harmfulq")
     assert "harmbench has no part 'tset', only test, val, all" in message(registry.read_rows, "harmbench", "tset")
