@@ -27,7 +27,8 @@ Arguments of the model `sa` (--model_args name=value,name=value):
   tokenizer, revision, trust_remote_code, blocks, allow_other_weights, and what lm-eval's `hf` takes: max_length,
   add_bos_token, prefix_token_id, logits_cache, softmax_dtype, mixed_precision_dtype, enable_thinking, ...
 
---batch_size auto makes batches of a size for the device; lm-eval's default is 1. Under torchrun, processes share the
+--batch_size auto makes batches of a size for the device; lm-eval's default is 1. --use_cache does not tell artifacts
+apart: give each a path of its own. Under torchrun, processes share the
 batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
 """
 

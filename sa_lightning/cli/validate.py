@@ -113,6 +113,12 @@ class ValidateCLI(VerbCLI):
                 f"`--limit` is how many prompts of each task are asked and must be at least 1, but is {limit}.\n"
                 "A rate over no prompts says nothing.\nLeave it out to ask all."
             )
+        batch = config.evaluation.batch_size
+        if batch is not None and batch < 1:
+            raise SettingError(
+                f"`--evaluation.batch_size` is how many prompts run together and must be at least 1, but is {batch}.\n"
+                "Nothing can be asked in an empty batch.\nLeave it out for one that suits the device."
+            )
         if not config.evaluation.tasks:
             raise SaError(
                 "There are no tasks to run.\nAn arm is measured by the replies to their prompts.\n"

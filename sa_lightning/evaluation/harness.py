@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import math
+import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,10 +111,9 @@ def evaluate(
         tokenizer.pad_token, tokenizer.padding_side = pad, side
     if lm.truncated:
         counts = ", ".join(f"{count} of {task}" for task, count in sorted(lm.truncated.items()))
-        warnings.warn(
+        _warn(
             f"Prompts longer than the model's context of {lm.max_length} tokens lose their beginning: {counts}. "
-            "Numbers of models with more room are not comparable.",
-            stacklevel=2,
+            "Numbers of models with more room are not comparable."
         )
     return found
 
@@ -286,10 +286,13 @@ def _load(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
     try:
         with _quiet():
             for name in dict.fromkeys(names):
-                for task, found in manager.load([name])["tasks"].items():
-                    first = loaded.setdefault(task, found)
-                    if first is not found and first.dump_config() != found.dump_config():
-                        warnings.warn(f"{task} is run once, not again with the settings of {name}.", stacklevel=3)
+                found: Any = manager.load([name])["tasks"]
+                known = [task for task in found if task in loaded]
+                other = [task for task in known if loaded[task].dump_config() != found[task].dump_config()]
+                if other:
+                    more = f" and {len(other) - 1} more are" if len(other) > 1 else " is"
+                    _warn(f"{other[0]}{more} run once, as named first, not with the settings of {name}.")
+                loaded |= {task: found[task] for task in found if task not in loaded}
         return loaded
     except SaError:
         raise
@@ -361,6 +364,12 @@ def _measured(task: str, entries: Sequence[Mapping[str, Any]], unit: str | None)
         "Rates count documents, and scores add up over them.\n"
         "Choose a task with an accuracy, an exact match or a perplexity."
     )
+
+
+def _warn(message: str) -> None:
+    """Warn, in the first of several processes."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        warnings.warn(message, stacklevel=3)
 
 
 @contextmanager

@@ -131,6 +131,13 @@ def test_a_judge_that_is_not_there_or_cannot_read_these_replies_is_refused_first
         assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_batch_is_refused_before_a_model_is_loaded(checkpoints, artifact, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command(checkpoints, artifact, tmp_path, tmp_path / "out", "--evaluation.batch_size", "0"))
+    assert stopped.value.code == 2
+    assert "at least 1, but is 0" in capsys.readouterr().err
+
+
 def test_two_processes_write_what_one_writes_to_the_byte(whole, checkpoints, artifact, tmp_path):
     tasks, _ = whole  # 23 documents, in 12 batches of two: they do not divide
     both = []

@@ -395,7 +395,7 @@ def test_a_task_of_the_hub_that_cannot_be_reached_is_missing_too(shelf):
 
 def test_a_task_in_two_groups_is_run_once_and_other_settings_are_said(shelf):
     without = ["gone", "long"]
-    with pytest.warns(UserWarning, match="here is run once, not again with the settings of inner"):
+    with pytest.warns(UserWarning, match="here is run once, as named first, not with the settings of inner"):
         samples = evaluate_lm(scripted(""), ["both", "inner"], task_dirs=[shelf], without=without)
     assert len(samples) == 3
     with warnings.catch_warnings():
