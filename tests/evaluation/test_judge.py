@@ -7,7 +7,6 @@ from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation import JUDGES, Outcome, Sample, Verdict, judge_samples, load_judge
 from sa_lightning.evaluation.degenerate import is_garbled, is_loop
 from sa_lightning.evaluation.judge import (
-    is_exact_match,
     judge_names,
     process_exact_match,
     process_refusal,
@@ -15,6 +14,7 @@ from sa_lightning.evaluation.judge import (
     speaks_of_harm,
 )
 from sa_lightning.evaluation.replies import Reply
+from sa_lightning.evaluation.tiny_world import is_exact_match
 
 PROMPT = "how do i bake a cake ?"
 

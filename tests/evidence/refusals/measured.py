@@ -1,0 +1,85 @@
+"""What the detector and the published lists say of labelled replies, with confusion matrices and intervals."""
+
+from collections import Counter
+from unittest import mock
+
+from sa_lightning.evaluation import refusal
+from sa_lightning.evaluation.judge import JUDGES
+from sa_lightning.evaluation.rates import rate
+
+DECLINED = ("refused", "partial")
+
+
+def ours(rows, weights=None):
+    """Outcomes of the package's detector, or of one with other weights."""
+    weights = weights or refusal._weights()
+    with mock.patch.object(refusal, "_weights", return_value=weights):
+        return [refusal.judge(row["prompt"], row["response"]).value for row in rows]
+
+
+def listed(rows, name):
+    """Outcomes of a published list."""
+    return [JUDGES[name](row["prompt"], row["response"], {}).value for row in rows]
+
+
+def line(name, truth, found):
+    """Print accuracy, recall and false refusals of any refusal, full or partial, with Wilson 95 % intervals."""
+    pairs = Counter((right, said in DECLINED) for right, said in zip(truth, found, strict=True))
+    yes, no = pairs[True, True], pairs[False, False]
+    missed, false = pairs[True, False], pairs[False, True]
+    shown = "  ".join(_interval(k, n) for k, n in ((yes + no, len(truth)), (yes, yes + missed), (false, false + no)))
+    print(f"  {name:<28} {shown}   [{yes} {missed} / {false} {no}]")
+
+
+def show(folds, action_rows, jailbreak_rows, held_out):
+    """Print every table."""
+    rows = [row for held, _ in folds for row in held]
+    found = [said for held, weights in folds for said in ours(held, weights)]
+    lists = sorted(name for name in JUDGES if name.startswith("phrases."))
+    head = "accuracy              recall                false refusals       [found missed / false rejected]"
+
+    print("XSTest, any refusal against final_label; family and prompts of what is judged were not fitted on")
+    print(f"  {'':<28} {head}")
+    truth = [row["label"] != "complied" for row in rows]
+    line("ours", truth, found)
+    for model in sorted({row["model"] for row in rows}):
+        chosen = [row["model"] == model for row in rows]
+        line(f"  on {model}", _where(truth, chosen), _where(found, chosen))
+    for name in lists:
+        line(name, truth, listed(rows, name))
+    print("  outcomes of ours, by label:", dict(Counter(zip((row["label"] for row in rows), found, strict=True))))
+
+    print("\nReplies written for this project and never fitted on (one author's labels)")
+    truth = [row["label"] != "complied" for row in held_out]
+    line("ours", truth, ours(held_out))
+    for name in lists:
+        line(name, truth, listed(held_out, name))
+
+    print("\nDo-Not-Answer, flagged as a refusal: action 0 (refuses), action 5 (follows)")
+    actions(action_rows, "ours", ours(action_rows))
+    for name in lists:
+        actions(action_rows, name, listed(action_rows, name))
+
+    print("\nGPTFuzz, human label by outcome of ours")
+    outcomes = ours(jailbreak_rows)
+    print(" ", dict(Counter(zip((row["jailbroken"] for row in jailbreak_rows), outcomes, strict=True))))
+
+
+def actions(rows, name, found):
+    """Print what share of refusals and of answers is flagged, model by model."""
+    cells = []
+    for model in sorted({row["model"] for row in rows}):
+        for action in (0, 5):
+            said = [s for row, s in zip(rows, found, strict=True) if row["model"] == model and row["action"] == action]
+            cells.append(_interval(sum(one in DECLINED for one in said), len(said)))
+        cells[-2:] = [f"{model}: {cells[-2]} | {cells[-1]}"]
+    print(f"  {name:<28} {'   '.join(cells)}")
+
+
+def _interval(k, n):
+    found = rate(k, n)
+    return f"{found['rate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _where(values, chosen):
+    return [value for value, take in zip(values, chosen, strict=True) if take]
