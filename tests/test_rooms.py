@@ -31,7 +31,7 @@ MAY_IMPORT = {
     },
     "export": METHODS | {"transformers", "gguf"},
 }
-EXTRA = {"evaluation/harness.py": {"lm_eval"}, "evaluation/lm.py": {"lm_eval"}}
+EXTRA = {f"evaluation/{name}.py": {"lm_eval"} for name in ("harness", "catalogue", "lm")}
 
 
 def imports(path: Path) -> set[str]:

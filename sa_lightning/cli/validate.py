@@ -35,7 +35,7 @@ from sa_lightning.evaluation import (
     write_whole,
 )
 from sa_lightning.evaluation.answers import Answers
-from sa_lightning.evaluation.harness import missing_tasks
+from sa_lightning.evaluation.catalogue import missing_tasks
 from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
 from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
 from sa_lightning.evaluation.replies import Reply

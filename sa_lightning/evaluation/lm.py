@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,66 +14,15 @@ from lm_eval.models import huggingface
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from sa_lightning.errors import ModelError, SaError
+from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
+from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
 
 HFLM: Any = huggingface.HFLM  # its decorators hide the signature from type checkers
 
 SHOWN = {"generate_until": "replies", "loglikelihood": "choices", "loglikelihood_rolling": "texts"}
 
-# Most tokens of a batch where no number of rows was asked for. Replies hold keys and values of all their tokens,
-# the two others logits, which are larger; a CPU gains nothing from more.
-BUDGETS = {
-    "cpu": {"generate_until": 8192, "loglikelihood": 2048, "loglikelihood_rolling": 2048},
-    "other": {"generate_until": 32768, "loglikelihood": 8192, "loglikelihood_rolling": 8192},
-}
-ROWS = 1024
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-
-
-@dataclass
-class Request:
-    """What is asked once, however often lm-eval asks it.
-
-    Attributes:
-        instance: The first of lm-eval's that ask it.
-        key: Of everything the answer depends on besides the model.
-        unit: Requests that belong in one batch share it.
-        settings: Requests of one batch have the same: how a reply is decoded.
-        rows: How many sequences it runs; 0 if it shares that of another request of its unit.
-        width: Tokens of the longest of them, the reply's among them.
-        sampled: Whether the answer is drawn at random.
-    """
-
-    instance: Any
-    key: str
-    unit: str
-    settings: str
-    rows: int
-    width: int
-    sampled: bool = False
-
-
-@dataclass
-class Batch:
-    """Requests that run together.
-
-    Attributes:
-        requests: Longest first.
-        rows: Sequences.
-        width: Tokens of the longest.
-        most: Sequences that may run at once; fewer than `rows` where one unit alone has more.
-    """
-
-    requests: list[Request]
-    rows: int
-    width: int
-    most: int
-
-    @property
-    def digest(self) -> str:
-        """What is in it."""
-        told = json.dumps([self.most, *(request.key for request in self.requests)])
-        return hashlib.sha256(told.encode()).hexdigest()
 
 
 class InMemoryLM(HFLM):
@@ -144,7 +92,7 @@ class InMemoryLM(HFLM):
         once: dict[str, Request] = {}
         for request in asked:
             once.setdefault(request.key, request)
-        batches = self._batches(kind, list(once.values()))
+        batches = deal(list(once.values()), budget_for(kind, self.device.type), self.most_rows, self.most_automatic)
         rank, world = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
         known = _from_first(self.journal.read() if self.journal is not None and rank == 0 else {})
         left = [batch for batch in batches if len(known.get(batch.digest, ())) != len(batch.requests)]
@@ -208,27 +156,6 @@ class InMemoryLM(HFLM):
             raise SaError(no_room(instance.task_name, wanted, self.max_length))
         return wanted
 
-    def _batches(self, kind: str, requests: Sequence[Request]) -> list[Batch]:
-        """Deal requests to batches, whole units at a time."""
-        budget = BUDGETS.get(self.device.type, BUDGETS["other"])[kind]
-        units: dict[tuple[str, str], list[Request]] = {}
-        for request in requests:
-            units.setdefault((request.settings, request.unit), []).append(request)
-        ordered = sorted(
-            (sorted(unit, key=lambda request: -request.width) for unit in units.values()),
-            key=lambda unit: (unit[0].settings, -unit[0].width, -sum(request.rows for request in unit)),
-        )
-        batches: list[Batch] = []
-        for unit in ordered:
-            rows, last = sum(request.rows for request in unit), batches[-1] if batches else None
-            if last is None or last.requests[0].settings != unit[0].settings or last.rows + rows > last.most:
-                width = unit[0].width
-                most = self.most_rows or min(self.most_automatic, max(1, budget // width))
-                batches.append(Batch([], 0, width, most))
-            batches[-1].requests += unit
-            batches[-1].rows += rows
-        return batches
-
     def _run(self, kind: str, batch: Batch) -> list[Any]:
         """Have HFLM answer a batch, with as many rows at once as fit in memory."""
         most = batch.most if self._fits is None else max(1, min(batch.most, self._fits // batch.width))
@@ -288,15 +215,6 @@ class InMemoryLM(HFLM):
                 shown.update(bar, advance=batch.rows * batch.width, done=done)
 
             yield advance
-
-
-def no_room(task: str, wanted: int, max_length: int) -> str:
-    """Say that a task's replies alone fill the model's context."""
-    return (
-        f"{task} asks for up to {wanted} new tokens, but the model's context is {max_length}.\n"
-        "No room is left for the prompt.\n"
-        "Leave this task out, or raise `max_length` if the model can take more."
-    )
 
 
 def _is_distributed() -> bool:

@@ -52,15 +52,16 @@ _DECLINES = [
         rf"|want to (?:be|help|do|give|encourage|contribute|put|go)|(?:{_HELP})\b)",
         rf"{_ME} (?:\w+ ){{0,4}}?(?:decline|refuse|pass on|have to pass|must pass|will pass|to pass\b"
         r"|skip (?:this|that|it|the)|abstain|refrain|draw (?:the|a) line|stop (?:short )?here|leave (?:that|this|it)"
-        r"|hold (?:a|the|my) (?:firm )?line|rather not|prefer not|choose not|opt not|reject|object to|will never|could never"
-        r"|can never|would never|have no (?:intention|way|means)|am incapable|am prohibited|am forbidden|am restricted"
+        r"|hold (?:a|the|my) (?:firm )?line|rather not|prefer not|choose not|opt not|reject|object to|will never"
+        r"|could never|can never|would never|have no (?:intention|way|means)|am incapable|am prohibited|am forbidden|am restricted"
         r"|am prevented|am obliged to (?:decline|refuse))\b",
         # without a subject
         r"^(?:sorry,? ?|unfortunately,? |no,? |but |nah,? |yeah,? )*(?:can|will) not "
         r"(?!you|we|i\b|wait|go wrong|be (?:beat|over))",
         r"\bunable to (?:help|assist|provide|offer|give|comply|fulfill?|answer|respond|process|complete|generate|create"
         r"|share|support|discuss|engage|do|satisfy|accommodate|carry)",
-        r"\b(?:outside|beyond) (?:of )?what (?:i|we) |\bnot (?:something|anything|a (?:topic|request|question|subject|place|conversation|thing)|one|what)"
+        r"\b(?:outside|beyond) (?:of )?what (?:i|we) "
+        r"|\bnot (?:something|anything|a (?:topic|request|question|subject|place|conversation|thing)|one|what)"
         r"[^.]{0,20}? (?:that |which )?(?:i|we|this) (?:can|will|am|are|would|could|feel|is|do|have)\b"
         r"|\bnot my place\b|\bnot for me to\b",
         # rules

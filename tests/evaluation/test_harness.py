@@ -14,8 +14,8 @@ from evaluation.helpers import TASKS, scripted, write_world
 
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation import Outcome, Verdict, evaluate, evaluate_lm, summarise
+from sa_lightning.evaluation.catalogue import missing_tasks, task_manager
 from sa_lightning.evaluation.datasets import read_rows, tiny_world
-from sa_lightning.evaluation.harness import missing_tasks, task_manager
 from sa_lightning.evaluation.lm import InMemoryLM
 
 ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
@@ -140,10 +140,10 @@ def test_limit_and_split_choose_the_documents(ask, world):
 
 
 def test_an_unknown_task_is_named_with_its_neighbours(monkeypatch, world):
-    from sa_lightning.evaluation import harness
+    from sa_lightning.evaluation import catalogue
 
-    cheap = harness._manager  # lm-eval's own index takes ten seconds; ours stands for it here
-    monkeypatch.setattr(harness, "_manager", lambda dirs, meta, *, defaults: cheap(dirs, meta, defaults=False))
+    cheap = catalogue._manager  # lm-eval's own index takes ten seconds; ours stands for it here
+    monkeypatch.setattr(catalogue, "_manager", lambda dirs, meta, *, defaults: cheap(dirs, meta, defaults=False))
     with pytest.raises(SaError) as error:
         evaluate_lm(scripted("yes ."), ["tiny_world_harmfull"], task_dirs=[TASKS])
     assert "no task 'tiny_world_harmfull'. Did you mean tiny_world_harmful" in str(error.value)

@@ -85,9 +85,9 @@ def test_no_batch_has_more_rows_than_asked_for_and_the_longest_come_first(batch_
 
 
 def test_an_automatic_batch_keeps_to_its_budget_of_tokens(monkeypatch):
-    from sa_lightning.evaluation import lm
+    from sa_lightning.evaluation import requests
 
-    monkeypatch.setitem(lm.BUDGETS["cpu"], "generate_until", 64)
+    monkeypatch.setitem(requests.BUDGETS["cpu"], "generate_until", 64)
     model = llama()
     rows = forwards(model)
     ours(model).generate_until(generation())
