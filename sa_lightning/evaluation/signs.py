@@ -53,8 +53,8 @@ _DECLINES = [
         rf"{_ME} (?:\w+ ){{0,4}}?(?:decline|refuse|pass on|have to pass|must pass|will pass|to pass\b"
         r"|skip (?:this|that|it|the)|abstain|refrain|draw (?:the|a) line|stop (?:short )?here|leave (?:that|this|it)"
         r"|hold (?:a|the|my) (?:firm )?line|rather not|prefer not|choose not|opt not|reject|object to|will never"
-        r"|could never|can never|would never|have no (?:intention|way|means)|am incapable|am prohibited|am forbidden|am restricted"
-        r"|am prevented|am obliged to (?:decline|refuse))\b",
+        r"|could never|can never|would never|have no (?:intention|way|means)|am incapable|am prohibited|am forbidden"
+        r"|am restricted|am prevented|am obliged to (?:decline|refuse))\b",
         # without a subject
         r"^(?:sorry,? ?|unfortunately,? |no,? |but |nah,? |yeah,? )*(?:can|will) not "
         r"(?!you|we|i\b|wait|go wrong|be (?:beat|over))",
