@@ -1,8 +1,8 @@
 """Prompts and demonstrations as batches.
 
-`demonstrations` feeds `sa fit`, `arms` feeds `sa validate`, `prompts` feeds `sa predict`; they deal batches
-to processes through `sampling`, so that every process gets the same number of them. `registry` knows the
-data sets of the field: where they lie, under which licence.
+`demonstrations` feeds `sa fit`, `prompts` feeds `sa predict`: they deal batches to processes through
+`sampling`, so that every process gets the same number of them. `arms` feeds `sa validate`, where every process
+runs every arm. `registry` knows the data sets of the field: where they lie, under which licence.
 
 Each name loads its file when it is first used, so that the registry costs no import of Lightning.
 """

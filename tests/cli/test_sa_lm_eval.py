@@ -119,6 +119,9 @@ def test_the_command_knows_our_tasks_and_those_of_the_user_and_limits(checkpoint
         assert replies(tmp_path) == expected(model, tasks, limit=2)
     for fact in ("|bakery ", "|sa_xstest_safe|", "complied", "limit: 2.0"):
         assert fact in done.stdout
+    # lm-eval's own models are there as well: a new process knows none before somebody asks for them.
+    own = sa("run", "--model", "dummy", "--include_path", tasks, "--tasks", "bakery", "--limit", "2")
+    assert own.returncode == 0, own.stderr
     listed = sa("validate", "--tasks", "bakery,sa_xstest_safe,hellaswag", "--include_path", tasks)
     assert (listed.returncode, "All tasks found" in listed.stdout) == (0, True)
 
