@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ class ValidateCLI(VerbCLI):
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
     without an artifact, the original alone. What is finished is kept in OUTPUT/unfinished at once: the same command
-    goes on where it was interrupted. Several processes
-    (`--trainer.devices`) share the prompts, and find the same numbers as one.
+    goes on where it was interrupted. Several processes (`--trainer.devices`) share the prompts, and find the same
+    numbers as one.
     """
 
     missing: Mapping[str, str] = {}
@@ -194,7 +195,10 @@ class ValidateCLI(VerbCLI):
     def finish(self, samples: dict[str, list[Any]]) -> None:
         """Write everything, replies first: a results.json says that a run is complete."""
         with _bars(shown=self.shows_progress) as report:
-            samples = {arm: judge_samples(found, self.judges, report(arm)) for arm, found in samples.items()}
+            # All arms at once: a judge that is a model is loaded once, and asked once where arms say the same.
+            everything = [sample for found in samples.values() for sample in found]
+            judged = iter(judge_samples(everything, self.judges, report))
+            samples = {arm: list(islice(judged, len(found))) for arm, found in samples.items()}
         write_replies(samples, Path(self.config.output) / "replies.jsonl")
         self.report(samples)
         self.answers.remove()
@@ -266,21 +270,17 @@ def _judge(name: str, answers: Answers) -> Judge:
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[Callable[[str], Callable[[str, int, int], None]]]:
-    """Yield a function from an arm to one that shows how far its judges have come."""
+def _bars(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows how far each judge has come."""
     with Progress(console=Console(stderr=True), disable=not shown) as bars:
         known: dict[str, TaskID] = {}
 
-        def of_arm(arm: str) -> Callable[[str, int, int], None]:
-            def report(judge: str, done: int, total: int) -> None:
-                name = f"{arm}, judged by {judge}"
-                if name not in known:
-                    known[name] = bars.add_task(name, total=total)
-                bars.update(known[name], completed=done)
+        def report(judge: str, done: int, total: int) -> None:
+            if judge not in known:
+                known[judge] = bars.add_task(f"judged by {judge}", total=total)
+            bars.update(known[judge], completed=done)
 
-            return report
-
-        yield of_arm
+        yield report
 
 
 @rank_zero_only
