@@ -17,6 +17,7 @@ def parser() -> ArgumentParser:
         "the same for every token; anything else, such as a step that keeps the norm, is refused. The file is one of "
         "torch.save, because lm-eval reads no other; it holds tensors, numbers and text only.",
     )
+    found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
     found.add_argument("--artifact", type=str, required=True, help="Directory or Hub repository written by `sa fit`.")
     found.add_argument("--output", type=str, required=True, help="The file, which must not exist: steer.pt.")
     found.add_argument("--format", type=Literal["lm_eval"], default="lm_eval", help="Who is to read it.")

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return
-    import lm_eval.models  # registers lm-eval's own, which it does only for who asks first
+    import lm_eval.models  # noqa: F401  it registers lm-eval's own models, unless one is known already
     import torch.distributed as dist
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.api.registry import model_registry
