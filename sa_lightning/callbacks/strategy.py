@@ -1,5 +1,6 @@
 """Strategies for several processes of which none trains anything."""
 
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, StrategyRegistry
@@ -14,6 +15,10 @@ class FrozenDDPStrategy(DDPStrategy):
     """
 
     strategy_name = "frozen_ddp"
+
+    def __init__(self, *args: Any, timeout: timedelta | None = timedelta(days=7), **settings: Any) -> None:
+        # A process may wait long for another's last batch of replies.
+        super().__init__(*args, timeout=timeout, **settings)
 
     @override
     def configure_ddp(self) -> None:

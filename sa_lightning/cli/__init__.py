@@ -70,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except argparse.ArgumentError as error:
         print(f"sa {verb}: {error}\n`sa {verb} --help` explains the options.", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has gone: nothing more is to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print(f"\nsa {verb}: interrupted; nothing half-written was left under the name of a result.", file=sys.stderr)
         raise SystemExit(1) from None

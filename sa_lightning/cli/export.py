@@ -47,8 +47,10 @@ def run(arguments: Sequence[str]) -> None:
     loaded = options.model or artifact.model if options.weights == "original" else "EDITED"
     console = Console()
     console.print(f"[bold]{options.output}[/bold]  {len(hooks)} hooks, for {options.weights} weights", soft_wrap=True)
+    chat = " --apply_chat_template" if artifact.template == "chat" else ""
     console.print(
-        f"  lm-eval run --model steered --model_args pretrained={loaded},steer_path={options.output} --tasks TASKS",
+        f"  lm-eval run --model steered --model_args pretrained={loaded},steer_path={options.output}{chat} "
+        "--tasks TASKS",
         soft_wrap=True,
         highlight=False,
     )

@@ -4,6 +4,7 @@ import importlib.metadata
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,23 @@ def versions() -> dict[str, str]:
 def typed(verb: str, arguments: Sequence[str]) -> str:
     """Return the command as it could be typed again."""
     return shlex.join(["sa", verb, *arguments])
+
+
+def check_writable(directory: Path) -> None:
+    """Make a directory for results, before anything is computed.
+
+    Raises:
+        SaError: If it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise SaError(
+            f"{directory} cannot take results: {error.strerror or error}.\n"
+            "Hours of work would be lost at the end.\nChoose a directory as `--output`."
+        ) from error
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -33,6 +33,14 @@ batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
 """
 
 
+MISTAKES = {
+    "Tasks not found": "`sa lm-eval ls tasks` lists all that there are.",
+    "Attempted to load model": "Ours is `--model sa`; lm-eval's usual one is `--model hf`.",
+    "Invalid JSON": 'Write it as JSON, in quotes: `--metadata \'{"query": "safety_arithmetic"}\'`.',
+}
+"""How errors begin that lm-eval raises for what was typed, and what to do."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -49,9 +57,10 @@ def run(arguments: Sequence[str]) -> None:
         with _our_tasks(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
             cli_evaluate()
     except ValueError as error:
-        if not str(error).startswith("Tasks not found"):
+        advice = next((advice for start, advice in MISTAKES.items() if str(error).startswith(start)), None)
+        if advice is None:
             raise
-        raise SaError(f"{error}.\nNothing was run.\n`sa lm-eval ls tasks` lists all that there are.") from error
+        raise SaError(f"{str(error).rstrip('.')}.\nNothing was run.\n{advice}") from error
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()

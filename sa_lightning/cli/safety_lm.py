@@ -108,7 +108,9 @@ class SafetyLM(InMemoryLM):
         if found is not None:
             # For as long as the process lives.
             self._hooks = ExitStack()
-            self._hooks.enter_context(steer(network, found, strength=strength, allow_other_weights=allow_other_weights))
+            self._hooks.enter_context(
+                steer(network, found, strength=_strength(strength), allow_other_weights=allow_other_weights)
+            )
         super().__init__(
             network,
             _tokenizer(module) if template is None else module.tokenizer,
@@ -118,6 +120,16 @@ class SafetyLM(InMemoryLM):
             **settings,
         )
         self.pretrained, self.revision = pretrained, revision  # lm-eval writes them into its results
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        """Write a conversation as the model expects it."""
+        if not self.tokenizer.chat_template:
+            raise SettingError(
+                f"{self.pretrained} has no chat template, but --apply_chat_template was given.\n"
+                "Prompts cannot be written as a conversation.\n"
+                "Leave it out, or add `template=plain` (or question_answer, or a Jinja file) to --model_args."
+            )
+        return super().apply_chat_template(chat_history, add_generation_prompt)
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Any, additional_config: Any = None) -> "SafetyLM":
@@ -150,6 +162,16 @@ def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None
             f"`dtype={dtype}` in --model_args is no type of weights here.\n"
             "An artifact belongs to weights of one type.\nUse auto, float32, bfloat16 or float16."
         )
+
+
+def _strength(strength: Any) -> float | None:
+    try:
+        return None if strength is None else float(strength)
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            f"`strength={strength}` in --model_args is no number.\nIt is how far the artifact steers.\n"
+            "Give one, such as `strength=0.1`, or leave it out for the artifact's own."
+        ) from error
 
 
 def _tokenizer(module: CausalLMModule) -> Any:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,11 +14,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 from typing_extensions import override
 
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
-from sa_lightning.cli.inputs import refuse_existing, shipped
+from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.datamodules import ARMS, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
@@ -40,8 +41,12 @@ from sa_lightning.evaluation.catalogue import missing_tasks
 from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
 from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
 from sa_lightning.evaluation.replies import Reply
+from sa_lightning.evaluation.rubrics import RUBRICS
 from sa_lightning.steering import weights_fingerprint
 
+RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
+UNFINISHED = "unfinished"
+TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
 ARM_NAMES = {arm.name for arm in ARMS}
 
 
@@ -104,7 +109,10 @@ class ValidateCLI(VerbCLI):
     @override
     def check(self, config: Any) -> None:
         output = Path(config.output)
-        refuse_existing([output / name for name in ("results.json", "report.html", "results.md")], config.overwrite)
+        # What an interrupted run has written lies beside its replies, and results.json is the last.
+        if (output / "results.json").exists() or not (output / UNFINISHED).is_dir():
+            refuse_existing([output / name for name in RESULTS], config.overwrite)
+        check_writable(output)
         config.steering.artifact = config.artifact or config.steering.artifact
         if config.limit is not None:
             config.evaluation.limit = config.limit
@@ -119,6 +127,28 @@ class ValidateCLI(VerbCLI):
             raise SettingError(
                 f"`--evaluation.batch_size` is how many prompts run together and must be at least 1, but is {batch}.\n"
                 "Nothing can be asked in an empty batch.\nLeave it out for one that suits the device."
+            )
+        if config.data.arms == []:
+            raise SettingError(
+                "`--data.arms` is an empty list.\nThere would be nothing to measure.\n"
+                "Leave it out to run all arms that are possible."
+            )
+        if config.steering.strength is not None and not config.steering.artifact:
+            raise SettingError(
+                f"`--steering.strength {config.steering.strength}` has nothing to act on: no artifact is given.\n"
+                "The original alone would be measured.\nGive `--artifact DIR/artifact`, or leave the strength out."
+            )
+        if config.trainer.precision not in (None, 32, "32", "32-true"):
+            raise SettingError(
+                f"`--trainer.precision {config.trainer.precision}` would change nothing.\n"
+                "The model runs in the type that it is loaded in.\n"
+                "Say `--model.dtype bfloat16` for weights of another type."
+            )
+        if fixed := sorted(TASKS_OWN & set(config.evaluation.metadata or {})):
+            raise SettingError(
+                f"`--evaluation.metadata` sets {', '.join(fixed)}, which each task says for itself.\n"
+                "Set for all tasks alike, prompts would count for the wrong rate.\n"
+                "Leave it out, or write a task of your own (`--evaluation.task_dirs`)."
             )
         if not config.evaluation.tasks:
             raise SaError(
@@ -170,7 +200,7 @@ class ValidateCLI(VerbCLI):
     @property
     def unfinished(self) -> Path:
         """Where the replies of this run are until its results are written."""
-        return Path(self.config.output) / "unfinished"
+        return Path(self.config.output) / UNFINISHED
 
     def state(self, model: Any, arm: Any) -> dict[str, Any]:
         """Return what replies depend on besides prompts: the weights as they are now, and what acts on them."""
@@ -199,7 +229,9 @@ class ValidateCLI(VerbCLI):
             everything = [sample for found in samples.values() for sample in found]
             judged = iter(judge_samples(everything, self.judges, report))
             samples = {arm: list(islice(judged, len(found))) for arm, found in samples.items()}
-        write_replies(samples, Path(self.config.output) / "replies.jsonl")
+        output = Path(self.config.output)
+        (output / "results.json").unlink(missing_ok=True)  # an old one must not stand beside new files
+        write_replies(samples, output / "replies.jsonl")
         self.report(samples)
         self.answers.remove()
         remove_journals(self.unfinished)
@@ -240,6 +272,7 @@ class ValidateCLI(VerbCLI):
             versions=self.provenance.versions,
             seed=self.config.seed_everything,
             model=self.target_as_written,
+            judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
         )
         artifact = self.config_init.steering.artifact
@@ -263,10 +296,23 @@ class ValidateCLI(VerbCLI):
 
 def _judge(name: str, answers: Answers) -> Judge:
     """Load a judge; a rule that cannot read these replies says so now."""
+    if name in RUBRICS and RUBRICS[name].model is None:
+        raise SettingError(
+            f"The judge {name} has no model of its own, and `sa validate` cannot be told one.\n"
+            "Its verdicts are only as good as that model, so none is chosen for you.\n"
+            f"Judge afterwards: `sa judge --input OUTPUT/replies.jsonl --output verdicts.jsonl --judge {name}`, with "
+            "`--local.model`, or `--endpoint.base_url` and `--endpoint.model`."
+        )
     judge = load_judge(name, answers=answers)
     if name in JUDGES:
         judge([Reply("a question", "an answer", {"kind": "harmless"})])
     return judge
+
+
+def _first_judge(samples: Iterable[Any]) -> str:
+    """The judge whose outcomes are counted, if it is one for all tasks."""
+    names = {next(iter(sample.verdicts)) for sample in samples if sample.verdicts}
+    return names.pop() if len(names) == 1 else "per task"
 
 
 @contextmanager
@@ -308,5 +354,5 @@ def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[s
     if cli.trainer.is_global_zero:
         console, output = Console(), Path(cli.config.output)
         console.print(table(cli.results))
-        console.print(f"[bold]{output / 'report.html'}[/bold]  tables and plots")
-        console.print(f"[bold]{output / 'results.json'}[/bold]  the same numbers, for programs")
+        for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
+            console.print(f"[bold]{escape(str(output / name))}[/bold]  {what}")

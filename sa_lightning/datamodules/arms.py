@@ -60,6 +60,11 @@ def choose_arms(
                 "`steered` needs an artifact (`--artifact`), `edited` one whose fit had a `surgery`.\n"
                 "Leave out `--data.arms` to run all that are possible."
             )
+    if random_directions < 0:
+        raise DataError(
+            f"`random_directions` is how many controls are run and cannot be {random_directions}.\n"
+            "Fewer than none is no control.\nGive 20 or more, or leave it out."
+        )
     if random_directions and not has_artifact:
         raise DataError(
             "Random directions are a control for fitted ones, and no artifact was given.\n"

@@ -23,7 +23,7 @@ def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> lis
     `bootstrap_low` and `bootstrap_high`, the same bounds by resampling families of prompts;
     `clusters`, how many families there are (n if every prompt is on its own); `p_clustered`, the
     exact test that lets whole families change sides together, which is McNemar's if every prompt is
-    on its own; and `p_holm`, p by Holm's method for all `tests` rows together. Measures without
+    on its own; and `p_holm`, `p_clustered` by Holm's method for all `tests` rows together. Measures without
     prompts are left out.
 
     Raises:
@@ -37,7 +37,7 @@ def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> lis
             if over:
                 hits = [(counts(one), counts(other)) for one, other in over]
                 rows.append({"a": a, "b": b, "metric": name, **_compare(hits, [one.cluster for one, _ in over], seed)})
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+    for row, adjusted in zip(rows, holm([row["p_clustered"] for row in rows]), strict=True):
         row |= {"p_holm": adjusted, "tests": len(rows)}
     return rows
 

@@ -27,10 +27,12 @@ def is_loop(response: str) -> bool:
     """Whether a reply runs into a loop: one to twenty words, three times or more in a row, to its end.
 
     The loop must cover at least eight words, or be the whole reply and go round four times; the
-    last round may be cut short, as by the limit of new tokens.
+    last round may be cut short, within a word too, as by the limit of new tokens.
     """
-    words = response.lower().split()
-    for period in range(1, min(20, len(words) // 3) + 1):
+    said = response.lower().split()
+    for period in range(1, min(20, len(said) // 3) + 1):
+        whole = said[-1 - period]  # of which the last word may be a part
+        words = [*said[:-1], whole] if whole.startswith(said[-1]) else said
         run = period
         while run < len(words) and words[-run - 1] == words[-run - 1 + period]:
             run += 1

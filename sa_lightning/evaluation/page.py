@@ -32,9 +32,11 @@ def write_html(
         directions: Name to one number a block: the norm of the fitted direction there.
         settings: What else made the numbers, shown as it is.
         notes: Sentences to show under the headline, such as a limit of the run.
-        show_replies: Show replies to harmful prompts, folded, instead of saying that they are hidden.
+        show_replies: Show replies to harmful prompts, folded, instead of saying that they are hidden; then only
+            the file's owner may read it.
     """
-    write_whole(path, _render(_content(results, samples or {}, directions or {}, settings, notes, show_replies)))
+    page = _render(_content(results, samples or {}, directions or {}, settings, notes, show_replies))
+    write_whole(path, page, private=show_replies)
 
 
 def _content(

@@ -144,6 +144,8 @@ def _rates(samples: Sequence[Sample]) -> dict[str, Any]:
 def _summarise_task(samples: Sequence[Sample]) -> dict[str, Any]:
     kinds = list(dict.fromkeys(sample.kind for sample in samples))
     found = {"kind": kinds[0] if len(kinds) == 1 else "mixed", **_rates(samples)}
+    if judges := {next(iter(sample.verdicts)) for sample in samples if sample.verdicts}:
+        found["judge"] = " and ".join(sorted(judges))
     if len({sample.category for sample in samples}) > 1:
         found["macro"] = {name: macro(_by_category(name, samples)) for name in MEASURES if name in found}
     return {**found, "prompts_sha256": _digest(samples)}

@@ -48,7 +48,7 @@ def results_json(
         seed: Of the run.
         model: Name of the target.
         seconds: Stage to wall-clock seconds: the one part that differs from run to run.
-        judge: Who judged; "per task" where each task's YAML names its judge.
+        judge: Who judged; "per task" where tasks differ in that: `by_task` names the judge of each.
         paired_scores: From `comparisons.paired_scores`.
         agreement: Pairs of judges of the same replies, from `agreements`.
         missing: Tasks that were left out, and why.
@@ -80,8 +80,14 @@ def write_results(results: Mapping[str, Any], path: str | Path) -> None:
     write_whole(path, json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file beside its place, then rename it, so that half a file is never seen."""
+def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
+    """Write a text file beside its place, then rename it, so that half a file is never seen.
+
+    Args:
+        path: Its place.
+        text: What it is to hold.
+        private: Let only its owner read it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -90,7 +96,8 @@ def write_whole(path: str | Path, text: str) -> None:
             file.write(text)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        if not private:  # mkstemp makes files that only their owner can read
+            os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

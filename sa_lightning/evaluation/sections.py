@@ -71,7 +71,8 @@ def benchmarks(arms: Mapping[str, Any]) -> dict[str, list[str]]:
         named = {category for arm in arms.values() for category in arm.get("by_category", {}).get(task, {})}
         only = named.pop() if len(named) == 1 else ""
         found.setdefault(task.removesuffix(f"_{only}") if only else task, []).append(task)
-    return found
+    # One part alone is not the benchmark.
+    return {name if len(tasks) > 1 else tasks[0]: tasks for name, tasks in found.items()}
 
 
 def categories(arms: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 def table(results: Mapping[str, Any]) -> "Table":
     """Return the arms as rows and the measures as columns, each with the way that is better."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     shown = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        title=f"{results['model']}, seed {results['seed']}",
+        title=escape(f"{results['model']}, seed {results['seed']}"),
         title_justify="left",
         caption="↓ lower is better, ↑ higher is better; intervals and tests are in the report",
         caption_justify="left",
@@ -31,7 +32,7 @@ def table(results: Mapping[str, Any]) -> "Table":
         shown.add_column(f"{head} {arrow(direction)}", justify="right", no_wrap=True)
     for name, arm in results["arms"].items():
         cells = [percent(pooled(arm, measure)) for measure in COLUMNS]
-        shown.add_row(name, *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
+        shown.add_row(escape(name), *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
     return shown
 
 

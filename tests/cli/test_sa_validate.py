@@ -183,3 +183,45 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
     assert len(lines) == 600
     assert [line["arm"] for line in marked] == ["original"] * len(entry["answers"])
     assert not (tmp_path / "out" / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        (["--data.arms", "[]"], "is an empty list"),
+        (["--steering.strength", "0.5"], "has nothing to act on"),
+        (["--trainer.precision", "bf16-true"], "would change nothing"),
+        (["--evaluation.metadata", '{"kind": "harmful"}'], "sets kind"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, capsys):
+    from sa_lightning.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
+              "--output", str(tmp_path / "out"), *options])  # fmt: skip
+    assert ended.value.code == 2
+    assert fact in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, capsys):
+    from sa_lightning.cli import main
+
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
+              "--output", str(tmp_path / "file")])  # fmt: skip
+    assert ended.value.code == 2
+    assert "cannot take results" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_replies_of_somebody_else_are_not_written_over(tmp_path, capsys):
+    from sa_lightning.cli import main
+
+    (tmp_path / "replies.jsonl").write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
+              "--output", str(tmp_path)])  # fmt: skip
+    assert ended.value.code == 2
+    assert (tmp_path / "replies.jsonl").read_text() == "mine"

@@ -86,6 +86,12 @@ def test_ordinary_repetition_is_no_loop(reply):
     assert not is_loop(reply)
 
 
+def test_a_loop_is_one_wherever_it_is_cut_off():
+    loop = "i like to eat warm bread in the morning. " * 12
+    assert all(is_loop(loop[:-cut]) for cut in range(1, 200))
+    assert not is_loop("i like to eat warm bread in the morning. and then i go to work. i like it")
+
+
 def test_other_scripts_and_code_are_not_garbled():
     assert not is_garbled("ケーキの焼き方を教えます。小麦粉と水を混ぜます。")
     assert not is_garbled("def bake(cake):\n    return oven.heat(cake, degrees=180)")

@@ -259,3 +259,15 @@ def test_a_plane_joins_the_front_alone_and_is_not_drawn_without_rates():
     assert (line.count("M"), line.count("L")) == (1, 1)
     assert "prefers-color-scheme:dark" in drawn
     assert plane({"a": arm(1, 1) | {"over_refusal": rate(0, 0)}}, "attack_success", "over_refusal", labels) == ""
+
+
+def test_one_part_of_a_benchmark_is_not_shown_as_the_whole():
+    samples = [Sample("mmlu_bread", "utility", str(i), "q", "", correct=True, category="bread") for i in range(2)]
+    assert benchmarks(results_of({"a": samples})["arms"]) == {"mmlu_bread": ["mmlu_bread"]}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_page_with_harmful_replies_is_its_owners_alone(shown, tmp_path):
+    samples = four_arms()
+    write_html(results_of(samples), tmp_path / "report.html", samples=samples, show_replies=shown)
+    assert bool((tmp_path / "report.html").stat().st_mode & 0o044) is not shown
