@@ -14,13 +14,12 @@ Every document has
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.datamodules.registry import read_rows
 from sa_lightning.errors import DataError
-from sa_lightning.evaluation.layouts import LAYOUTS, cell
+from sa_lightning.evaluation.layouts import LAYOUTS, cell, reading, rows_of, unique
 from sa_lightning.evaluation.samples import JUDGED_KINDS
 
 if TYPE_CHECKING:
@@ -55,35 +54,47 @@ def prompts(**metadata: Any) -> "dict[str, Dataset]":
             `{prompt}` in it.
 
     Raises:
-        DataError: If the data set is not at hand, no row is left, a row has no prompt, or the query is unknown.
+        DataError: If the data set is not at hand or has no prompts to judge, no row is left, a row has no prompt or
+            cannot be read, two have one id, or the metadata name what is not there.
     """
-    name, kind = metadata["dataset"], metadata["kind"]
+    name, kind = metadata.get("dataset"), metadata.get("kind")
     if kind not in JUDGED_KINDS:
         raise DataError(f"`kind` of {name} is {kind!r}, not one of {', '.join(JUDGED_KINDS)}.")
-    layout, query = LAYOUTS[name], _query(metadata.get("query"))
-    wanted = {key: value if isinstance(value, list) else [value] for key, value in (metadata.get("only") or {}).items()}
+    rows, query, wanted = rows_of(metadata), _query(metadata.get("query")), _wanted(metadata.get("only"))
+    layout = LAYOUTS.get(str(name))
+    if layout is None:
+        raise DataError(
+            f"{name} has no prompts whose replies are judged.\n`dataset` of this task is one of {', '.join(LAYOUTS)}."
+        )
     documents = []
-    for number, row in enumerate(layout.rows(read_rows(name, *metadata.get("parts", ())))):
+    for number, row in enumerate(layout.rows(rows)):
+        lacking = [column for column in wanted if column not in row]
+        if lacking:
+            raise DataError(
+                f"Row {number + 1} of {name} has no column {lacking[0]!r}, which `only` names; "
+                f"it has {', '.join(map(str, row))}."
+            )
         if any(row[column] not in values for column, values in wanted.items()):
             continue
-        prompt = cell(row, layout.prompt).strip()
+        with reading(str(name), number):
+            prompt = cell(row, layout.prompt).strip()
+            document = {
+                "id": cell(row, layout.id) or str(number),
+                "prompt": prompt,
+                "asked": query.replace("{prompt}", prompt),
+                "kind": kind,
+                "attack": "direct",
+                "category": cell(row, layout.category),
+                "cluster": layout.cluster(row) or _wording(prompt),
+            }
         if not prompt:
             raise DataError(
                 f"Row {number + 1} of {name} has an empty prompt.\nTake it out, or fetch the data set again."
             )
-        document = {
-            "id": cell(row, layout.id) or str(number),
-            "prompt": prompt,
-            "asked": query.replace("{prompt}", prompt),
-            "kind": kind,
-            "attack": "direct",
-            "category": cell(row, layout.category),
-            "cluster": layout.cluster(row) or _wording(prompt),
-        }
         documents.append(document)
     if not documents:
         raise DataError(f"{name} has no rows with {wanted}.\nIs it another version?")
-    return {"test": _dataset(documents)}
+    return {"test": _dataset(str(name), documents)}
 
 
 def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
@@ -117,26 +128,39 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
     meaning, attack = TINY_WORLD_KINDS[kind]
     return {
         "test": _dataset(
-            {
-                "id": str(row["id"]),
-                "prompt": row["prompt"],
-                "asked": row["prompt"],
-                "kind": meaning,
-                "attack": attack,
-                "category": kind,
-                "cluster": "",
-                "answer": str(row.get("answer") or ""),
-                "form": row.get("form") or "",
-            }
-            for row in rows
+            str(path),
+            [
+                {
+                    "id": str(row["id"]),
+                    "prompt": row["prompt"],
+                    "asked": row["prompt"],
+                    "kind": meaning,
+                    "attack": attack,
+                    "category": kind,
+                    "cluster": "",
+                    "answer": str(row.get("answer") or ""),
+                    "form": row.get("form") or "",
+                }
+                for row in rows
+            ],
         )
     }
 
 
-def _query(query: str | None) -> str:
+def _wanted(only: Any) -> dict[str, list[Any]]:
+    """Columns to the values that rows may have."""
+    if not isinstance(only or {}, Mapping):
+        raise DataError(
+            f"`only` is {only!r}, which names no columns.\nIt says which rows are asked.\n"
+            'Write the column and the value that they have: `{"only": {"label": "safe"}}`.'
+        )
+    return {key: value if isinstance(value, list) else [value] for key, value in (only or {}).items()}
+
+
+def _query(query: Any) -> str:
     if query is None:
         return "{prompt}"
-    text = QUERIES.get(query, query)
+    text = QUERIES.get(str(query), str(query))
     if "{prompt}" not in text:
         raise DataError(
             f"There is no query {query!r}.\nA prompt is sent as it is, or put into a query.\n"
@@ -150,7 +174,8 @@ def _wording(prompt: str) -> str:
     return hashlib.sha256(" ".join(re.findall(r"\w+", prompt.lower())).encode()).hexdigest()[:12]
 
 
-def _dataset(documents: Iterable[Mapping[str, Any]]) -> "Dataset":
+def _dataset(name: str, documents: Sequence[Mapping[str, Any]]) -> "Dataset":
     from datasets import Dataset
 
+    unique(name, documents)
     return Dataset.from_list([dict(document) for document in documents])

@@ -1,9 +1,14 @@
 """Layouts: where the rows of each benchmark keep prompt, id, category and cluster."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from sa_lightning.datamodules.registry import read_rows
+from sa_lightning.errors import DataError
 
 Row = Mapping[str, Any]
 
@@ -55,7 +60,9 @@ def _xstest_cluster(row: Row) -> str:
 def _halves(rows: Iterable[Row]) -> Iterator[Row]:
     """A row of RepE's set holds two instructions; `label` is true of the harmless one."""
     for number, row in enumerate(rows):
-        for sentence, harmless in zip(row["sentence"], row["label"], strict=True):
+        with reading("repe_harmful_harmless", number):
+            pairs = list(zip(row["sentence"], row["label"], strict=True))
+        for sentence, harmless in pairs:
             half = "harmless" if harmless else "harmful"
             yield {"id": f"{half}-{number}", "prompt": sentence, "half": half}
 
@@ -91,3 +98,55 @@ def cell(row: Row, what: str | Callable[[Row], str]) -> str:
     """Return what a column holds, or a function makes of the row; empty where nothing is named or held."""
     value = (row[what] if what else "") if isinstance(what, str) else what(row)
     return "" if value is None else str(value)
+
+
+def rows_of(metadata: Mapping[str, Any]) -> Sequence[Row]:
+    """Read what a task's metadata name: `dataset`, and where needed the one part in its list `parts`.
+
+    Raises:
+        DataError: If they name no data set, or several parts; or as `read_rows`.
+    """
+    name, parts = metadata.get("dataset"), metadata.get("parts") or []
+    if not isinstance(name, str):
+        raise DataError(f"`dataset` is {name!r}, not a name.\nA task reads one data set.\n`sa data` lists their names.")
+    if not isinstance(parts, list) or len(parts) > 1 or not all(isinstance(part, str) for part in parts):
+        raise DataError(
+            f"`parts` of {name} is {parts!r}, not a list of one name.\nA task reads one part of a data set.\n"
+            f"`sa data {name}` lists its parts."
+        )
+    return read_rows(name, *parts)
+
+
+@contextmanager
+def reading(name: str, number: int) -> Iterator[None]:
+    """Say which row it is that has not the layout of its data set.
+
+    Args:
+        name: Of the data set.
+        number: Of the row, from 0.
+
+    Raises:
+        DataError: Instead of what a malformed row leads to.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"Row {number + 1} of {name} cannot be read: {reason}.\nA set is asked whole or not at all.\n"
+            "Mend or take out the row, or fetch the data set again."
+        ) from error
+
+
+def unique(name: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse documents that share an id.
+
+    Raises:
+        DataError: If two do.
+    """
+    (id, count), *_ = Counter(document["id"] for document in documents).most_common(1) or [("", 0)]
+    if count > 1:
+        raise DataError(
+            f"{name} has {count} documents with the id {id!r}.\nTheir replies could not be told apart.\n"
+            "Take out all but one, or give each an id of its own."
+        )

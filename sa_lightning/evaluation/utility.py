@@ -6,15 +6,18 @@ every document of ours has: `id`, `prompt`, `kind`, `attack`, `category`, `clust
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.datamodules.registry import read_rows
+from sa_lightning.errors import DataError
+from sa_lightning.evaluation.layouts import reading, rows_of, unique
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = Mapping[str, Any]
+Document = dict[str, Any]
 
 
 def mmlu(**metadata: Any) -> "dict[str, Dataset]":
@@ -23,28 +26,36 @@ def mmlu(**metadata: Any) -> "dict[str, Dataset]":
     Args:
         **metadata: `subject`.
     """
-    subject = metadata["subject"]
+    subject = str(metadata["subject"])
 
-    def document(row: Row) -> dict[str, Any]:
+    def document(row: Row) -> Document:
         local = "choices" not in row  # the file has a column a choice and a letter, the Hub a list and an index
+        choices = _texts([row[letter] for letter in "ABCD"] if local else row["choices"])
+        answer = row["answer"]
         return {
-            "question": row["question"],
+            "question": _text(row["question"]),
             "subject": subject,
-            "choices": [row[letter] for letter in "ABCD"] if local else list(row["choices"]),
-            "answer": "ABCD".index(row["answer"]) if local else int(row["answer"]),
+            "choices": choices,
+            "answer": "ABCD".index(_one_of(answer, [*"ABCD"])) if local else _one_of(answer, range(len(choices))),
         }
 
     return {
-        split: _documents(map(document, read_rows("mmlu", split, member=subject)), "question", subject)
+        split: _documents(
+            f"mmlu ({subject}, {split})", read_rows("mmlu", split, member=subject), document, "question", subject
+        )
         for split in ("test", "dev")
     }
 
 
 def hellaswag(**metadata: Any) -> "dict[str, Dataset]":
     """Return the validation documents of HellaSwag (https://arxiv.org/abs/1905.07830)."""
-    columns = ("activity_label", "ctx_a", "ctx_b", "endings", "label")
-    rows = ({column: row[column] for column in columns} | {"label": str(row["label"])} for row in _rows(metadata))
-    return {"validation": _documents(rows, "ctx_a")}
+
+    def document(row: Row) -> Document:
+        endings = _texts(row["endings"])
+        label = _one_of(str(row["label"]), [str(number) for number in range(len(endings))])
+        return _columns(row, "activity_label", "ctx_a", "ctx_b") | {"endings": endings, "label": label}
+
+    return {"validation": _documents(metadata["dataset"], rows_of(metadata), document, "ctx_a")}
 
 
 def arc(**metadata: Any) -> "dict[str, Dataset]":
@@ -54,52 +65,76 @@ def arc(**metadata: Any) -> "dict[str, Dataset]":
         **metadata: `parts`, `[challenge]` or `[easy]`.
     """
 
-    def document(row: Row) -> dict[str, Any]:
+    def document(row: Row) -> Document:
         question, choices = row["question"], row.get("choices")
         if not isinstance(question, str):  # the authors' file: {"stem": …, "choices": [{"text": …, "label": …}]}
             choices = {key: [choice[key] for choice in question["choices"]] for key in ("text", "label")}
             question = question["stem"]
-        return {"id": row["id"], "question": question, "choices": choices, "answerKey": row["answerKey"]}
+        elif choices is None:
+            raise KeyError("choices")
+        choices = {key: _texts(choices[key]) for key in ("text", "label")}
+        if len(choices["text"]) != len(choices["label"]):
+            raise ValueError("it has not as many labels as choices")
+        answer = _one_of(row["answerKey"], choices["label"])
+        return {"id": row["id"], "question": _text(question), "choices": choices, "answerKey": answer}
 
-    return {"test": _documents(map(document, _rows(metadata)), "question", id="id")}
+    return {"test": _documents(metadata["dataset"], rows_of(metadata), document, "question", id="id")}
 
 
 def truthfulqa(**metadata: Any) -> "dict[str, Dataset]":
     """Return the multiple-choice documents of TruthfulQA (https://arxiv.org/abs/2109.07958)."""
 
-    def targets(found: Row) -> dict[str, Any]:
+    def targets(found: Row) -> Document:
         # The authors' file maps an answer to 1 or 0; the Hub has two lists.
-        return dict(found) if "choices" in found else {"choices": list(found), "labels": list(found.values())}
+        if not isinstance(found, Mapping):
+            raise TypeError("its answers are no object")
+        hub = "choices" in found and "labels" in found
+        choices, labels = (found["choices"], found["labels"]) if hub else (list(found), list(found.values()))
+        if (
+            len(choices) != len(labels)
+            or list(labels)[:1] != [1]
+            or {_one_of(label, (0, 1)) for label in labels} != {0, 1}
+        ):
+            raise ValueError("it has not a label a choice, the first a right one and some wrong")
+        return {"choices": _texts(choices), "labels": list(labels)}
 
-    rows = (
-        {"question": row["question"], **{key: targets(row[key]) for key in ("mc1_targets", "mc2_targets")}}
-        for row in _rows(metadata)
-    )
-    return {"validation": _documents(rows, "question")}
+    def document(row: Row) -> Document:
+        return _columns(row, "question") | {key: targets(row[key]) for key in ("mc1_targets", "mc2_targets")}
+
+    return {"validation": _documents(metadata["dataset"], rows_of(metadata), document, "question")}
 
 
 def gsm8k(**metadata: Any) -> "dict[str, Dataset]":
     """Return GSM8K (https://arxiv.org/abs/2110.14168): `test`, and `train` for demonstrations."""
+
+    def document(row: Row) -> Document:
+        return _columns(row, "question", "answer")
+
     return {
-        split: _documents(
-            ({"question": row["question"], "answer": row["answer"]} for row in read_rows("gsm8k", split)), "question"
-        )
+        split: _documents(f"gsm8k ({split})", read_rows("gsm8k", split), document, "question")
         for split in ("test", "train")
     }
 
 
 def winogrande(**metadata: Any) -> "dict[str, Dataset]":
     """Return the validation documents of WinoGrande (https://arxiv.org/abs/1907.10641)."""
-    columns = ("sentence", "option1", "option2", "answer")
-    return {
-        "validation": _documents(({column: row[column] for column in columns} for row in _rows(metadata)), "sentence")
-    }
+
+    def document(row: Row) -> Document:
+        if "_" not in _text(row["sentence"]):
+            raise ValueError("its sentence has no _ to fill")
+        return _columns(row, "sentence", "option1", "option2") | {"answer": _one_of(row["answer"], ("1", "2"))}
+
+    return {"validation": _documents(metadata["dataset"], rows_of(metadata), document, "sentence")}
 
 
 def wikitext2(**metadata: Any) -> "dict[str, Dataset]":
     """Return the articles of WikiText-2's test set (https://arxiv.org/abs/1609.07843), whole, in the column `page`."""
-    lines = [row["text"].rstrip("\n") or " " for row in _rows(metadata)]  # the Hub leaves out a blank line's space
-    return {"test": _documents(({"title": title, "page": page} for title, page in articles(lines)), "title")}
+    lines = []
+    for number, row in enumerate(rows_of(metadata)):
+        with reading(metadata["dataset"], number):
+            lines.append(_text(row["text"]).rstrip("\n") or " ")  # the Hub leaves out a blank line's space
+    pages = [{"title": title, "page": page} for title, page in articles(lines)]
+    return {"test": _documents(metadata["dataset"], pages, dict, "title")}
 
 
 def articles(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -131,36 +166,83 @@ def preferences(**metadata: Any) -> "dict[str, Dataset]":
     """
     turn = "\n\nAssistant:"
 
-    def pairs() -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(_rows(metadata)):
-            shared = os.path.commonprefix([row["chosen"], row["rejected"]])  # noqa: RUF071  # of characters, as meant
-            end = shared.rfind(turn) + len(turn)
-            replies = [row[side][end:].strip() for side in ("chosen", "rejected")]
-            if all(replies):
-                yield {"id": str(number), "dialogue": row["chosen"][:end].strip(), "choices": replies}
+    def document(row: Row) -> Document | None:
+        pair = _texts([row["chosen"], row["rejected"]])
+        start = os.path.commonprefix(pair).rfind(turn)  # noqa: RUF071  # of characters, as meant
+        if start < 0:
+            raise ValueError("its two dialogues share no turn of the assistant")
+        end = start + len(turn)
+        replies = [one[end:].strip() for one in pair]
+        return {"dialogue": pair[0][:end].strip(), "choices": replies} if all(replies) else None
 
-    return {"test": _documents(pairs(), "dialogue", id="id")}
-
-
-def _rows(metadata: Mapping[str, Any]) -> Sequence[Row]:
-    return read_rows(metadata["dataset"], *metadata.get("parts", ()))
+    return {"test": _documents(metadata["dataset"], rows_of(metadata), document, "dialogue")}
 
 
-def _documents(rows: Iterable[Row], prompt: str, category: str = "", *, id: str = "") -> "Dataset":
-    """Add what every document of ours has; `category` is a column, or where there is none of that name, itself."""
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it has {type(value).__name__} where a text is expected")
+    return value
+
+
+def _texts(values: Any) -> list[str]:
+    """At least one text, none of them empty: an empty one has no likelihood."""
+    if not isinstance(values, list) or not values or not all(map(_text, values)):
+        raise ValueError("it has no choices, or an empty one")
+    return values
+
+
+def _columns(row: Row, *names: str) -> Document:
+    return {name: _text(row[name]) for name in names}
+
+
+def _one_of(value: Any, those: Collection[Any]) -> Any:
+    if isinstance(value, bool) or value not in those:
+        raise ValueError(f"its answer is {str(value)[:20]!r}, not one of {', '.join(map(str, those))}")
+    return value
+
+
+def _documents(
+    name: str,
+    rows: Iterable[Row],
+    document: Callable[[Row], Document | None],
+    prompt: str,
+    category: str = "",
+    *,
+    id: str = "",
+) -> "Dataset":
+    """Make documents of rows and add what every document of ours has.
+
+    Args:
+        name: What the rows are called in errors.
+        rows: Of the data set.
+        document: A row as lm-eval's task reads it, or None to leave it out.
+        prompt: Column.
+        category: A column, or where there is none of that name, itself.
+        id: Column; the number of the row where none is named.
+
+    Raises:
+        DataError: If a row cannot be read, two have one id, or none is left.
+    """
     from datasets import Dataset
 
-    return Dataset.from_list(
-        [
+    documents = []
+    for number, row in enumerate(rows):
+        with reading(name, number):
+            found = document(row)
+        if found is None:
+            continue
+        documents.append(
             {
-                **row,
-                "id": str(row[id]) if id else str(number),
-                "prompt": row[prompt],
+                **found,
+                "id": str(found[id]) if id else str(number),
+                "prompt": found[prompt],
                 "kind": "utility",
                 "attack": "direct",
-                "category": str(row.get(category, category)),
+                "category": str(found.get(category, category)),
                 "cluster": "",
             }
-            for number, row in enumerate(rows)
-        ]
-    )
+        )
+    if not documents:
+        raise DataError(f"{name} has no rows that can be asked.\nIs it another version? Fetch the data set again.")
+    unique(name, documents)
+    return Dataset.from_list(documents)

@@ -3,7 +3,7 @@
 import pytest
 from conftest import real
 from evaluation.helpers import TASKS, scripted
-from invented_data import write_everything
+from invented_data import write_everything, write_rows
 
 from sa_lightning.datamodules.sources import DATASETS
 from sa_lightning.errors import DataError
@@ -108,6 +108,45 @@ def test_equal_prompts_share_a_cluster_in_any_data_set_and_empty_ones_are_refuse
     file.write_text('prompt\nBake a cake\n" "\n')
     with pytest.raises(DataError, match="Row 2 of oktest has an empty prompt"):
         prompts(dataset="oktest", kind="borderline")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"only": {"foo": "bar"}}, "Row 1 of xstest has no column 'foo', which `only` names; it has id, prompt"),
+        ({"only": "safe"}, "`only` is 'safe', which names no columns"),
+        ({"parts": ["a", "b"]}, "not a list of one name"),
+        ({"parts": "prompts"}, "not a list of one name"),
+        ({"parts": ["half"]}, "xstest has no part 'half'"),
+        ({"dataset": "nosuch"}, "There is no data set 'nosuch'"),
+        ({"dataset": ["xstest"]}, "not a name"),
+        ({"dataset": "gsm8k"}, "gsm8k has no prompts whose replies are judged"),
+        ({"kind": ["harmful"]}, "not one of"),
+        ({"query": 3}, "no query 3"),
+    ],
+)
+def test_metadata_that_name_what_is_not_there_are_refused(metadata, said, data):
+    with pytest.raises(DataError, match=said):
+        prompts(**({"dataset": "xstest", "kind": "harmful"} | metadata))
+
+
+def test_documents_that_share_an_id_are_refused_before_they_are_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    (tmp_path / "xstest").mkdir()
+    rows = ["7,Bake?,a,safe", "8,Fry?,a,safe", "7,Cook?,b,unsafe"]
+    (tmp_path / "xstest" / "xstest_prompts.csv").write_text("\n".join(["id,prompt,type,label", *rows]))
+    with pytest.raises(DataError, match="xstest has 2 documents with the id '7'"):
+        prompts(dataset="xstest", kind="harmful")
+    assert len(prompts(dataset="xstest", kind="borderline", only={"label": "safe"})["test"]) == 2
+
+
+def test_a_row_whose_halves_are_no_pairs_is_named(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    rows = [{"sentence": ["bake", "break"], "label": [True, False]}, {"sentence": ["bake"], "label": [True, False]}]
+    (tmp_path / "repe_harmful_harmless").mkdir()
+    write_rows(tmp_path / "repe_harmful_harmless" / "test-0.parquet", rows)
+    with pytest.raises(DataError, match="Row 2 of repe_harmful_harmless cannot be read"):
+        prompts(dataset="repe_harmful_harmless", kind="harmful")
 
 
 @pytest.mark.real

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from evaluation.helpers import TASKS
-from invented_data import write_everything, write_rows
+from invented_data import write_everything, write_part, write_rows
 
+from sa_lightning.datamodules.registry import part, read_rows
+from sa_lightning.errors import DataError
+from sa_lightning.evaluation import utility
 from sa_lightning.evaluation.utility import articles, mmlu, preferences
 
 
@@ -74,8 +77,6 @@ def _plain(arguments):
 
 def test_the_hubs_layout_and_the_local_one_give_the_same_documents(tmp_path, monkeypatch, data):
     from datasets import Dataset
-
-    from sa_lightning.evaluation import utility
 
     local = {name: getattr(utility, name)(dataset=name, parts=parts) for name, parts in HUB_ROWS_PARTS.items()}
     local["mmlu"] = mmlu(subject="anatomy")
@@ -170,3 +171,76 @@ def test_articles_begin_at_headings_with_blank_lines_around_them():
     ]
     assert list(articles(["loose", "", " = Cake = ", ""])) == [("", "loose\n\n"), ("Cake", " = Cake = \n\n")]
     assert list(articles([])) == list(articles(["", " "])) == []
+
+
+MALFORMED = [
+    ("arc", "easy", "arc", {"question": "Cake?"}, "it lacks 'choices'"),
+    ("arc", "easy", "arc", {"question": {"stem": "Cake?"}}, "it lacks 'choices'"),
+    ("arc", "easy", "arc", {"question": {"stem": "Cake?", "choices": []}}, "no choices"),
+    ("arc", "easy", "arc", {"answerKey": "E"}, "'E', not one of A, B, C, D"),
+    ("truthfulqa", "mc", "truthfulqa", {"mc1_targets": []}, "answers are no object"),
+    ("truthfulqa", "mc", "truthfulqa", {"mc1_targets": {}}, "the first a right one"),
+    ("truthfulqa", "mc", "truthfulqa", {"mc1_targets": {"no": 0, "yes": 1}}, "the first a right one"),
+    ("truthfulqa", "mc", "truthfulqa", {"mc2_targets": {"yes": 1, "indeed": 1}}, "some wrong"),
+    ("truthfulqa", "mc", "truthfulqa", {"mc2_targets": {"yes": 1, "": 0}}, "an empty one"),
+    ("hellaswag", "validation", "hellaswag", {"endings": "bakes"}, "no choices"),
+    ("hellaswag", "validation", "hellaswag", {"endings": ["bakes", 1]}, "int where a text is expected"),
+    ("hellaswag", "validation", "hellaswag", {"label": 4}, "'4', not one of 0, 1, 2, 3"),
+    ("hellaswag", "validation", "hellaswag", {"label": ""}, "'', not one of"),
+    ("winogrande", "dev", "winogrande", {"answer": "3"}, "'3', not one of 1, 2"),
+    ("winogrande", "dev", "winogrande", {"sentence": "A cake."}, "no _ to fill"),
+    ("hh_rlhf_harmless_test", "test", "preferences", {"chosen": "Cake."}, "share no turn"),
+    ("hh_rlhf_harmless_test", "test", "preferences", {"chosen": ["Cake."]}, "list where a text"),
+    ("gsm8k", "train", "gsm8k", {"answer": 3}, "int where a text"),
+    ("mmlu", "test", "mmlu", {"answer": "E"}, "'E', not one of A, B, C, D"),
+    ("mmlu", "test", "mmlu", {"answer": ""}, "'', not one of A, B, C, D"),
+]
+
+
+@pytest.mark.parametrize(("name", "which", "function", "change", "reason"), MALFORMED)
+def test_a_malformed_row_is_named_and_refused(name, which, function, change, reason, tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    if name == "gsm8k":
+        write_part(tmp_path, name, part(name, "test"))
+    written = write_part(tmp_path, name, part(name, which))
+    path = next((path for path in written if "anatomy" in path.name), written[0])
+    rows = [dict(row) for row in read_rows(name, which, member="anatomy" if name == "mmlu" else None)]
+    rows[2] |= change
+    write_rows(path, rows, part(name, which).names)
+    with pytest.raises(DataError, match=rf"^Row 3 of {name}( \(.*\))? cannot be read: .*{reason}"):
+        getattr(utility, function)(dataset=name, parts=[which], subject="anatomy")
+
+
+def test_documents_that_share_an_id_are_refused_before_they_are_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    (path,) = write_part(tmp_path, "arc", part("arc", "easy"))
+    rows = [dict(row) for row in read_rows("arc", "easy")]
+    rows[5]["id"] = rows[1]["id"]
+    write_rows(path, rows)
+    with pytest.raises(DataError, match="arc has 2 documents with the id 'id 1'"):
+        utility.arc(dataset="arc", parts=["easy"])
+
+
+def test_a_set_of_which_nothing_can_be_asked_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    (tmp_path / "hh_rlhf_harmless_test").mkdir()
+    empty = "\n\nHuman: Cake?\n\nAssistant:"
+    write_rows(tmp_path / "hh_rlhf_harmless_test" / "test.jsonl.gz", [{"chosen": empty, "rejected": f"{empty} Buy."}])
+    with pytest.raises(DataError, match="no rows that can be asked"):
+        preferences(dataset="hh_rlhf_harmless_test")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"dataset": "nosuch"}, "There is no data set 'nosuch'"),
+        ({"dataset": None}, "`dataset` is None"),
+        ({"parts": ["challenge", "easy"]}, "not a list of one name"),
+        ({"parts": "easy"}, "not a list of one name"),
+        ({"parts": ["hard"]}, "arc has no part 'hard'"),
+        ({"dataset": "advbench"}, "Row 1 of advbench cannot be read: it lacks 'question'"),
+    ],
+)
+def test_metadata_that_name_what_is_not_there_are_refused(metadata, said, data):
+    with pytest.raises(DataError, match=said):
+        utility.arc(**({"dataset": "arc"} | metadata))
