@@ -148,7 +148,11 @@ def _without(manager: "TaskManager", names: Collection[str]) -> "TaskManager":
 
 
 def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
-    """Load tasks with their data, by name, groups and tags resolved."""
+    """Load tasks with their data, by name, groups and tags resolved.
+
+    Raises:
+        DataError: If the data of one are not at hand or not such as it reads, or too few for its demonstrations.
+    """
     loaded: dict[str, Any] = {}
     try:
         with quiet():
@@ -160,16 +164,54 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
                     more = f" and {len(other) - 1} more are" if len(other) > 1 else " is"
                     warn(f"{other[0]}{more} run once, as named first, not with the settings of {name}.")
                 loaded |= {task: found[task] for task in found if task not in loaded}
+            for task, found in loaded.items():
+                _check_demonstrations(task, found)
         return loaded
     except SaError:
         raise
-    except (OSError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"{', '.join(names)} could not be loaded: {message}\n"
+        if not isinstance(error, OSError | ValueError):  # their messages are a word or two
+            message = f"{type(error).__name__}: {message}"
+        of_hub = (
             "Tasks of lm-eval's own take their data from the Hugging Face Hub.\n"
             "Be online, without HF_HUB_OFFLINE, once, or have the data set in the Hub cache."
+        )
+        of_function = (
+            "Its data are not such as it reads, or its metadata name what is not there.\n"
+            "Fetch the data set again, or change the metadata; `sa data` says where each data set lies."
+        )
+        ours = all(_has_data_of_its_own(manager, leaf) for name in names for leaf in _leaves(manager, name))
+        raise DataError(
+            f"{', '.join(names)} could not be loaded: {message}\n{of_function if ours else of_hub}"
         ) from error
+
+
+def _has_data_of_its_own(manager: "TaskManager", task: str) -> bool:
+    """Whether a function of ours or the user's gives a task its data, rather than the Hub."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    entry = manager.task_index.get(task)
+    if entry is None:
+        return False
+    config = load_yaml(entry.yaml_path, resolve_func=False) if entry.yaml_path else entry.cfg or {}
+    return "custom_dataset" in config
+
+
+def _check_demonstrations(name: str, task: Any) -> None:
+    """Refuse a task whose data hold fewer demonstrations than it gives; lm-eval finds out at the first prompt."""
+    from lm_eval.api.samplers import ContextSampler
+
+    wanted, sampler = task.config.num_fewshot or 0, getattr(task, "sampler", None)
+    if not wanted or sampler is None:
+        return
+    # Where a document could be its own demonstration, lm-eval's sampler draws one more.
+    spare = type(sampler) is ContextSampler and task.fewshot_cfg.split == task.config.test_split
+    if len(sampler.df or ()) < wanted + spare:
+        raise DataError(
+            f"{name} gives {wanted} demonstrations, but its data hold {len(sampler.df or ())} to choose from.\n"
+            "Numbers of fewer demonstrations are not comparable.\nFetch the whole data set, or leave this task out."
+        )
 
 
 def no_room(task: str, wanted: int, max_length: int) -> str:

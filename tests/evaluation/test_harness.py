@@ -11,11 +11,13 @@ import torch
 import yaml
 from conftest import llama, word_tokenizer
 from evaluation.helpers import TASKS, scripted, write_world
+from invented_data import write_part, write_rows
 
+from sa_lightning.datamodules.registry import entry, part, read_rows
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation import Outcome, Verdict, evaluate, evaluate_lm, summarise
 from sa_lightning.evaluation.catalogue import missing_tasks, task_manager
-from sa_lightning.evaluation.datasets import read_rows, tiny_world
+from sa_lightning.evaluation.datasets import tiny_world
 from sa_lightning.evaluation.lm import InMemoryLM
 
 ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
@@ -391,6 +393,59 @@ def test_a_task_of_the_hub_that_cannot_be_reached_is_missing_too(shelf):
     assert "Hugging Face Hub" in missing["far"]
     with pytest.raises(DataError, match="far could not be loaded"):
         missing_tasks(["far"], [shelf])
+
+
+def damaged(**metadata):
+    return {}[metadata["column"]]
+
+
+@pytest.mark.parametrize(("column", "said"), [("'cake'", "KeyError: 'cake'"), ("[cake]", "TypeError: unhashable")])
+def test_a_task_whose_function_fails_on_its_data_is_missing_too_and_the_hub_is_not_blamed(shelf, column, said):
+    (shelf / "_damaged_yaml").write_text("custom_dataset: !function evaluation.test_harness.damaged\n")
+    (shelf / "bad.yaml").write_text(
+        f"include: _damaged_yaml\ntask: bad\ntag: shelf\noutput_type: multiple_choice\ntest_split: test\n"
+        f"doc_to_text: q\ndoc_to_target: gold\ndoc_to_choice: ['yes', 'no']\nmetric_list: [{{metric: acc}}]\n"
+        f"metadata: {{column: {column}}}\n"
+    )
+    missing = missing_tasks(["shelf"], [shelf])
+    assert missing["bad"].startswith(f"bad could not be loaded: {said}")
+    assert "Hub" not in missing["bad"]
+    with pytest.raises(DataError, match="bad could not be loaded"):
+        missing_tasks(["bad"], [shelf])
+
+
+def test_malformed_rows_and_too_few_demonstrations_are_left_out_under_a_group(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(tmp_path))
+    for name in ("gsm8k", "winogrande", "hellaswag"):
+        for which in entry(name).parts:
+            write_part(tmp_path, name, part(name, which), n=4 if which == "train" else 6)
+    rows = [{"sentence": "The _.", "option1": "a", "option2": "b", "answer": answer} for answer in "123"]
+    write_rows(tmp_path / "winogrande" / "dev.jsonl", rows)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "few.yaml").write_text("group: few\ntask: [sa_gsm8k, sa_winogrande, sa_hellaswag]\n")
+    directories = [TASKS, tmp_path / "tasks"]
+    missing = missing_tasks(["few"], directories)
+    assert missing.keys() == {"sa_gsm8k", "sa_winogrande"}
+    assert missing["sa_winogrande"].startswith("Row 3 of winogrande cannot be read")
+    assert "sa_gsm8k gives 5 demonstrations, but its data hold 4" in missing["sa_gsm8k"]
+    for name in missing:
+        with pytest.raises(DataError):
+            missing_tasks([name], directories)
+    write_part(tmp_path, "gsm8k", part("gsm8k", "train"), n=5)
+    assert missing_tasks(["sa_gsm8k"], directories) == {}
+    assert len(evaluate_lm(scripted(""), ["sa_gsm8k"], task_dirs=directories, limit=2)) == 2
+
+
+@pytest.mark.parametrize(("shots", "enough"), [(2, True), (3, False)])
+def test_a_document_is_no_demonstration_of_itself(shelf, shots, enough):
+    (shelf / "shots.yaml").write_text(
+        f"group: shots\ntask: [{{task: here, num_fewshot: {shots}, fewshot_split: test}}]\n"
+    )
+    if enough:
+        assert len(evaluate_lm(scripted(""), ["shots"], task_dirs=[shelf])) == 3
+    else:
+        with pytest.raises(DataError, match="here gives 3 demonstrations, but its data hold 3"):
+            evaluate_lm(scripted(""), ["shots"], task_dirs=[shelf])
 
 
 def test_a_task_in_two_groups_is_run_once_and_other_settings_are_said(shelf):
