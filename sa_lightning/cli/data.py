@@ -17,7 +17,7 @@ this command fetches none. `local` is in $SA_DATA_DIR, `hub cache` was fetched b
 
 Name some to see where each of their parts lies, how many rows it has, and both ways to get it. The SHA-256 of a copy
 `matches` the one known to us, or `differs`: another version or a subset, which may be what you want; it is `unknown`
-where we had no whole copy to compare with."""
+where we had no whole copy to compare with, and `unreadable` where a file cannot be opened."""
 
 EXAMPLES = """examples:
   sa data                          all of them
@@ -105,8 +105,12 @@ def details(found: dict[str, Any]) -> str:
         if len(part["files"]) > 3:
             lines.append(f"    … and {len(part['files']) - 3} more")
         if part["files"]:
-            lines.append(f"    {part.get('problem') or str(part['rows']) + ' rows'}; copy: {part['copy']}")
-            lines.append(f"    sha256 {part['sha256']}")
+            if part["problem"]:
+                lines += [f"    {line}" for line in part["problem"].splitlines()]
+            counted = "" if part["rows"] is None else f"{part['rows']} rows; "
+            lines.append(f"    {counted}copy: {part['copy']}")
+            if part["sha256"]:
+                lines.append(f"    sha256 {part['sha256']}")
     return "\n".join(lines)
 
 

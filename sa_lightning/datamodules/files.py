@@ -28,7 +28,7 @@ def read_file(path: Path, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         names: Names of columns where the file has none.
 
     Raises:
-        DataError: If the file is not what its name says.
+        DataError: If the file is not what its name says, or cannot be opened.
     """
     ending = next((ending for ending in READERS if path.name.endswith(ending)), None)
     if ending is None:
@@ -37,6 +37,11 @@ def read_file(path: Path, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         return list(READERS[ending](path, names))
     except DataError:
         raise
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(
+            f"{path} cannot be opened: {error.strerror}.\nA data set is read from files that you may read.\n"
+            "Put the file there, or let yourself read it."
+        ) from error
     except Exception as error:  # each library fails in ways of its own; each means that the file is damaged
         raise DataError(
             f"{path} cannot be read as {ending.removeprefix('.')}: {type(error).__name__}: {error}\n"

@@ -19,7 +19,7 @@ from sa_lightning.errors import DataError
 __all__ = ["Place", "Verdict", "check", "describe_missing", "entry", "files", "names", "part", "read_rows", "where"]
 
 Place = Literal["local", "hub cache", "missing"]
-Verdict = Literal["matches", "differs", "unknown", "missing"]
+Verdict = Literal["matches", "differs", "unknown", "missing", "unreadable"]
 
 # Loader and data set to the answer. It takes half a minute to find out, and MMLU is 57 tasks.
 _UNREACHABLE: dict[tuple[Any, str], str] = {}
@@ -125,13 +125,17 @@ def check(name: str, which: str | None = None) -> tuple[Verdict, str | None]:
     """Hash the local copy of a part.
 
     Returns:
-        `matches` or `differs` from the copy known to us, `unknown` where none is known, or `missing`; and the
-        SHA-256. Of several files it is the hash of their `sha256sum` listing.
+        `matches` or `differs` from the copy known to us, `unknown` where none is known, `unreadable` where a file
+        may not be opened or is a directory, or `missing`; and the SHA-256. Of several files it is the hash of their
+        `sha256sum` listing; of what cannot be read, None.
     """
     found = files(name, which)
     if not found:
         return "missing", None
-    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+    try:
+        sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+    except OSError:
+        return "unreadable", None
     wanted = part(name, which)
     digest = sums[0]
     if wanted.has_members:

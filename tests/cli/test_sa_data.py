@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,24 @@ def test_details_name_parts_rows_verdict_and_both_ways(data, capsys):
 def test_a_copy_that_cannot_be_read_is_said_to_be_so(data, capsys):
     (data / "oktest" / "OKTest.csv").write_text("question\ncake\n")
     run(["oktest"])
-    assert "lacks the columns ['prompt']" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lacks the columns ['prompt']" in said
+    problem = said[said.index(f"    {data / 'oktest' / 'OKTest.csv'} lacks") :].splitlines()
+    assert len(problem) == 5
+    assert all(re.match(r"    \S", line) for line in problem)
+    assert problem[3] == "    copy: differs"
+    assert problem[4].startswith("    sha256 ")
+
+
+def test_a_directory_under_the_name_of_a_file_is_said_to_be_one(data, capsys):
+    (data / "oktest" / "OKTest.csv").unlink()
+    (data / "oktest" / "OKTest.csv").mkdir()
+    run(["oktest"])
+    said = capsys.readouterr().out
+    assert "OKTest.csv cannot be opened: Is a directory." in said
+    assert said.rstrip().endswith("copy: unreadable")
+    run(["--check"])
+    assert lines(capsys)["oktest"][-2] == "unreadable"
 
 
 def test_json_is_for_scripts(data, capsys):

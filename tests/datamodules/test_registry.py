@@ -264,6 +264,19 @@ def test_a_copy_matches_differs_or_is_unknown(data, monkeypatch):
     assert registry.check("oktest") == ("matches", digest)
 
 
+def test_what_cannot_be_opened_is_said_to_be_so(data, monkeypatch):
+    path = data / "oktest" / "OKTest.csv"
+    path.mkdir(parents=True)
+    assert registry.check("oktest") == ("unreadable", None)
+    assert message(registry.read_rows, "oktest").startswith(f"{path} cannot be opened: Is a directory.")
+    path.rmdir()
+    write_part(data, "oktest", registry.part("oktest"))
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(Path, "open", lambda *a, **k: _raise(refused))
+    assert registry.check("oktest") == ("unreadable", None)
+    assert "cannot be opened: Permission denied." in message(registry.read_rows, "oktest")
+
+
 def test_several_files_have_the_hash_of_their_sha256sum_listing(data):
     part = registry.part("do_not_answer")
     paths = write_part(data, "do_not_answer", part)
