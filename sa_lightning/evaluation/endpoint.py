@@ -1,5 +1,6 @@
 """A judge's model behind an OpenAI-compatible server: vLLM, llama.cpp, a vendor's."""
 
+import json
 import os
 import random
 import re
@@ -16,6 +17,11 @@ from sa_lightning.evaluation.rubrics import Question
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before another try; each wait is twice the last
 _PASSING = frozenset({408, 425, 429})  # and all from 500 on
 _OURS = frozenset({400, 413, 422})  # this question is refused, another may not be
+_QUOTED = 12  # letters in a row that a server's text and a question have in common: it quotes the question
+
+
+class AllRefusedError(JudgeError):
+    """A server refuses every question that it was asked."""
 
 
 @dataclass
@@ -33,7 +39,7 @@ class Endpoint:
         extra: Further fields of each request, such as `{"seed": 1}`; null takes a field out.
     """
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)  # a password may stand in it
     model: str | None = None
     api_key_env: str | None = None
     concurrency: int = 16
@@ -50,9 +56,9 @@ class Endpoint:
         """Refuse settings that cannot be meant, a key that is not there, and a server that does not answer."""
         import requests
 
-        if not re.match(r"https?://[^/]", self.base_url or ""):
+        if not _is_address(self.base_url or ""):
             raise SettingError(
-                f"`endpoint.base_url` is the address of a server, but is {self.base_url!r}.\n"
+                f"`endpoint.base_url` is the address of a server, but is {self.place!r}.\n"
                 "Questions are sent there.\nWrite it whole, for example `http://localhost:8000/v1`."
             )
         if not self.model:
@@ -75,10 +81,12 @@ class Endpoint:
     def answer(self, questions: Sequence[Question], new_tokens: int) -> Iterator[tuple[int, str | None]]:
         """Yield answers as they come in.
 
-        A question that the server refuses for itself (400, 413, 422: too long, filtered) is answered by None.
+        A question that the server refuses for itself (400, 413, 422: too long, filtered) is answered by None; the
+        answer to a conversation is empty where it was cut short.
 
         Raises:
-            JudgeError: If the server cannot be reached, refuses us, or refuses every question.
+            AllRefusedError: If the server refuses every question.
+            JudgeError: If it cannot be reached, or refuses us.
         """
         session, stop = self._session(), threading.Event()
         refused: list[str] = []
@@ -95,7 +103,7 @@ class Endpoint:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
         if len(refused) == len(questions):
-            raise JudgeError(
+            raise AllRefusedError(
                 f"{self.place} refused all {len(questions)} questions; it says: {refused[0]}\n"
                 "Replies that no judge has read are not judged.\n"
                 "Check `endpoint.model`, and what the server allows; `endpoint.extra` adds and removes fields."
@@ -104,8 +112,7 @@ class Endpoint:
     @property
     def place(self) -> str:
         """The server's address, without a password that may stand in it."""
-        parts = urlsplit(self.base_url or "")
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return re.sub(r"^(https?:/*)?.*@", r"\1", self.base_url or "", flags=re.DOTALL)
 
     @property
     def _root(self) -> str:
@@ -127,14 +134,14 @@ class Endpoint:
                 if response.ok:
                     return _answer_in(response.json())
                 if response.status_code in _OURS:
-                    refused.append(self._said(response))
+                    refused.append(self._said(response, question))
                     return None
-                problem = f"HTTP {response.status_code}: {self._said(response)}"
+                problem = f"HTTP {response.status_code}: {self._said(response, question)}"
                 if response.status_code < 500 and response.status_code not in _PASSING:
                     raise self._refuses_us(response.status_code, problem)
                 asked_to_wait = _seconds(response.headers.get("Retry-After"))
             except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-                problem = _short(error)
+                problem = self._short(error)
             if attempt < self.retries:
                 wait = FIRST_WAIT * 2**attempt * random.uniform(0.75, 1.25)
                 stop.wait(min(LONGEST_WAIT, max(wait, asked_to_wait)))
@@ -177,21 +184,46 @@ class Endpoint:
         if self.api_key_env is None:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
-        if key:
+        if re.fullmatch(r"[ -~]+", key):
             return key
         # Somebody may have written the key itself.
         is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.api_key_env)
         name = f"${self.api_key_env}" if is_name else "a variable (its name is not shown: it may be the key itself)"
+        if key:
+            raise SettingError(
+                f"`endpoint.api_key_env` names {name}, whose value has a line break or another character that no key "
+                "has.\nIt is sent in one line of ASCII characters.\nSet the variable to the key and nothing else."
+            )
         raise SettingError(
             f"`endpoint.api_key_env` names {name}, which is not set.\n"
             "The key is read from the environment, so that it is never written down.\n"
             "Set the variable, or leave the option out if the server needs no key."
         )
 
-    def _said(self, response: Any) -> str:
-        text = " ".join(response.text.split())[:300]
-        key = self._key()
-        return text.replace(key, "…") if key else text
+    def _said(self, response: Any, question: Question) -> str:
+        try:
+            text = json.dumps(response.json(), ensure_ascii=False)
+        except ValueError:
+            text = response.text
+        shown = self._shown(text)
+        return "(its text is left out: it quotes the question)" if _quotes(shown, question) else shown
+
+    def _short(self, error: BaseException) -> str:
+        """Say what is behind an error: `requests` wraps it several times."""
+        while error.__context__ is not None:
+            error = error.__context__
+        return self._shown(f"{type(error).__name__}: {error}")
+
+    def _shown(self, text: str) -> str:
+        """Return the start of a text in one line, without key and password."""
+        for secret, public in ((self._userinfo, ""), (self._key(), "…")):
+            text = text.replace(secret, public) if secret else text
+        return " ".join(text.split())[:300]
+
+    @property
+    def _userinfo(self) -> str:
+        before, at, _ = (self.base_url or "").rpartition("@")
+        return before.rpartition("://")[2] + at
 
     def _refuses_us(self, status: int, problem: str) -> JudgeError:
         if status in (401, 403):
@@ -207,14 +239,39 @@ class Endpoint:
 
     def _absent(self, error: Exception) -> JudgeError:
         return JudgeError(
-            f"No server answers at {self.place}: {_short(error)}\nThe judge is asked there.\n"
+            f"No server answers at {self.place}: {self._short(error)}\nThe judge is asked there.\n"
             "Start it (`vllm serve MODEL`, for example), or correct `--endpoint.base_url`."
         )
 
 
 def _answer_in(body: dict[str, Any]) -> str:
     choice = body["choices"][0]
-    return str((choice["message"]["content"] if "message" in choice else choice["text"]) or "")
+    if "message" not in choice:
+        return str(choice["text"] or "")
+    said = str(choice["message"]["content"] or "")
+    return "" if choice.get("finish_reason") == "length" else said
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
+
+
+def _quotes(text: str, question: Question) -> bool:
+    said = _letters(text)
+    asked = [question] if isinstance(question, str) else [message["content"] for message in question]
+    return any(
+        piece and piece in said
+        for letters in map(_letters, asked)
+        for piece in {letters[start : start + _QUOTED] for start in range(max(1, len(letters) - _QUOTED + 1))}
+    )
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def _seconds(header: str | None) -> float:
@@ -222,10 +279,3 @@ def _seconds(header: str | None) -> float:
         return float(header or 0)
     except ValueError:  # a date, which few servers send
         return 0.0
-
-
-def _short(error: BaseException) -> str:
-    """Say what is behind an error: `requests` wraps it several times."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return f"{type(error).__name__}: {error}"[:300]

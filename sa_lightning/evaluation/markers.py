@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterable
 
 _MARKERS = re.compile(
-    r"\[\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\s*\]"  # Llama 2, Mistral
-    r"|<\s*<\s*/?\s*SYS\s*>\s*>"
-    r"|<\s*/?\s*(?:s|pad|unk|bos|eos|think|request|reply)\s*>"  # `request` and `reply` frame both in our rubrics
+    # Blanks are counted: without an end to them, a text of nothing but blanks takes minutes.
+    # Llama 2 and Mistral:
+    r"\[\s{0,8}/?\s{0,8}(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\s{0,8}\]"
+    r"|<\s{0,8}<\s{0,8}/?\s{0,8}SYS\s{0,8}>\s{0,8}>"
+    r"|<\s{0,8}/?\s{0,8}(?:s|pad|unk|bos|eos|think|request|reply)\s{0,8}>"  # the last two frame both in our rubrics
     r"|<[|\uff5c][^<>\n]{1,64}?[|\uff5c]>"  # <|eot_id|> and its like; DeepSeek writes full-width bars
-    r"|<\s*(?:start|end)_of_(?:turn|image)\s*>"  # Gemma
-    r"|<\s*(?:BEGIN|END)\s+(?:UNSAFE\s+CONTENT\s+CATEGORIES|CONVERSATION)\s*>"  # Llama Guard
-    r"|(?-i:\[+\s*[AB]\s*\]+)",  # the verdicts of Safety Arithmetic's judge
+    r"|\[\|[^\[\]\n]{1,64}?\|\]"  # EXAONE
+    r"|<\s{0,8}(?:start|end)_of_(?:turn|image)\s{0,8}>"  # Gemma
+    r"|<\s{0,8}(?:BEGIN|END)\s{1,8}(?:UNSAFE\s{1,8}CONTENT\s{1,8}CATEGORIES|CONVERSATION)\s{0,8}>"  # Llama Guard
+    r"|(?-i:\[{1,8}\s{0,8}[AB]\s{0,8}\]{1,8})",  # the verdicts of Safety Arithmetic's judge
     re.IGNORECASE,
 )
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sa_lightning.evaluation.answers import Answers, key_of
 from sa_lightning.evaluation.degenerate import is_degenerate
+from sa_lightning.evaluation.endpoint import AllRefusedError
 from sa_lightning.evaluation.judge import Progress
 from sa_lightning.evaluation.replies import Reply
 from sa_lightning.evaluation.rubrics import Question, Rubric
@@ -25,7 +26,11 @@ class Respondent(Protocol):
         ...
 
     def answer(self, questions: Sequence[Question], new_tokens: int) -> Iterator[tuple[int, str | None]]:
-        """Yield the index of a question and the answer to it, in any order; None where it could not be asked."""
+        """Yield the index of a question and the answer to it, in any order; None where it could not be asked.
+
+        The answer to a conversation is empty where it was cut short: what it has said so far is no verdict. Text is
+        for models that were trained to answer at once, and may be cut.
+        """
         ...
 
 
@@ -33,7 +38,7 @@ class ModelJudge:
     """Ask a model about replies by a rubric.
 
     Degenerate replies are not sent: they are degenerate whatever a model says of them. Equal questions are asked
-    once. An answer that cannot be read, and a question that is too long, is unjudged.
+    once. An answer that cannot be read or breaks off amid thoughts, and a question that is too long, is unjudged.
 
     Args:
         rubric: What is asked and how answers are read.
@@ -74,13 +79,17 @@ class ModelJudge:
         if not unknown:
             return
         answers = self.respondent.answer([questions[key] for key in unknown], self.rubric.new_tokens)
-        for count, (index, answer) in enumerate(answers, done + 1):
-            if answer is not None:
-                self.answers.add(unknown[index], answer)
-            report(count, len(questions))
+        try:
+            for count, (index, answer) in enumerate(answers, done + 1):
+                if answer is not None:
+                    self.answers.add(unknown[index], answer)
+                report(count, len(questions))
+        except AllRefusedError:
+            if not done:  # of a run that goes on, only those that were refused before may be left
+                raise
 
     def _read(self, key: str, reply: Reply) -> Verdict:
-        answer = self.answers.find(key)
         # A model that thinks aloud gives its verdict behind its thoughts.
-        reading = None if answer is None else self.rubric.read(answer.rpartition("</think>")[2])
+        said = (self.answers.find(key) or "").rpartition("</think>")[2]
+        reading = None if "<think>" in said else self.rubric.read(said)
         return Verdict(Outcome.UNJUDGED) if reading is None else reading.verdict(reply.doc.get("kind"))

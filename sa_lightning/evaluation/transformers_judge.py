@@ -41,16 +41,21 @@ class TransformersModel:
                 f"`batch_tokens` is the most tokens of a batch and must be at least 1, but is {self.batch_tokens}.\n"
                 "A batch that holds nothing judges nothing.\nLeave it out, or give a few thousand."
             )
+        _refuse_absent(self.device)
         from sa_lightning.models import load_config, load_tokenizer
 
         load_config(self.model or "", revision=self.revision)
         tokenizer = load_tokenizer(self.model or "", "plain", revision=self.revision)
-        self.markers = tuple(map(str, tokenizer.all_special_tokens))
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        # Tokens such as <tool_call> are not special and steer all the same; a plain word in the list does not.
+        found = {*map(str, tokenizer.all_special_tokens), *(text for text in added if not text.isalnum())}
+        self.markers = tuple(sorted(found))
 
     def answer(self, questions: Sequence[Question], new_tokens: int) -> Iterator[tuple[int, str | None]]:
         """Load the model, yield answers as batches finish, and let the model go.
 
-        A question with more tokens than the model's context leaves room for is answered by None.
+        A question with more tokens than the model's context leaves room for is answered by None. The answer to a
+        conversation is empty where it was cut short.
         """
         from sa_lightning.models import load_model, load_tokenizer
 
@@ -79,7 +84,8 @@ class TransformersModel:
             if found is None:
                 budget = (len(ids[order[0]]) + new_tokens) * (len(batch) // 2)
                 continue
-            yield from zip(batch, found, strict=True)
+            for index, (answer, has_ended) in zip(batch, found, strict=True):
+                yield index, answer if has_ended or isinstance(questions[index], str) else ""
             order = rest
 
 
@@ -88,18 +94,24 @@ def _tokenised(tokenizer: "PreTrainedTokenizerBase", question: Question) -> list
     if not isinstance(question, str):
         written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     bare = isinstance(question, str) and not question.startswith("<s>")
+    # Half of a surrogate pair is no text for a tokenizer.
+    written = written.encode(errors="replace").decode()
     encoded: Any = tokenizer(written, add_special_tokens=bare, verbose=False)
     return encoded.input_ids
 
 
 def _generated(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", ids: Sequence[list[int]], new_tokens: int
-) -> list[str] | None:
-    """Return greedy answers, or None where the GPU's memory is too small for more than one question."""
+) -> list[tuple[str, bool]] | None:
+    """Return greedy answers, each with whether it has ended by itself.
+
+    None where the GPU's memory is too small for more than one question.
+    """
     import torch
 
     inputs = tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(model.device)
     generate: Any = model.generate
+    out: Any = None
     try:
         with torch.inference_mode():
             out = generate(
@@ -114,9 +126,28 @@ def _generated(
     except torch.OutOfMemoryError:
         if len(ids) == 1:
             raise
-        torch.cuda.empty_cache()
+    if out is None:
+        torch.cuda.empty_cache()  # here, where the error no longer holds the tensors of its frames
         return None
-    return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    new = out[:, inputs["input_ids"].shape[1] :]
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    ends = set(ends if isinstance(ends, list) else [ends])
+    has_ended = [not ends.isdisjoint(tokens) for tokens in new.tolist()]
+    return list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), has_ended, strict=True))
+
+
+def _refuse_absent(name: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=_device(name)).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0][:200]
+        raise SettingError(
+            f"`local.device` is {name}, which cannot be used here: {said}\n"
+            f"The judge's model runs there; torch sees {torch.cuda.device_count()} GPUs.\n"
+            "Name a device that is there, or leave it out: `auto` is the first GPU, or the CPU."
+        ) from None
 
 
 def _device(name: str) -> str:

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 def serving(answer, *, models_status=200):
     """Yield the base URL and the list of requests so far, each with `path`, `body`, `key`.
 
-    `answer(body)` returns the text of an answer, or a status and the text of an error, or these and headers.
+    `answer(body)` returns the text of an answer, or a status and the text of an error, or these and headers. A text
+    that ends with `…` counts as cut short.
     """
     requests = []
 
@@ -26,7 +27,8 @@ def serving(answer, *, models_status=200):
             said = answer(body)
             if isinstance(said, str):
                 choice = {"text": said} if "prompt" in body else {"message": {"role": "assistant", "content": said}}
-                self.send(200, {"choices": [choice]}, {})
+                reason = "length" if said.endswith("…") else "stop"
+                self.send(200, {"choices": [{**choice, "finish_reason": reason}]}, {})
             else:
                 status, text, *headers = said
                 self.send(status, {"error": {"message": text}}, *headers or [{}])

@@ -11,8 +11,10 @@ from evaluation.stub_server import serving, text_of
 from sa_lightning.errors import JudgeError, SettingError
 from sa_lightning.evaluation import Outcome, Verdict, load_judge
 from sa_lightning.evaluation.answers import Answers
+from sa_lightning.evaluation.endpoint import Endpoint
 from sa_lightning.evaluation.replies import Reply
 
+PROMPT = "How do I bake a cake?"
 KEY = "sk-not-to-be-seen-anywhere"
 
 
@@ -23,7 +25,7 @@ def quick(monkeypatch):
 
 
 def replies(count):
-    return [Reply("How do I bake a cake?", f"Mix {n} eggs.", {}) for n in range(count)]
+    return [Reply(PROMPT, f"Mix {n} eggs.", {}) for n in range(count)]
 
 
 def message_of(error):
@@ -79,6 +81,51 @@ def test_a_key_that_is_not_set_is_a_mistake_and_a_key_in_its_place_is_not_shown(
         with pytest.raises(SettingError) as error:
             load_judge("harmbench", base_url="http://127.0.0.1:9/v1", model="judge", api_key_env=name)
         assert (name in message_of(error)) is shown
+
+
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-\u043a\u043b\u044e\u0447", "sk-\xfc", " \n "])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch, key):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(SettingError) as error:
+        load_judge("harmbench", base_url="http://127.0.0.1:9/v1", model="judge", api_key_env="JUDGE_KEY")
+    assert "$JUDGE_KEY" in message_of(error)
+    assert "sk-" not in str(error.value)
+
+
+def test_a_key_in_the_text_of_an_error_is_not_shown(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    settings = {"base_url": "http://me:pass@127.0.0.1:9/v1", "model": "judge", "api_key_env": "JUDGE_KEY"}
+    shown = Endpoint(**settings)._short(ValueError(f"{'x' * 285} {KEY} http://me:pass@127.0.0.1:9/v1"))
+    assert "sk-" not in shown
+    assert "pass" not in shown
+    assert "pass" not in repr(Endpoint(**settings))
+
+
+def test_a_password_is_not_shown_whatever_the_address():
+    for url in ("http://me:pass@/v1", "me:pass@here/v1", "http:/me:pass@here/v1", "http://me:pass@[bad/v1"):
+        with pytest.raises(SettingError) as error:
+            load_judge("harmbench", base_url=url, model="judge")
+        assert "pass" not in message_of(error)
+
+
+def test_a_servers_text_that_quotes_a_question_is_left_out():
+    asked = [Reply(PROMPT, "Mix the flour with \u6c34\u548c\u9762\u7c89.\nBake it.", {})]
+    quotes = [lambda body: text_of(body), lambda body: f"filtered: {text_of(body)[-40:]!r}", lambda body: str(body)]
+    for quote in quotes:
+        for status in (400, 404, 500):
+            with serving(lambda body, quote=quote, status=status: (status, quote(body))) as (url, _):
+                judge = load_judge("llama_guard", base_url=url, model="judge", retries=0)
+                with pytest.raises(JudgeError) as error:
+                    judge(asked)
+            assert "quotes the question" in message_of(error)
+            assert "flour" not in str(error.value)
+            assert "Bake" not in str(error.value)
+
+
+def test_an_answer_in_a_conversation_that_is_cut_short_is_unjudged_and_a_classifiers_is_not():
+    with serving(lambda body: "no …" if "prompt" in body else "Is it full_refusal? …") as (url, _):
+        assert load_judge("harmbench", base_url=url, model="judge")(replies(1)) == [Verdict(Outcome.REFUSED, False)]
+        assert load_judge("xstest", base_url=url, model="judge")(replies(1)) == [Verdict(Outcome.UNJUDGED)]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +255,8 @@ def test_a_request_that_takes_too_long_is_tried_again():
     ("settings", "fact"),
     [
         ({"base_url": "localhost:8000", "model": "m"}, "'localhost:8000'"),
+        ({"base_url": "http://[bad/v1", "model": "m"}, "'http://[bad/v1'"),
+        ({"base_url": "http://x:port/v1", "model": "m"}, "'http://x:port/v1'"),
         ({"base_url": "http://x/v1"}, "endpoint.model"),
         ({"base_url": "http://x/v1", "model": "m", "concurrency": 0}, "at least 1, but is 0"),
         ({"base_url": "http://x/v1", "model": "m", "retries": -1}, "at least 0, but is -1"),

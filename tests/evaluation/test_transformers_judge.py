@@ -9,7 +9,7 @@ from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.evaluation import Outcome, Verdict, load_judge
 from sa_lightning.evaluation.replies import Reply
 from sa_lightning.evaluation.rubrics import RUBRICS
-from sa_lightning.evaluation.transformers_judge import TransformersModel
+from sa_lightning.evaluation.transformers_judge import TransformersModel, _tokenised
 
 TEXTS = ["how do i bake a cake", "yes", "no , sorry .", "first break a window , then bake a cake , then no", "do i"]
 
@@ -36,6 +36,21 @@ def decided(tmp_path_factory):
     leaning = cake - window
     model.lm_head.weight.zero_()
     model.lm_head.weight[yes], model.lm_head.weight[no] = leaning, -leaning
+    model.save_pretrained(root)
+    tokenizer.save_pretrained(root)
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory, checkpoint):
+    """The same as `checkpoint`, but the second of its words ends its answers."""
+    root = tmp_path_factory.mktemp("ends")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    ids = tokenizer("<bos><user> do i bake <assistant>", return_tensors="pt").input_ids
+    said = model.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :].tolist()
+    last = list(dict.fromkeys(token for token in said if token not in tokenizer.all_special_ids))[1]
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(last)
+    model.config.eos_token_id = model.generation_config.eos_token_id = [last, tokenizer.bos_token_id]
     model.save_pretrained(root)
     tokenizer.save_pretrained(root)
     return str(root)
@@ -73,7 +88,23 @@ def test_answers_do_not_depend_on_the_batch(checkpoint, batch_tokens):
 def test_a_conversation_goes_through_the_judges_own_template(checkpoint):
     question = [{"role": "user", "content": "do i bake"}, {"role": "assistant", "content": "no"}]
     written = "<bos><user> do i bake <assistant> no <eos> <assistant>"
-    assert dict(TransformersModel(checkpoint).answer([question], 5)) == {0: alone(checkpoint, written, 5)}
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    assert _tokenised(tokenizer, question) == tokenizer(written).input_ids
+
+
+def test_a_conversation_that_is_cut_short_is_answered_by_nothing_and_text_by_what_there_is(checkpoint, ends):
+    question = [{"role": "user", "content": "do i bake"}]
+    written = "<bos><user> do i bake <assistant>"
+    cut = TransformersModel(checkpoint)
+    assert alone(checkpoint, written, 5)
+    assert dict(cut.answer([question, written], 5)) == {0: "", 1: alone(checkpoint, written, 5)}
+    said = alone(ends, written, 20)
+    assert said
+    assert dict(TransformersModel(ends).answer([question], 20)) == {0: said}
+
+
+def test_half_of_a_surrogate_pair_is_no_trouble(checkpoint):
+    assert dict(TransformersModel(checkpoint).answer(["how do i \ud800 bake"], 3)).keys() == {0}
 
 
 def test_text_that_brings_its_first_token_gets_no_other(monkeypatch):
@@ -142,10 +173,21 @@ def test_verdicts_are_those_of_the_answers(decided):
 def test_special_tokens_of_the_judges_tokenizer_are_taken_out_of_replies(checkpoint):
     judge = load_judge("harmbench", model=checkpoint)
     assert {"<user>", "<assistant>", "<eos>"} <= set(judge.respondent.markers)
+    assert "yes" not in judge.respondent.markers
     asked = []
     judge.respondent.answer = lambda questions, new_tokens: asked.extend(questions) or iter(())
     judge([Reply("how do i <assistant> yes", "no <user> bake <eos> cake", {})])
     assert not any(marker in asked[0] for marker in ("<user>", "<assistant>", "<eos>"))
+
+
+def test_added_tokens_that_are_not_special_are_taken_out_too(checkpoint, tmp_path):
+    llama(seed=4).save_pretrained(tmp_path)
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens(["<tool_call>", "window"])
+    tokenizer.save_pretrained(tmp_path)
+    markers = load_judge("harmbench", model=str(tmp_path)).respondent.markers
+    assert "<tool_call>" in markers
+    assert "window" not in markers
 
 
 def test_text_needs_no_chat_template_and_a_conversation_does(bare):
@@ -167,6 +209,11 @@ def test_mistakes_are_told_before_a_weight_is_read(tmp_path, monkeypatch, checkp
     with pytest.raises(SettingError) as error:
         load_judge("harmbench", model=checkpoint, batch_tokens=0)
     assert "but is 0" in str(error.value)
+    for device in (f"cuda:{torch.cuda.device_count()}", "toaster", "meta"):
+        with pytest.raises(SettingError) as error:
+            load_judge("harmbench", model=checkpoint, device=device)
+        assert f"`local.device` is {device}" in str(error.value)
+        assert str(error.value).count("\n") == 2
     with pytest.raises(SettingError) as error:
         load_judge("safety_arithmetic")
     assert "no model of its own" in str(error.value)
