@@ -1,6 +1,8 @@
 """`sa judge`: say what became of saved replies, without generating any again."""
 
 import os
+import re
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,11 +12,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sa_lightning.cli.inputs import find_configs, refuse_existing
 from sa_lightning.cli.judge_report import agreement_tables, label_table, outcome_tables, read_labels
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.answers import Answers
 from sa_lightning.evaluation.endpoint import Endpoint
 from sa_lightning.evaluation.judge import JUDGES, load_judge, speaks_of_harm
@@ -39,9 +42,9 @@ DESCRIPTION = f"""Judge saved replies: complied, refused, partial, degenerate or
 
 INPUT has one JSON object a line with `prompt` and `response` (without chat template and special tokens); `sa validate`
 writes such a file, replies.jsonl. OUTPUT has the same lines, in order, with their other keys, and `outcome` (the first
-judge's), `outcomes` (every judge's) and, where a judge speaks of harm, `harmful`: true, false, or null where it cannot
-be told. Blank lines are skipped. It also prints outcomes by `arm` and `kind` where the lines have these, and how far
-judges agree.
+judge's), `outcomes` (every judge's, and those of earlier runs) and, where a judge speaks of harm, `harmful`: true,
+false, or null where it cannot be told. Blank lines are skipped. It also prints outcomes by `arm` and `kind` where the
+lines have these, and how far judges agree.
 
 Judges that are rules, offline and at once (`refusal` is this project's detector; `phrases.NAME` the published lists of
 refusal phrases, exactly, for comparison):
@@ -61,6 +64,9 @@ Examples:
       --endpoint.base_url http://localhost:8000/v1 --endpoint.model my-judge --endpoint.api_key_env JUDGE_KEY
   sa judge --input labelled.jsonl --output verdicts.jsonl --judge refusal --judge phrases.xstest --label final_label
 """
+
+
+OUTPUT_KEYS = ("outcome", "outcomes", "harmful")
 
 
 def parser() -> ArgumentParser:
@@ -105,15 +111,18 @@ def run(arguments: Sequence[str]) -> None:
             f"`--judge` names no judge.\nA reply is judged by somebody.\nName one, such as {next(iter(JUDGES))}."
         )
     settings = _settings(names, config)
-    output = Path(config.output)
-    refuse_existing([output], config.overwrite)
-    if output.is_dir():
+    if config.label in OUTPUT_KEYS:
         raise SettingError(
-            f"`--output` {output} is a directory.\nVerdicts are written to one file.\n"
-            f"Name a file in it: `--output {output / 'verdicts.jsonl'}`."
+            f"`--label` is {config.label}, a key that this verb writes itself: {', '.join(OUTPUT_KEYS)}.\n"
+            "What a person says would be lost in the result.\nGive the key another name in the lines."
         )
+    output = Path(config.output)
+    _refuse_unwritable(output)
+    refuse_existing([output], config.overwrite)
     replies = read_replies(config.input)
     labels = None if config.label is None else read_labels(replies, config.label)
+    if "tiny_world" in names:
+        _refuse_forms(replies)
     answers = Answers(output.with_name(f".{output.name}.answers"))
     judges = {name: load_judge(name, answers=answers, **settings.get(name, {})) for name in names}
     console = Console()
@@ -130,7 +139,42 @@ def run(arguments: Sequence[str]) -> None:
         shown.append(label_table(labels, verdicts, str(config.label)))
     for table in shown:
         console.print(table)
-    console.print(f"[bold]{output}[/bold]  {len(replies)} replies with verdicts", soft_wrap=True, highlight=False)
+    console.print(
+        f"[bold]{escape(str(output))}[/bold]  {len(replies)} replies with verdicts", soft_wrap=True, highlight=False
+    )
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Refuse a place where no file can be made, before anything is computed."""
+    if os.path.isdir(output):  # which says no where a name is too long
+        raise SettingError(
+            f"`--output` {output} is a directory.\nVerdicts are written to one file.\n"
+            f"Name a file in it: `--output {output / 'verdicts.jsonl'}`."
+        )
+    try:
+        place = next(parent for parent in output.absolute().parents if parent.exists())
+        output.with_name(f".{output.name}.answers").exists()  # refuses a name that is too long
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SettingError(
+            f"`--output` {output} cannot be written: {said}.\nVerdicts would be lost after all the work.\n"
+            "Name a file in a directory that you may write to."
+        ) from None
+
+
+def _refuse_forms(replies: Sequence[Reply]) -> None:
+    """Refuse forms that are no regular expressions."""
+    for number, reply in enumerate(replies, 1):
+        form = reply.doc.get("form") or ""
+        try:
+            re.compile(form if isinstance(form, str) else "(")
+        except re.error:
+            raise DataError(
+                f"Reply {number} has a `form` that is no regular expression, but {repr(form)[:40]}.\n"
+                "The judge tiny_world knows an answer by it.\nMend the line, or choose another judge."
+            ) from None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def outcome_tables(replies: Sequence[Reply], verdicts: Verdicts) -> Iterator[Ren
     keys = [key for key in GROUPS if any(key in reply.doc for reply in replies)]
     groups: dict[str, list[int]] = {}
     for index, reply in enumerate(replies):
-        groups.setdefault(", ".join(str(reply.doc.get(key, "–")) for key in keys), []).append(index)
+        groups.setdefault(", ".join(_plain(reply.doc.get(key, "–")) for key in keys), []).append(index)
     heads = ["n", "complied", "refused", "partial", "degen-\nerate", "un-\njudged", "harmful"]
     if not keys:
         table = _table("judge", *heads)
@@ -37,8 +37,13 @@ def outcome_tables(replies: Sequence[Reply], verdicts: Verdicts) -> Iterator[Ren
     for name, found in verdicts.items():
         table = _table(", ".join(keys), *heads)
         for group, indices in groups.items():
-            table.add_row(group, *_counts(name, [found[index] for index in indices]))
+            table.add_row(Text(group), *_counts(name, [found[index] for index in indices]))
         yield _titled(f"Outcomes, judged by {name}", table)
+
+
+def _plain(value: Any) -> str:
+    """Return a value of a line as text that every terminal can show."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _counts(name: str, found: Sequence[Verdict]) -> list[str]:
@@ -71,12 +76,17 @@ def read_labels(replies: Sequence[Reply], key: str) -> list[Outcome | bool | Non
     labels: list[Outcome | bool | None] = []
     for number, reply in enumerate(replies, 1):
         value = reply.doc.get(key)
-        if value is not None and not isinstance(value, bool) and value not in LABELS:
+        if value is None or isinstance(value, bool):
+            labels.append(value)
+        elif isinstance(value, str) and value in LABELS:
+            labels.append(LABELS[value])
+        else:
+            shown = repr(value)
+            shown = shown if len(shown) <= 40 else f"{shown[:40]}…"  # it may be a whole reply, under a wrong key
             raise DataError(
-                f"Reply {number} has the label {value!r} under `{key}`.\nIts meaning is not known, and a guess would "
+                f"Reply {number} has the label {shown} under `{key}`.\nIts meaning is not known, and a guess would "
                 f"score judges wrongly.\nWrite one of {', '.join(LABELS)}; or true and false for harmful or not."
             )
-        labels.append(value if value is None or isinstance(value, bool) else LABELS[value])
     if all(label is None for label in labels):
         raise DataError(
             f"No line has a label under `{key}`.\nThere is nothing to compare judges with.\n"

@@ -1,6 +1,7 @@
 """Saved replies: a line of JSON each, read, and written again with what judges say."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -58,16 +59,24 @@ def write_verdicts(
     Args:
         path: Appears only when it is complete.
         replies: Their order and other keys are kept.
-        verdicts: Judge to a verdict for each reply. `outcome` is the first judge's, `outcomes` has all.
-        harm: The judge whose word on harm is written as `harmful`, or None to leave that key out.
+        verdicts: Judge to a verdict for each reply. `outcome` is the first judge's, `outcomes` has all, and behind
+            them those of judges of an earlier run.
+        harm: The judge whose word on harm is written as `harmful`. With None that key is left out: one that an earlier
+            run has written would stand beside another judge's `outcome`.
     """
     lines = []
     for index, reply in enumerate(replies):
         said = {name: found[index] for name, found in verdicts.items()}
         outcomes = {name: verdict.outcome.value for name, verdict in said.items()}
+        earlier = reply.doc.get("outcomes")
+        was_judged = isinstance(earlier, Mapping)
         row = {**reply.doc, "outcome": next(iter(outcomes.values())), "outcomes": outcomes}
+        if was_judged:
+            row["outcomes"] = {**outcomes, **{name: said for name, said in earlier.items() if name not in outcomes}}
         if harm is not None:
             row["harmful"] = said[harm].harmful
+        elif was_judged:
+            row.pop("harmful", None)
         lines.append(_dumped(row) + "\n")
     write_whole(path, "".join(lines))
 
@@ -89,12 +98,22 @@ def _reply(path: str | Path, number: int, line: bytes) -> Reply:
             'Mend the line: it needs the form {"prompt": "…", "response": "…"}, with whatever keys beside these.'
         )
 
+    def number_of(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else refuse(f"has the number {text[:40]}, which is too large")
+
     try:
-        row = json.loads(line.decode(), parse_constant=lambda name: refuse(f"has {name}, which is no JSON"))
+        row = json.loads(
+            line.decode(),
+            parse_constant=lambda name: refuse(f"has {name}, which is no JSON"),
+            parse_float=number_of,
+        )
     except UnicodeDecodeError as error:
         refuse(f"is not UTF-8 (byte {error.start + 1})")
     except json.JSONDecodeError as error:
         refuse(f"is not JSON: {error.msg} (character {error.pos + 1})")
+    except ValueError:
+        refuse("has an integer of thousands of digits")
     except RecursionError:
         refuse("is nested too deep")
     if not isinstance(row, dict):

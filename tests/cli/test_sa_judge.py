@@ -133,6 +133,8 @@ def test_a_config_says_the_same_as_options(replies, tmp_path):
         (b'{"prompt": "a", "response": "b", "x": NaN}', "has NaN, which is no JSON"),
         (b'{"prompt": "\xff", "response": "b"}', "is not UTF-8 (byte 13)"),
         (b"[" * 5000, "is nested too deep"),
+        (b'{"prompt": "a", "response": "b", "x": ' + b"9" * 5000 + b"}", "has an integer of thousands of digits"),
+        (b'{"prompt": "a", "response": "b", "x": -1e999}', "has the number -1e999, which is too large"),
     ],
 )
 def test_a_malformed_line_is_named_by_its_number_and_nothing_is_written(tmp_path, capsys, line, fact):
@@ -170,7 +172,9 @@ def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, c
         (["--judge", "tiny_world"], ["Reply 1 has no `form`"]),
         (["--label", "sad"], ["No line has a label under `sad`"]),
         (["--label", "arm"], ["Reply 1 has the label 'original'", "1_full_compliance"]),
+        (["--label", "outcomes"], ["`--label` is outcomes, a key that this verb writes itself"]),
         (["--judges", "refusal"], ["--judges"]),
+        (["--judge", "harmbench", "--endpoint.base_url", "http://[bad/v1", "--endpoint.model", "m"], ["[bad"]),
         (["--local.dtype", "int3"], ["int3"]),
     ],
 )
@@ -188,6 +192,54 @@ def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path,
     (tmp_path / "empty.jsonl").write_text("\n \n")
     assert "has no replies" in refused(capsys, "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
     assert "is a directory" in refused(capsys, "--input", replies, "--output", tmp_path, "--overwrite")
+    assert "is a directory" in refused(capsys, "--input", replies, "--output", "/")
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(replies, capsys, monkeypatch):
+    monkeypatch.setattr("sa_lightning.cli.judge.load_judge", lambda *_, **__: pytest.fail("judged"))
+    for output in (replies / "below" / "v.jsonl", replies.with_name("v" * 300)):
+        text = refused(capsys, "--input", replies, "--output", output)
+        assert f"`--output` {output} cannot be written" in text
+    if os.geteuid():
+        replies.parent.chmod(0o500)
+        assert "cannot be written" in refused(capsys, "--input", replies, "--output", replies.with_name("v.jsonl"))
+        replies.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize(("form", "shown"), [(["a"], "['a']"), (3, "3"), ("(", "'('")])
+def test_a_form_that_is_no_expression_is_a_mistake(tmp_path, capsys, form, shown):
+    rows = [{"prompt": "a", "response": "b", "form": given} for given in ("b", None, form)]
+    path = write(tmp_path / "r.jsonl", rows)
+    text = refused(capsys, "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "tiny_world")
+    assert f"Reply 3 has a `form` that is no regular expression, but {shown}." in text
+
+
+@pytest.mark.parametrize("label", [["refused"], {"a": 1}, "Mix the flour. " * 30])
+def test_a_wrong_label_is_shown_in_part_only(tmp_path, capsys, label):
+    path = write(tmp_path / "r.jsonl", [{"prompt": "a", "response": "b", "said": label}])
+    text = refused(capsys, "--input", path, "--output", tmp_path / "v.jsonl", "--label", "said")
+    assert f"Reply 1 has the label {repr(label)[:20]}" in text
+    assert text.count("flour") <= 3
+
+
+def test_judging_again_keeps_what_others_said_and_no_word_on_harm_that_is_not_this_runs(tmp_path):
+    first = {"prompt": PROMPT, "response": REFUSAL, "outcome": "complied", "harmful": True}
+    earlier = {**first, "outcomes": {"harmbench": "complied", "refusal": "partial"}}
+    rows = lines(judge(write(tmp_path / "r.jsonl", [first, earlier]), "--judge", "refusal,phrases.gcg"))
+    assert rows[0] == {**first, "outcome": "refused", "outcomes": {"refusal": "refused", "phrases.gcg": "refused"}}
+    assert list(rows[1]["outcomes"].items()) == [
+        *(("refusal", "refused"), ("phrases.gcg", "refused"), ("harmbench", "complied")),
+    ]
+    assert rows[1]["outcome"] == "refused"
+    assert "harmful" not in rows[1]
+
+
+def test_what_lines_say_is_no_markup(tmp_path, capsys):
+    row = {"prompt": PROMPT, "response": REFUSAL, "arm": "[/red] [bold]plain", "kind": "\ud800"}
+    judge(write(tmp_path / "r.jsonl", [row]), output="[bold]v.jsonl")
+    text = capsys.readouterr().out
+    assert "[/red] [bold]plain, ?" in text
+    assert "[bold]v.jsonl" in text
 
 
 def test_an_absent_server_is_a_mistake_told_before_anything_is_written(replies, capsys):
