@@ -12,12 +12,12 @@ Every document has
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sa_lightning.datamodules.files import read_file
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.layouts import LAYOUTS, cell, reading, rows_of, unique
 from sa_lightning.evaluation.samples import JUDGED_KINDS
@@ -107,7 +107,7 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
     Raises:
         DataError: If no world is named, or it lacks the split or the kind.
     """
-    kind = metadata.get("kind")
+    kind = str(metadata.get("kind"))
     if kind not in TINY_WORLD_KINDS:
         raise DataError(f"The tiny world has no prompts of kind {kind!r}, only {', '.join(TINY_WORLD_KINDS)}.")
     split = metadata.get("split", "test")
@@ -118,18 +118,17 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
             "The tiny world's tasks need to know which world: its prompts differ from seed to seed.\n"
             'Name its directory in the metadata: `--metadata \'{"world": "DIR", "split": "test"}\'` in lm-eval.'
         )
-    path = Path(metadata["world"]) / "data" / f"{split}.jsonl"
+    path = Path(str(metadata["world"])) / "data" / f"{split}.jsonl"
     if not path.is_file():
         raise DataError(f"{path} does not exist, so {metadata['world']} is no built tiny world. Build one first.")
-    with path.open(encoding="utf-8") as lines:
-        rows = [row for line in lines if line.strip() and (row := json.loads(line))["kind"] == kind]
+    rows = [row for row in read_file(path) if row.get("kind") == kind]
     if not rows:
         raise DataError(f"{path} holds no prompts of kind {kind!r}.")
     meaning, attack = TINY_WORLD_KINDS[kind]
-    return {
-        "test": _dataset(
-            str(path),
-            [
+    documents = []
+    for number, row in enumerate(rows):
+        with reading(f"kind {kind} in {path}", number):
+            documents.append(
                 {
                     "id": str(row["id"]),
                     "prompt": row["prompt"],
@@ -141,10 +140,8 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
                     "answer": str(row.get("answer") or ""),
                     "form": row.get("form") or "",
                 }
-                for row in rows
-            ],
-        )
-    }
+            )
+    return {"test": _dataset(str(path), documents)}
 
 
 def _wanted(only: Any) -> dict[str, list[Any]]:

@@ -1,5 +1,7 @@
 """Prompts of the benchmarks become documents: halves, categories, clusters, queries."""
 
+import re
+
 import pytest
 from conftest import real
 from evaluation.helpers import TASKS, scripted
@@ -8,7 +10,7 @@ from invented_data import write_everything, write_rows
 from sa_lightning.datamodules.sources import DATASETS
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm
-from sa_lightning.evaluation.datasets import prompts
+from sa_lightning.evaluation.datasets import prompts, tiny_world
 from sa_lightning.evaluation.layouts import LAYOUTS
 
 
@@ -138,6 +140,23 @@ def test_documents_that_share_an_id_are_refused_before_they_are_asked(tmp_path, 
     with pytest.raises(DataError, match="xstest has 2 documents with the id '7'"):
         prompts(dataset="xstest", kind="harmful")
     assert len(prompts(dataset="xstest", kind="borderline", only={"label": "safe"})["test"]) == 2
+
+
+def test_a_damaged_world_and_metadata_that_name_none_are_refused(tmp_path):
+    path = tmp_path / "data" / "test.jsonl"
+    path.parent.mkdir()
+    good = '{"kind": "facts", "id": 1, "prompt": "cake"}\n'
+    for lines, said in (
+        (good + "{", f"{path} cannot be read as jsonl"),
+        (good + '{"kind": "facts", "id": 2}', f"Row 2 of kind facts in {path} cannot be read: it lacks 'prompt'"),
+        (good * 2, f"{path} has 2 documents with the id '1'"),
+    ):
+        path.write_text(lines)
+        with pytest.raises(DataError, match=re.escape(said)):
+            tiny_world(world=str(tmp_path), kind="facts")
+    for metadata, said in (({"kind": ["facts"]}, "no prompts of kind"), ({"world": 5}, "is no built tiny world")):
+        with pytest.raises(DataError, match=said):
+            tiny_world(**({"world": str(tmp_path), "kind": "facts"} | metadata))
 
 
 def test_a_row_whose_halves_are_no_pairs_is_named(data, tmp_path, monkeypatch):
