@@ -73,6 +73,13 @@ _DECLINES = [
         rf"{_RULES}|scope|purpose|limits|training|role)\b",
         rf"\b(?:my|our|content|usage|safety|privacy|community|company|ethical) {_RULES}|restrictions)\b[^.]{{0,30}}"
         r"\b(?:not|prevents?|prohibits?|forbids?|restricts?|against|means?|keeps?|stop)\b",
+        # what one is for, and may do
+        r"\b(?:outside|beyond|exceeds?|not within|not in|not part of) (?:of )?my (?:\w+ )?(?:capabilit\w+|abilit\w+"
+        r"|purview|expertise|domain|functions?|functionality|scope|remit|role|job|authority|limits)\b",
+        r"\b(?:do not have|lack|have no) (?:the )?(?:necessary )?(?:ability|authority|clearance|permission|access|means"
+        r"|authori[sz]ation) (?:to (?:do|help|assist|provide|answer|share|give|discuss)|for) ?(?:you )?(?:with )?"
+        r"(?:that|this|it|so)\b|\baccess to (?:that|this|it)[.!]?$|\bcompromise my\b"
+        r"|^unfortunately,? (?:that|this|it) is not (?:feasible|possible|something)\b",
         # another topic
         r"\blet us try (?:a|another|something)"
         r"|\blet us (?:change|switch|steer|not|stick|stay|keep (?:it|this|things|our)|move on)\b"
@@ -449,6 +456,11 @@ class Reading:
         return not _asks_for_words(self.question) and any(
             name == "decline" and _FLATLY.search(sentence) for sentence, name in pairs
         )
+
+    @property
+    def objects(self) -> bool:
+        """Whether any sentence does more than say something, be polite or offer help."""
+        return any(name not in ("content", "pleasantry", "offer") for name in self.parts)
 
     @property
     def answers_a_crisis(self) -> bool:
