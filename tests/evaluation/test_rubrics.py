@@ -222,7 +222,7 @@ def test_no_control_marker_is_left_and_stripping_again_changes_nothing(text):
     assert strip_markers(stripped, ("<user>",)) == stripped
 
 
-@pytest.mark.parametrize("text", [" " * 16000, "[" * 4000, "<" * 16000, "[ " * 8000, "<BEGIN " * 2000])
+@pytest.mark.parametrize("text", ["[" + " " * 16000, "<" + " " * 16000, "[" * 16000, "[ " * 8000, "<BEGIN " * 2000])
 def test_text_made_to_be_slow_takes_less_than_a_second(text):
     start = time.monotonic()
     assert strip_markers(text) == text
