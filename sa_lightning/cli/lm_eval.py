@@ -1,5 +1,6 @@
 """`sa lm-eval`: lm-eval's own command line, with our model `sa` and our tasks."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     if "sa" not in model_registry:
         model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
     try:
-        with _our_tasks(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
+        with _our_tasks(), _its_logging(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
             cli_evaluate()
     except ValueError as error:
         advice = next((advice for start, advice in MISTAKES.items() if str(error).startswith(start)), None)
@@ -64,6 +65,21 @@ def run(arguments: Sequence[str]) -> None:
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextmanager
+def _its_logging() -> Iterator[None]:
+    """Let lm-eval log to the terminal, and leave logging as it was: other verbs may follow in this process."""
+    from lm_eval import utils
+
+    logger = logging.getLogger("lm_eval")
+    level, handlers, propagate = logger.level, list(logger.handlers), logger.propagate
+    try:
+        with mock.patch.object(utils, "_LOGGING_CONFIGURED", new=False):
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`sa lm-eval` is lm-eval's own command line, with our model and our tasks."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -129,7 +130,12 @@ def test_the_command_knows_our_tasks_and_those_of_the_user_and_limits(checkpoint
 def test_the_list_of_tasks_has_ours(only_ours, capsys, tasks):
     from sa_lightning.cli import main
 
+    before = logging.getLogger("lm_eval").__dict__.copy()
     main(["lm-eval", "ls", "subtasks", "--include_path", str(tasks)])
+    after = logging.getLogger("lm_eval").__dict__
+    assert {key: after[key] for key in ("level", "handlers", "propagate")} == {
+        key: before[key] for key in ("level", "handlers", "propagate")
+    }
     out = capsys.readouterr().out
     assert "|bakery" in out
     assert "|sa_xstest_safe" in out
