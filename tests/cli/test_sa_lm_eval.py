@@ -130,12 +130,10 @@ def test_the_command_knows_our_tasks_and_those_of_the_user_and_limits(checkpoint
 def test_the_list_of_tasks_has_ours(only_ours, capsys, tasks):
     from sa_lightning.cli import main
 
-    before = logging.getLogger("lm_eval").__dict__.copy()
+    logger = logging.getLogger("lm_eval")
+    before = (logger.level, list(logger.handlers), logger.propagate)
     main(["lm-eval", "ls", "subtasks", "--include_path", str(tasks)])
-    after = logging.getLogger("lm_eval").__dict__
-    assert {key: after[key] for key in ("level", "handlers", "propagate")} == {
-        key: before[key] for key in ("level", "handlers", "propagate")
-    }
+    assert (logger.level, list(logger.handlers), logger.propagate) == before
     out = capsys.readouterr().out
     assert "|bakery" in out
     assert "|sa_xstest_safe" in out
