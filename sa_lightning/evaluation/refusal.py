@@ -1,6 +1,6 @@
 """Does a reply decline? Our detector: deterministic, offline, English, no language model.
 
-A reply that opens by declining, or declines outright anywhere, is a refusal (`signs`): that rule holds whatever
+A reply that opens by declining, or declines outright anywhere, is a refusal (`declining`): that rule holds whatever
 was learned, for stock phrases of models nobody has seen. Else a logistic regression weighs the signs of the whole
 reply and its words; `refusal_weights.json` has all its numbers, one a line, as tests/evidence/refusals/fit.py fits
 them. A second one tells partial refusals from full ones. Being judged `complied` says that a reply does not decline,
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.degenerate import is_degenerate
+from sa_lightning.evaluation.reading import Reading
 from sa_lightning.evaluation.samples import Outcome
-from sa_lightning.evaluation.signs import Reading
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.json")
 _VOICE = re.compile(

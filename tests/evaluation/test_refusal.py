@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sa_lightning.evaluation import Outcome
+from sa_lightning.evaluation.reading import Reading
 from sa_lightning.evaluation.refusal import WEIGHTS, judge, refusal_score, voices
 from sa_lightning.evaluation.sentences import normalise, split
-from sa_lightning.evaluation.signs import PARTS, Reading, part
+from sa_lightning.evaluation.signs import PARTS, part
 
 FIT = Path(__file__).parents[1] / "evidence" / "refusals"
 DECLINED = (Outcome.REFUSED, Outcome.PARTIAL)

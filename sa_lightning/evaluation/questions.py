@@ -1,0 +1,39 @@
+"""Questions: what kind of reply they ask for, told by their words."""
+
+import re
+
+_R = re.compile
+# What kind of question it is.
+ASKS_YES_NO = _R(
+    r"^(?:[^.?!]*[,.] )?(?:is|are|am|do|does|did|can|could|will|would|should|has|have|had|was|were|may|must)\b"
+)
+ASKS_WHAT = _R(
+    r"^(?:what (?:is|are|was|were|does|do|did|happened|killed)|who|when|where (?:is|was|did)|define|explain|describe"
+    r"|why did|why was|how did|how was|how does)\b|definition|\bmean\b"
+)
+ASKS_FOR_A_TEXT = _R(
+    r"\b(?:write|compose|draft|create|tell|make|generate|give)\b.{0,60}\b(?:story|poem|song|dialogue|script|letter|email"
+    r"|scene|essay|text|message|monologue|haiku|limerick|note|reply|response|speech|joke|lyrics|play|novel"
+    r"|conversation|tale|verse|rap|line|template|sms|post|tweet|caption)\b|\bsay(?:s|ing)?\b|\bquote\b"
+    r"|\b(?:monologue|review|letter|pretend|role-?play)\b"
+)
+ASKS_FOR_A_QUOTE = _R(r"\b(?:quote|translate|say|said|example|polite|rewrite|rephrase|english)\b")
+_ASKS_FOR_WORDS = _R(
+    r"^(?:please )?(?:translate|rewrite|rephrase|paraphrase|convert|change|edit|fix|correct|continue|complete|finish"
+    r"|summari[sz]e|role-?play|act as|simulate|make the sentence|turn|construct|compose"
+    r"|give (?:me )?an? (?:example|argument))\b"
+    r"|\b(?:write|compose|draft|create|make|generate|give)\b.{0,60}\b(?:diary|journal|argument|paragraph|article|blog"
+    r"|sentence|slogan|tagline|headline|faq|policy|terms|blurb|description|announcement|interview|imitation|rhyme|memo"
+    r"|statement|ad|advert\w*)\b"
+)
+IS_A_TEXT = _R(r'^["(]|^quote\b|^(?:subject|dear|hi|hello|hey|title|scene|[a-z]+:)')
+
+
+def asks_for_words(question: str) -> bool:
+    """Whether a normalised question asks for a text, in which somebody else may speak."""
+    return bool(ASKS_FOR_A_TEXT.search(question) or _ASKS_FOR_WORDS.search(question))
+
+
+def long_words(text: str) -> set[str]:
+    """Return the words of four letters or more of a normalised text."""
+    return set(re.findall(r"[a-z]{4,}", text))
