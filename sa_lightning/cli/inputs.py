@@ -87,14 +87,16 @@ def typed(verb: str, arguments: Sequence[str]) -> str:
 
 
 def check_writable(directory: Path) -> None:
-    """Make a directory for results, before anything is computed.
+    """Make sure, before anything is computed, that a directory can take results; nothing is left behind.
 
     Raises:
-        SaError: If it cannot be made or written to.
+        SaError: If it cannot be made, or not be written to.
     """
+    place = directory.absolute()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise SaError(
