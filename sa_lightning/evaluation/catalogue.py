@@ -137,10 +137,11 @@ def _without(manager: "TaskManager", names: Collection[str]) -> "TaskManager":
         if entry.kind.name == "TAG":
             entry = dataclasses.replace(entry, tags=entry.tags - gone)
         elif _members(entry):
-            kept = [member for member in entry.cfg["task"] if _called(member) not in gone]  # type: ignore[index]
-            if len(kept) < len(entry.cfg["task"]):  # type: ignore[index]
+            settings: Any = entry.cfg  # a mapping wherever there are members
+            kept = [member for member in settings["task"] if _called(member) not in gone]
+            if len(kept) < len(settings["task"]):
                 # Of an entry without a file, lm-eval takes the settings that are here.
-                entry = dataclasses.replace(entry, cfg={**entry.cfg, "task": kept}, yaml_path=None)  # type: ignore[dict-item]
+                entry = dataclasses.replace(entry, cfg={**settings, "task": kept}, yaml_path=None)
         index[name] = entry
     found = copy.copy(manager)
     found._index = index

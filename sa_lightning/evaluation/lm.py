@@ -77,7 +77,7 @@ class InMemoryLM(HFLM):
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return how likely each continuation is, and whether greedy decoding would write it."""
-        return [tuple(answer) for answer in self._answer("loglikelihood", requests)]  # type: ignore[misc]
+        return [tuple(answer) for answer in self._answer("loglikelihood", requests)]  # type: ignore[misc]  # pairs
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of each text."""

@@ -141,6 +141,7 @@ def _refuse_absent(name: str) -> None:
 
     try:
         torch.zeros(1, device=_device(name)).tolist()
+    # In this order: no such device, a torch built without it, and `meta`, which holds no numbers.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         said = str(error).partition("\n")[0][:200]
         raise SettingError(

@@ -122,6 +122,10 @@ def test_families_weaken_the_evidence_and_widen_the_bootstrap():
     assert [alone["p"], together["p"], alone["p_clustered"]] == pytest.approx([2 / 2**10] * 3)
     assert together["p_clustered"] == pytest.approx(2 / 2**5)
     assert (alone["clusters"], together["clusters"]) == (24, 12)
+    # What is corrected for the number of tests is the test that knows families.
+    assert [row["p_holm"] for row in (alone, together)] == pytest.approx(
+        [row["tests"] * row["p_clustered"] for row in (alone, together)]
+    )
     width = {row["clusters"]: row["bootstrap_high"] - row["bootstrap_low"] for row in (alone, together)}
     assert width[12] > 1.2 * width[24]
 
