@@ -18,6 +18,7 @@ from sa_lightning.models import PairBatch, Position
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
+    Control,
     PairStates,
     SteeringArtifact,
     check_strength,
@@ -68,6 +69,11 @@ class ExtractionCallback(Callback):
         keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,
             and of the others only sums, which `mean`, `principal` and `principal_centred` are content with; the latter
             two then need layers · d_model² · 8 bytes of host memory (4.3 GB for a 7B model, all layers).
+        control: What a result is compared with. `random`: unit directions drawn at random take the place of the fitted
+            ones, behind the same layers, as `data.random_directions` of `sa validate` draws them. `shuffled`:
+            directions are fitted on pairs whose sides do not differ, for half of them have changed sides (and partners
+            are exchanged, as a change of sides alone leaves `principal` its axis). A `strength` of 0 is one, too.
+        control_seed: Of the draw: another seed is another control.
         save: Write <output>/artifact at the end, and meanwhile what an interrupted run needs to go on.
     """
 
@@ -85,6 +91,8 @@ class ExtractionCallback(Callback):
         ] = "add_keep_norm",
         strength: float | dict[int, float] = 0.12,
         keep_states: int = 4096,
+        control: Control = "none",
+        control_seed: int = 1,
         save: bool = True,
     ) -> None:
         for name, value in (("tokens", tokens), ("choose_layers", choose_layers), ("keep_states", keep_states)):
@@ -120,6 +128,8 @@ class ExtractionCallback(Callback):
         self.intervention = intervention
         self.strength = strength
         self.keep_states = keep_states
+        self.control: Control = control
+        self.control_seed = control_seed
         self.save = save
         self.artifact: SteeringArtifact | None = None
         self.states: PairStates | None = None  # of the last pass, in the first process
@@ -142,15 +152,21 @@ class ExtractionCallback(Callback):
                 "Mend the list, or leave it out for all layers."
             )
         data = _data(trainer)
-        count = depth if self.layers is None else len(self.layers)
-        if self.choose_layers is not None and (self.choose_layers > count or len(data.pairs) < 2):
+        data.shuffle(self.control_seed if self.control == "shuffled" else None)
+        if data.count < 1:
             raise SettingError(
-                f"`steering.choose_layers` is {self.choose_layers}, with {count} layers and {len(data.pairs)} pairs.\n"
+                f"`steering.control` is shuffled, and there is {len(data.pairs)} pair.\n"
+                "Pairs exchange their members, so two are needed.\nGive more demonstrations, or another control."
+            )
+        count = depth if self.layers is None else len(self.layers)
+        if self.choose_layers is not None and (self.choose_layers > count or data.count < 2):
+            raise SettingError(
+                f"`steering.choose_layers` is {self.choose_layers}, with {count} layers and {data.count} pairs.\n"
                 "Layers are chosen among those read, by what they tell of pairs that were held out.\n"
                 "Choose fewer, give at least two pairs, or leave it out for all layers."
             )
-        if len(data.pairs) > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
-            raise SettingError(refusal(self.direction, len(data.pairs)))
+        if data.count > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
+            raise SettingError(refusal(self.direction, data.count))
         data.read_at(self.position, self.tokens)
 
     @override
@@ -187,7 +203,7 @@ class ExtractionCallback(Callback):
         data = _data(trainer)
         name = self._set(trainer)
         layers = range(self.artifact.num_layers) if self.layers is None else self.layers
-        count = len(data.pairs)
+        count = data.count
         kept = range(0, count, max(5, -(-count // HELD_OUT))) if count > self.keep_states else None
         self._metric = PairStatesMetric(
             count, len(layers), self.artifact.d_model, kept, second=self.direction != "mean"
@@ -267,6 +283,10 @@ class ExtractionCallback(Callback):
             surgery.record() if surgery is not None and "edited" in self.artifact.directions else None
         )
         self.artifact.command, self.artifact.versions = provenance.command, provenance.versions
+        if self.control == "random":
+            self.artifact = self.artifact.randomised(self.control_seed)
+        elif self.control == "shuffled":
+            self.artifact.control = {"kind": self.control, "seed": self.control_seed}
         if self.save and trainer.is_global_zero:
             self.artifact.save_pretrained(Path(trainer.default_root_dir) / "artifact", config=provenance.config)
         trainer.strategy.barrier()

@@ -117,13 +117,13 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     if cli.trainer.is_global_zero:
         data, output = cli.datamodule, Path(cli.config.output)
         console = Console()
-        console.print(
-            f"Read {len(data.pairs)} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
-        )
+        console.print(f"Read {data.count} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left).")
         resumed = max(cli.config_init.steering.resumed.values(), default=0)
         if resumed:
             console.print(f"The states of {resumed} pairs had been read before an interruption.")
         console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
+        for phrase in cli.config_init.steering.artifact.controls():
+            console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:

@@ -261,6 +261,8 @@ class ValidateCLI(VerbCLI):
         output, seed = Path(self.config.output), self.config.seed_everything
         # Controls stand beside the arms; a test against each of them would drown the others.
         named = {name: found for name, found in samples.items() if name in ARM_NAMES}
+        artifact, strength = self.config_init.steering.artifact, self.config_init.steering.strength
+        control = [] if artifact is None else artifact.controls(strength)
         results = results_json(
             arms={name: summarise(found, seed) for name, found in samples.items()},
             paired=paired(named, seed),
@@ -268,6 +270,7 @@ class ValidateCLI(VerbCLI):
             agreement=agreements(sample for found in named.values() for sample in found),
             missing=self.missing,
             hashes=self.hashes(),
+            control=control,
             command=self.typed,
             versions=self.provenance.versions,
             seed=self.config.seed_everything,
@@ -275,7 +278,6 @@ class ValidateCLI(VerbCLI):
             judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
         )
-        artifact = self.config_init.steering.artifact
         directions = None
         if artifact is not None:
             directions = {name: _by_layer(found, artifact.num_layers) for name, found in artifact.statistics.items()}
@@ -285,6 +287,7 @@ class ValidateCLI(VerbCLI):
             samples=named,
             directions=directions,
             settings=self.config_text,
+            notes=[f"Edited and steered arms are a control here, not a method: {phrase}." for phrase in control],
             show_replies=self.config.evaluation.show_replies,
         )
         write_whole(output / "results.md", markdown(results))
@@ -354,5 +357,7 @@ def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[s
     if cli.trainer.is_global_zero:
         console, output = Console(), Path(cli.config.output)
         console.print(table(cli.results))
+        for phrase in cli.results["control"]:
+            console.print(f"[yellow]A control, not a method:[/yellow] {escape(phrase)}.", soft_wrap=True)
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
             console.print(f"[bold]{escape(str(output / name))}[/bold]  {what}")

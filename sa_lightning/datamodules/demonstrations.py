@@ -12,7 +12,7 @@ from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.extraction import StateReader, plan_for
 from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
-from sa_lightning.steering import Demonstration, read_demonstrations
+from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
 from sa_lightning.steering.demonstrations import digest
 
 
@@ -68,6 +68,7 @@ class DemonstrationDataModule(LightningDataModule):
         self.shared = False
         self.reader: StateReader | None = None  # whoever reads says how; batches are planned for it
         self._reading: tuple[Position, int] = ("last", 1)
+        self._shuffle: int | None = None
         self._passages: list[PassagePair] | None = None
 
     def setup(self, stage: str) -> None:
@@ -80,13 +81,23 @@ class DemonstrationDataModule(LightningDataModule):
         if (position, tokens) != self._reading:
             self._reading, self._passages = (position, tokens), None
 
+    def shuffle(self, seed: int | None) -> None:
+        """Let the sides differ in nothing, as a control (`steering.shuffled`), or, without a seed, as they do."""
+        if seed != self._shuffle:
+            self._shuffle, self._passages = seed, None
+
+    @property
+    def count(self) -> int:
+        """How many pairs are read; of shuffled ones, an even number."""
+        return len(self.pairs) - (len(self.pairs) % 2 if self._shuffle is not None else 0)
+
     @property
     def provenance(self) -> dict[str, Any]:
         """What the artifact says about its demonstrations."""
         return {
             "file": Path(self.path).name,
             "sha256": digest(self.path),
-            "pairs": len(self.pairs),
+            "pairs": self.count,
             "skipped": self.skipped,
             "truncated": self.truncated,
         }
@@ -106,6 +117,8 @@ class DemonstrationDataModule(LightningDataModule):
                 except DataError as error:
                     raise DataError(f"Pair {number} of {Path(self.path).name}: {error}") from error
                 self._passages.append((safe, unsafe))
+            if self._shuffle is not None:
+                self._passages = shuffled(self._passages, self._shuffle)
             self.truncated = sum(member.cut for pair in self._passages for member in pair)
         return self._passages
 

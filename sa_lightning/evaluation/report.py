@@ -36,6 +36,7 @@ def results_json(
     agreement: Sequence[Mapping[str, Any]] = (),
     missing: Mapping[str, str] | None = None,
     hashes: Mapping[str, str] | None = None,
+    control: Sequence[str] = (),
     path: str | Path | None = None,
 ) -> dict[str, Any]:
     """Put the results of a run together, and write them where asked.
@@ -53,6 +54,7 @@ def results_json(
         agreement: Pairs of judges of the same replies, from `agreements`.
         missing: Tasks that were left out, and why.
         hashes: Of weights and files, by what they are of.
+        control: What makes the edited or steered arms a control rather than a method, one phrase each.
         path: Where to write results.json.
     """
     results = {
@@ -69,6 +71,7 @@ def results_json(
         "agreement": [dict(row) for row in agreement],
         "missing": dict(missing or {}),
         "hashes": dict(hashes or {}),
+        "control": list(control),
     }
     if path is not None:
         write_results(results, path)

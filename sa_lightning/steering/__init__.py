@@ -8,6 +8,7 @@ is kept with its provenance (`artifact`).
 
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
+from sa_lightning.steering.controls import Control, shuffled
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import (
     DIRECTIONS,
@@ -35,6 +36,7 @@ from sa_lightning.steering.separability import auroc, choose_layers
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
+    "Control",
     "Demonstration",
     "PairMoments",
     "PairStates",
@@ -56,6 +58,7 @@ __all__ = [
     "gather_mean",
     "random_directions",
     "read_demonstrations",
+    "shuffled",
     "steering",
     "weights_fingerprint",
 ]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.steering.card import card
+from sa_lightning.steering.controls import in_words
 from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
@@ -54,6 +55,7 @@ class SteeringArtifact:
         extraction: How the directions were found: direction, position, tokens, capture_site.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
         statistics: Per set: the layers that were read and, for each, norms and separability (`fit_pairs`).
+        control: Kind and seed of what stands in place of fitted directions (`controls`), or None.
         command: What was typed.
         versions: Of the packages that made it.
     """
@@ -73,6 +75,7 @@ class SteeringArtifact:
     extraction: dict[str, Any] = field(default_factory=dict)
     surgery: dict[str, Any] | None = None
     statistics: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    control: dict[str, Any] | None = None
     command: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -118,7 +121,20 @@ class SteeringArtifact:
         for name, layers in self.directions.items():
             drawn = random_directions((self.num_layers, self.d_model), seed)
             replaced[name] = {layer: drawn[layer] for layer in layers}
-        return SteeringArtifact(**{**_shallow(self), "directions": replaced})
+        control = {"kind": "random", "seed": seed}
+        return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control})
+
+    def controls(self, strength: float | dict[int, float] | None = None) -> list[str]:
+        """Say what makes this a control rather than a method, one phrase each; nothing if it is none.
+
+        Args:
+            strength: Instead of its own.
+        """
+        strength = self.strength if strength is None else strength
+        strengths = strength.values() if isinstance(strength, dict) else [strength]
+        idle = INTERVENTIONS[self.intervention].neutral and not any(strengths)
+        found = [in_words(self.control), (self.surgery or {}).get("control"), "nothing is steered: strength 0"]
+        return [phrase for phrase in found[: 3 if idle else 2] if phrase]
 
     def check_model(self, num_layers: int, d_model: int, name: str) -> None:
         """Refuse a model of another shape, before its weights are read.

@@ -25,12 +25,16 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
     extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items()) or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
+    controls = artifact.controls()
+    warning = f"\n**This is a control, not a method: {'; '.join(controls)}.**\n" if controls else ""
+    drawn = (artifact.control or {}).get("kind") == "random"
+    of = "\nThese numbers are of the fitted directions, in whose place others were drawn.\n" if drawn else ""
     return f"""---
 library_name: sa_lightning
-tags: [safety, activation-steering]
+tags: [safety, activation-steering{", control" if controls else ""}]
 ---
 # Steering artifact for {artifact.model}
-
+{warning}
 Directions for the {artifact.site} output of the blocks of a model with {artifact.num_layers} layers (d_model
 {artifact.d_model}), from {pairs} pairs of safe and unsafe passages. How they were found: {extraction}.
 `{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
@@ -44,7 +48,7 @@ with steer(model, artifact):
 ```
 
 ## States
-
+{of}
 | weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | strength |
 |---|---|---|---|---|---|---|
 {table}
