@@ -53,6 +53,8 @@ class SurgeryCallback(Callback):
         save_edited: Write <output>/edited, a checkpoint of the edited target.
         weights: A factor for each of several harm models.
         benign: A harmless fine-tune of the base, whose direction is left out of the harm vector.
+        stand_in: A harmless fine-tune of the base, whose task vector takes the place of the harm vector, at its
+            length, as a control.
         aligned: Add aligned − unaligned, or aligned − base if there is no unaligned model.
         unaligned: The aligned model (or the base) after harmful fine-tuning.
         direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.
@@ -69,6 +71,7 @@ class SurgeryCallback(Callback):
         save_edited: bool = True,
         weights: list[float] | None = None,
         benign: str | None = None,
+        stand_in: str | None = None,
         aligned: str | None = None,
         unaligned: str | None = None,
         direction: str | None = None,
@@ -83,6 +86,7 @@ class SurgeryCallback(Callback):
         self.more: dict[str, Any] = {
             "weights": weights,
             "benign": benign,
+            "stand_in": stand_in,
             "aligned": aligned,
             "unaligned": unaligned,
             "direction": direction,
@@ -124,7 +128,17 @@ class SurgeryCallback(Callback):
         settings = self.settings
         if self._edit is not None:  # what was not set is now known
             settings = dataclasses.replace(self._edit.plan.settings, dtype=self.settings.dtype)
-        kept = ("inputs", "threshold", "n", "k", "density_achieved", "retained_energy", "relative_norm", "per_layer")
+        kept = (
+            "inputs",
+            "control",
+            "threshold",
+            "n",
+            "k",
+            "density_achieved",
+            "retained_energy",
+            "relative_norm",
+            "per_layer",
+        )
         return {
             "harm": self.harm,
             "base": self.base,

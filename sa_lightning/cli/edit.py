@@ -86,6 +86,8 @@ def run(arguments: Sequence[str]) -> None:
         command = typed("edit", arguments)
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
     console.print(summary(plan), highlight=False)
+    if plan.control:
+        console.print(f"[yellow]A control, not a method:[/yellow] {plan.control}.", highlight=False, soft_wrap=True)
     console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed", soft_wrap=True)
 
 

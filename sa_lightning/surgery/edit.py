@@ -14,10 +14,11 @@ from torch import Tensor
 from sa_lightning.errors import NothingToDoError, StepTooLargeError
 from sa_lightning.surgery.checkpoint import Checkpoint
 from sa_lightning.surgery.delta import Delta, check_finite
-from sa_lightning.surgery.scope import layer_of
+from sa_lightning.surgery.scope import group_of, layer_of
 from sa_lightning.surgery.selection import Chosen
 from sa_lightning.surgery.settings import DTYPES, EditSettings
 from sa_lightning.surgery.slices import INTEGERS, Slice, blend
+from sa_lightning.surgery.stand_in import StandIn
 from sa_lightning.surgery.streaming import Progress, over
 from sa_lightning.surgery.weights import Weights
 
@@ -96,6 +97,27 @@ class EditPlan:
         if base is not None:
             self.inputs = {"base": base, **self.inputs}
         self._in_scope = frozenset(delta.names)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no step is taken, as a control: `scale` is 0, or that of every layer."""
+        steps = self.settings.operator not in ("zero", "restore")
+        return steps and not any(self.settings.scale_in(group_of(name, "layer")) for name in self.names)
+
+    @property
+    def control(self) -> str | None:
+        """What makes this a control rather than a method, in words; None if it is none."""
+        seed = f"(seed {self.settings.seed})"
+        found = [
+            "nothing is edited: scale 0" if self.idle else "",
+            f"({self.delta.formula}) is stepped along" if isinstance(self.delta, StandIn) else "",
+            f"entries are drawn at random {seed}" if self.settings.select == "random" else "",
+            {
+                "size": f"as many entries as would be selected are drawn at random {seed}",
+                "norm": f"as many entries as would be selected are drawn at random {seed}, for a step as long",
+            }.get(str(self.settings.control), ""),
+        ]
+        return "; ".join(filter(None, found)) or None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -201,7 +223,9 @@ class EditPlan:
             value = self.base.rows(part).float()
             check_finite(part.name, value, self.base.source)
             return value, weight - value
-        step = self.settings.scale or 0.0
+        step = self.settings.scale_in(group_of(part.name, "layer"))
+        if not step:
+            return weight, 0.0  # to the bit: of -0.0 a difference would leave 0.0
         if operator == "project" and self.steps is not None:
             step *= self.steps[part.name]  # found on the selected entries as they are
         else:
@@ -212,8 +236,8 @@ class EditPlan:
         return weight - delta * step, step
 
     def check_changed(self) -> None:
-        """Raise if every parameter has been formed and none differs from the target."""
-        if not any(statistics.changed for statistics in self.statistics.values()):
+        """Raise if every parameter has been formed and none differs from the target, unless that was asked for."""
+        if not self.idle and not any(statistics.changed for statistics in self.statistics.values()):
             raise NothingToDoError(
                 f"The edit is refused, for nothing changed: each selected step rounds to zero in the weights of "
                 f"{self.target.source}.\nChoose a larger `scale` or `density`, or a wider `dtype`."
@@ -237,6 +261,7 @@ class EditPlan:
                 for role, weights in self.inputs.items()
             },
             "delta": self.delta.formula,
+            **({"control": self.control} if self.control else {}),
             "settings": self.settings.recorded(),
             **({"edit_area": sorted(area)} if area is not None else {}),
             "threshold": self.chosen.threshold,

@@ -16,10 +16,12 @@ from sa_lightning.surgery.head_mask import HeadMask
 from sa_lightning.surgery.lineage import lineage
 from sa_lightning.surgery.nonzero import Nonzero
 from sa_lightning.surgery.ranking import ByLot, ByMagnitude, ByScore, Ranking
+from sa_lightning.surgery.scope import group_of
 from sa_lightning.surgery.selection import Chosen, select, select_exactly
 from sa_lightning.surgery.set_difference import SetDifference, count_kept
 from sa_lightning.surgery.settings import EditSettings
 from sa_lightning.surgery.slices import Slice
+from sa_lightning.surgery.stand_in import norm_ratio
 from sa_lightning.surgery.streaming import Progress, over
 from sa_lightning.surgery.task_vector import TaskVector, check_match
 from sa_lightning.surgery.ties_merge import TiesMerge
@@ -86,12 +88,7 @@ def plan_surgery(
         NothingToDoError: If the edit would change nothing.
     """
     settings = settings.resolved(kind)
-    if settings.scale == 0:
-        raise NothingToDoError(
-            "The edit is refused, for nothing changed: `scale` is 0, so the delta is taken "
-            "zero times.\n"
-            "The paper uses 2 to 3."
-        )
+    _check_layers(delta, settings)
     for weights in (target, base):
         if weights is not None and all(weights is not given for given in delta.inputs.values()):
             check_match(next(iter(delta.inputs.values())), weights, delta.scope)
@@ -146,7 +143,7 @@ def choose(
             progress=progress,
         )
         chosen = SetDifference(chosen, second, delta, minus[1], progress)
-    if not settings.control or isinstance(delta, TiesMerge):  # of a TIES merge, the trims are at random
+    if settings.control == "none" or isinstance(delta, TiesMerge):  # of a TIES merge, the trims are at random
         return chosen
     known = settings.granularity == "global" and chosen.k is not None
     sizes = {"global": chosen.k} if known else count_kept(chosen, delta, settings.granularity, progress)
@@ -158,7 +155,27 @@ def choose(
         seed=settings.seed,
         progress=progress,
     )
-    return dataclasses.replace(control, factor=chosen.factor)
+    longer = _longer(chosen, control, delta, progress) if settings.control == "norm" else 1.0
+    return dataclasses.replace(control, factor=chosen.factor * longer)
+
+
+def _longer(chosen: Chosen, control: Chosen, delta: Delta, progress: Progress | None) -> float:
+    """How many times longer the chosen part of a delta is than that of the control, in one pass."""
+    sums = [0.0, 0.0]
+
+    def energies(part: Slice) -> list[float]:
+        rows = delta.rows(part)
+        parts = (torch.where(found.keep(part, rows), rows, 0.0).reshape(-1).double() for found in (chosen, control))
+        return [float(torch.dot(one, one)) for one in parts]
+
+    for _, found in over(energies, delta.names, delta.shape, "measuring the control", progress, forks=True):
+        sums = [a + b for a, b in zip(sums, found, strict=True)]
+    if not sums[1]:
+        raise NothingToDoError(
+            f"All entries that were drawn of ({delta.formula}) are zero, so no factor gives them a length.\n"
+            "The control would change nothing.\nRaise `density`, or take another `seed`."
+        )
+    return norm_ratio(*sums)
 
 
 def _first_choice(
@@ -197,6 +214,17 @@ def _by_score(scores: Weights | None, setting: str) -> ByScore:
             "Give a JSONL file of prompts and responses (`prompts`), or a directory of scores."
         )
     return ByScore(scores)
+
+
+def _check_layers(delta: Delta, settings: EditSettings) -> None:
+    known = {group_of(name, "layer") for name in delta.names}
+    wrong = [layer for layer in settings.layer_scales or () if layer not in known]
+    if wrong:
+        raise SettingError(
+            f"`layer_scales` names {', '.join(map(str, wrong))}, but in scope are the layers "
+            f"{', '.join(sorted(known, key=lambda layer: (not layer.isdigit(), layer.zfill(9))))}.\n"
+            "A factor without a layer would be ignored.\nName layers that are in scope, or widen `scope`."
+        )
 
 
 def _check_operator(delta: Delta, base: Weights | None, target: Weights, settings: EditSettings) -> None:

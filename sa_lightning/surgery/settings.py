@@ -11,12 +11,13 @@ from sa_lightning.errors import SettingError
 from sa_lightning.surgery.scope import Granularity, Scope
 from sa_lightning.surgery.selection import Ties, check_density
 
-__all__ = ["EditSettings", "Minus", "Operator", "Select"]
+__all__ = ["Control", "EditSettings", "Minus", "Operator", "Select"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Operator = Literal["subtract", "add", "project", "zero", "restore"]
 Select = Literal["magnitude", "random", "dare", "snip", "heads"]
+Control = Literal["none", "size", "norm"]
 
 #: What a delta is for unless told otherwise: operator, density, scale.
 DEFAULTS: dict[str, tuple[Operator, float | None, float | None]] = {
@@ -75,15 +76,18 @@ class EditSettings:
             harm vector, all of a safety vector or direction.
         scale: How many times the delta is subtracted or added (the paper's lambda, there
             between 2 and 3). If not set: 2 times a harm vector, once anything else; of
-            what is projected out, once is all of it.
+            what is projected out, once is all of it. 0 is a control: not a bit of the target changes.
+        layer_scales: Factors of `scale` by block, from 0, such as {0: 0.5, 11: 1.2, other: 0}; `other` is what
+            belongs to no block (embeddings, final norm, head). What is not named keeps a factor of 1.
         operator: What happens to the selected entries: subtract or add the delta; project out of the
             target's own change from the base what lies along the delta, tensor by tensor (of a
             direction: out of the weights); set them to zero; restore the base's. If not set: subtract
             a harm vector, add a safety vector, project a direction out.
         select: Keep the entries of largest magnitude; as many at random; dare: each with probability
             `density`, rescaled; snip: those the loss on `prompts` hangs on most; heads: what `heads` names.
-        control: Keep as many entries as `select` would, cut by cut, but at random: the control that says
-            whether the selection matters. Of a TIES merge, every trim is at random.
+        control: `size` (or true): keep as many entries as `select` would, cut by cut, but at random: the control
+            that says whether the selection matters. Of a TIES merge, every trim is at random. `norm`: besides, scale
+            the step to the length of that of the entries that `select` would keep.
         granularity: Cut once over the whole scope (as the authors' code does), or in every layer
             or tensor by itself.
         ties: Entries exactly on the cut: split them by a seeded hash so that exactly the density
@@ -99,9 +103,10 @@ class EditSettings:
 
     density: float | None = None
     scale: float | None = None
+    layer_scales: dict[int | str, float] | None = None
     operator: Operator | None = None
     select: Select = "magnitude"
-    control: bool = False
+    control: Control | bool = "none"
     granularity: Granularity = "global"
     ties: Ties = "split"
     minus: Minus | None = None
@@ -113,21 +118,28 @@ class EditSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        if isinstance(self.control, bool):  # as records of earlier versions have it
+            object.__setattr__(self, "control", "size" if self.control else "none")
         if self.density is not None:
             check_density(self.density)
         if self.minus is not None:
             self.minus.check()
+        if self.layer_scales is not None:
+            named: dict[int | str, float] = {str(layer): scale for layer, scale in self.layer_scales.items()}
+            object.__setattr__(self, "layer_scales", named)
+            _check_layer_scales(named)
         if self.scale is not None and (not math.isfinite(self.scale) or self.scale < 0):
             raise SettingError(
                 "`scale` is how many times the delta is subtracted or added and must not be "
                 f"negative, but is {self.scale:g}. A negative one would add the harm; the paper "
                 "uses 2 to 3. The other way round is another `operator`."
             )
-        if self.operator in ("zero", "restore") and self.scale is not None:
-            raise SettingError(
-                f"`scale` is {self.scale:g}, but `operator: {self.operator}` takes no step.\n"
-                "It puts a value in place of another. Leave `scale` out."
-            )
+        for name, value in (("scale", self.scale), ("layer_scales", self.layer_scales)):
+            if self.operator in ("zero", "restore") and value is not None:
+                raise SettingError(
+                    f"`{name}` is {value}, but `operator: {self.operator}` takes no step.\n"
+                    f"It puts a value in place of another. Leave `{name}` out."
+                )
         if self.select == "dare" and self.operator in ("zero", "restore"):
             raise SettingError(
                 f"`select: dare` rescales a step, and `operator: {self.operator}` takes none.\nWrite `select: random`."
@@ -152,6 +164,14 @@ class EditSettings:
                 f"`operator: {operator}` needs a `density`: the fraction of entries that it acts on.\n"
                 "There is no harm vector here that would suggest one.\nWrite `density: 0.01`, say."
             )
+        if self.control == "norm" and (
+            operator in ("zero", "restore") or (operator == "project" and kind != "direction") or self.merge == "ties"
+        ):
+            what = "`merge: ties`" if self.merge == "ties" else f"`operator: {operator}`"
+            raise SettingError(
+                f"`control` is norm, which scales a step to the length of another, but with {what} there is no one "
+                "step to scale.\nThe control would not be what it says.\nWrite `control: size`."
+            )
         if operator in ("zero", "restore"):
             scale = None
         elif self.scale is not None:
@@ -160,6 +180,10 @@ class EditSettings:
             scale = 1.0  # all that lies along the delta, and no more
         density = None if self.select == "heads" else self.density or density
         return dataclasses.replace(self, operator=operator, density=density, scale=scale)
+
+    def scale_in(self, group: str) -> float:
+        """How far (resolved) settings step within a layer, or `other` (`group_of`)."""
+        return (self.scale or 0.0) * (self.layer_scales or {}).get(group, 1.0)
 
     def recorded(self) -> dict[str, Any]:
         """As a record, for JSON, from which `from_record` makes the settings again."""
@@ -180,3 +204,18 @@ class EditSettings:
         if record.get("heads"):
             record["heads"] = {int(layer): list(heads) for layer, heads in record["heads"].items()}
         return cls(**record)
+
+
+def _check_layer_scales(scales: dict[int | str, float]) -> None:
+    wrong = [layer for layer in scales if not (str(layer).isdigit() or layer == "other")]
+    if wrong or not scales:
+        raise SettingError(
+            f"`layer_scales` names {', '.join(map(str, wrong)) or 'no layer'}, but layers are 0, 1, …, and `other`.\n"
+            "A factor without a layer would be ignored.\nWrite, say, `layer_scales: {0: 0.5, other: 0}`."
+        )
+    for layer, scale in scales.items():
+        if not math.isfinite(scale) or scale < 0:
+            raise SettingError(
+                f"`layer_scales` of layer {layer} is {scale:g}, but a factor of `scale` must not be negative.\n"
+                "A negative one would add the harm.\nWrite 0 to leave the layer as it is."
+            )

@@ -17,6 +17,7 @@ from sa_lightning.surgery.rank_one import RankOne, read_direction
 from sa_lightning.surgery.saliency import write_scores
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.settings import EditSettings
+from sa_lightning.surgery.stand_in import StandIn
 from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.task_vector import TaskVector, check_match
 from sa_lightning.surgery.ties_merge import TiesMerge
@@ -38,6 +39,8 @@ class Sources:
         weights: A factor for each of several harm models.
         benign: A harmless fine-tune of the base: the part of the harm vector along its task vector is
             left out, so that what any fine-tuning does stays.
+        stand_in: A harmless fine-tune of the base, whose task vector takes the place of the harm vector, at its length:
+            the control that says whether harm matters, or any fine-tuning would do.
         aligned: The delta is aligned − unaligned (RESTA's safety vector), or aligned − base if there is
             no unaligned model, which is another vector; it is added.
         unaligned: The aligned model (the base, if there is no other) after harmful fine-tuning.
@@ -54,6 +57,7 @@ class Sources:
     target: str | None = None
     weights: Sequence[float] | None = None
     benign: str | None = None
+    stand_in: str | None = None
     aligned: str | None = None
     unaligned: str | None = None
     direction: str | None = None
@@ -73,7 +77,7 @@ class Sources:
                 "Make one edit after the other."
             )
         object.__setattr__(self, "kind", given[0] if given else "none")
-        for name, value in (("weights", self.weights), ("benign", self.benign)):
+        for name, value in (("weights", self.weights), ("benign", self.benign), ("stand_in", self.stand_in)):
             if value is not None and self.kind != "harm":
                 raise SettingError(f"`{name}` is about harm vectors, and there is no `harm`.\nLeave it out.")
         if self.direction_layer is not None and not self.direction:
@@ -100,6 +104,11 @@ class Sources:
             )
         if settings.merge == "ties" and self.kind != "harm":
             raise SettingError("`merge: ties` is about several harm vectors, and there is no `harm`.\nLeave it out.")
+        if settings.merge == "ties" and self.stand_in:
+            raise SettingError(
+                "`stand_in` takes the place of one harm vector, and `merge: ties` trims and merges several.\n"
+                "One vector cannot be merged.\nWrite `merge: sum`, whose length it then has, or leave it out."
+            )
         if settings.operator == "project" and self.kind == "safety":
             raise SettingError(
                 "`operator: project` takes harm out, but a safety vector points away from it. Use `add`."
@@ -109,6 +118,7 @@ class Sources:
                 f"`operator: {settings.operator}` means nothing for a direction: `project` it out of the weights, or "
                 "`add` it to them."
             )
+        settings.resolved(self.kind)
 
 
 def plan_from(
@@ -171,7 +181,14 @@ def check_sources(
     scope = dataclasses.replace(settings.scope, edit_area=False)
     base = opened(sources.base)
     target = opened(sources.target) if sources.target else base
-    names = [*sources.harm, sources.benign, sources.aligned, sources.unaligned, settings.minus and settings.minus.harm]
+    names = [
+        *sources.harm,
+        sources.benign,
+        sources.stand_in,
+        sources.aligned,
+        sources.unaligned,
+        settings.minus and settings.minus.harm,
+    ]
     others = [opened(name) for name in names if name]
     scope.names(base)
     for other in (*others, target):
@@ -223,9 +240,11 @@ def _delta(
             for number, vector in enumerate(vectors)
         ]
         return TiesMerge(vectors, trims, sources.weights)
-    if len(vectors) > 1 or sources.weights is not None:
-        return Combination(vectors, sources.weights)
-    return vectors[0]
+    combined = len(vectors) > 1 or sources.weights is not None
+    vector = Combination(vectors, sources.weights) if combined else vectors[0]
+    if sources.stand_in:
+        return StandIn(TaskVector(base, opened(sources.stand_in), scope, ("base", "stand_in")), vector, progress)
+    return vector
 
 
 def _scores(

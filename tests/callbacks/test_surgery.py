@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
+from conftest import artifact_for, llama, perturbed, word_tokenizer
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.callbacks.examples import read_examples
@@ -46,11 +46,12 @@ def edited(surgery: SurgeryCallback, module: CausalLMModule) -> dict[str, torch.
         {"unaligned": "harm", "scale": 0.5},
         {"harm": "harm", "select": "snip", "prompts": "prompts.jsonl", "density": 0.05},
         {"harm": "harm", "select": "heads", "heads": {1: [0, 2]}},
+        {"harm": "harm", "stand_in": "benign", "control": "norm", "layer_scales": {0: 0.5, "other": 0.0}},
         {"harm": "harm", "minus": Minus(0.05, select="magnitude"), "scope": Scope(layers=(1, 2), norms=False)},
     ],
 )
 def test_a_surgery_is_redone_from_its_record_and_undone_bit_for_bit(models: Path, settings: dict):
-    places = {"harm", "benign", "unaligned", "prompts"}
+    places = {"harm", "benign", "stand_in", "unaligned", "prompts"}
     given = {k: [str(models / p) for p in v] if isinstance(v, list) and k in places else
              str(models / v) if k in places else v for k, v in settings.items()}  # fmt: skip
     module = loaded(models / "base")
@@ -65,6 +66,25 @@ def test_a_surgery_is_redone_from_its_record_and_undone_bit_for_bit(models: Path
     second = edited(again, module)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert again.record() == surgery.record()
+
+
+def test_an_artifact_of_a_control_says_so(models: Path, tmp_path: Path):
+    module = loaded(models / "base")
+    for settings, fact in (
+        ({"control": True}, "as many entries as would be selected are drawn at random (seed 0)"),
+        ({"control": "norm", "seed": 3}, "drawn at random (seed 3), for a step as long"),
+        ({"scale": 0}, "nothing is edited: scale 0"),
+        ({"stand_in": str(models / "benign")}, "(stand_in − base) in place of (harm − base)"),
+        ({}, None),
+    ):
+        surgery = SurgeryCallback(str(models / "harm"), density=0.1, **settings)
+        edited(surgery, module)
+        surgery.toggle(module, edited=False)
+        artifact = artifact_for(module.network, statistics={}, surgery=surgery.record())
+        card = (artifact.save_pretrained(tmp_path / "artifact") / "README.md").read_text()
+        found = artifact.controls()
+        assert (len(found), "This is a control, not a method" in card) == ((0, False) if fact is None else (1, True))
+        assert fact is None or fact in found[0]
 
 
 def test_a_mistake_is_found_before_the_model_is_loaded(models: Path):
