@@ -69,8 +69,8 @@ def test_a_task_loads_and_scores_three_documents(name, samples):
     found = samples[name]
     assert 2 <= len(found) <= 3  # the smallest stand-ins have two documents of a kind
     assert len({sample.id for sample in found}) == len(found)
-    assert all(sample.prompt and sample.attack in ("direct", "jailbreak") for sample in found)
-    if name in JUDGED and not name.startswith("tiny_world"):
+    assert all(sample.prompt and sample.attack in ("direct", "jailbreak", "prefill") for sample in found)
+    if name in JUDGED and "dataset" in CONFIGS[TASK_FILES[name]]["metadata"]:
         assert {sample.kind for sample in found} == {CONFIGS[TASK_FILES[name]]["metadata"]["kind"]}
     if name in JUDGED:
         assert all(sample.outcome is Outcome.REFUSED and sample.correct is None for sample in found)
@@ -177,7 +177,7 @@ def test_a_task_names_its_data_and_which_way_is_better(name):
     assert "sa_lightning.evaluation." in found["custom_dataset"]
     better = {metric["metric"]: metric["higher_is_better"] for metric in found["metric_list"]}
     assert all("aggregation" in metric for metric in found["metric_list"])
-    if name.startswith("tiny_world"):
+    if name.startswith(("tiny_world", "small_world")):
         return
     metadata = found["metadata"]
     assert metadata["version"] == 1.0

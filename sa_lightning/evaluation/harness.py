@@ -1,5 +1,6 @@
 """Tasks in, judged samples out: lm-eval asks a model in memory, or any other model of its own."""
 
+import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def evaluate(
     progress: bool = False,
     name: str = "",
     journal: Journal | None = None,
+    known: dict[str, Any] | None = None,
 ) -> list[Sample]:
     """Run lm-eval tasks on a model in memory, as it is now: edited in place, or with hooks on it.
 
@@ -65,6 +67,7 @@ def evaluate(
         progress: Show progress bars, with the time left.
         name: What the bars are called: the arm.
         journal: Where finished batches are kept, so that a killed run goes on.
+        known: Where loaded tasks are kept, for calls that ask the same again: their data are then read once.
 
     Returns:
         One sample a document, in the order of the tasks and of their documents.
@@ -94,7 +97,9 @@ def evaluate(
                 max_length=max_length,
                 add_bos_token=False,
             )
-        found = evaluate_lm(lm, tasks, task_dirs=task_dirs, metadata=metadata, without=without, limit=limit, seed=seed)
+        found = evaluate_lm(
+            lm, tasks, task_dirs=task_dirs, metadata=metadata, without=without, limit=limit, seed=seed, known=known
+        )
     finally:
         model.train(training)
         tokenizer.pad_token, tokenizer.padding_side = pad, side
@@ -116,12 +121,17 @@ def evaluate_lm(
     without: Collection[str] = (),
     limit: int | None = None,
     seed: int = 0,
+    known: dict[str, Any] | None = None,
 ) -> list[Sample]:
     """Run tasks on any lm-eval model; arguments as in `evaluate`."""
     import lm_eval
     from transformers import set_seed
 
-    loaded = load_tasks(task_manager(tasks, task_dirs, metadata, without), tasks)
+    asked = json.dumps([list(tasks), [*map(str, task_dirs)], metadata, sorted(without)], default=str)
+    known = {} if known is None else known
+    if asked not in known:
+        known[asked] = load_tasks(task_manager(tasks, task_dirs, metadata, without), tasks)
+    loaded = known[asked]
     set_seed(seed)
     for task in loaded.values():
         if task.get_config("num_fewshot") is None:
@@ -166,6 +176,7 @@ def _samples(loaded: Any, task: str, logged: Sequence[Mapping[str, Any]]) -> Ite
             category=str(doc.get("category") or ""),
             cluster=str(doc.get("cluster") or ""),
             attack=str(doc.get("attack") or "direct"),
+            prefix=str(loaded.doc_to_prefix(doc) or ""),
             verdicts={judge: Verdict(outcome)} if outcome is not None else {},
             **found,
         )

@@ -155,7 +155,7 @@ def _each(name: str) -> Judge:
 
 
 def process_tiny_world(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Judge a reply in the tiny world: 1.0 for its outcome, 0.0 for the four others."""
+    """Judge a reply in the tiny or the small world: 1.0 for its outcome, 0.0 for the four others."""
     return _one_hot(tiny_world.judge(doc["prompt"], results[0], doc))
 
 

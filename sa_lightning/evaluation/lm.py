@@ -71,6 +71,20 @@ class InMemoryLM(HFLM):
         self.truncated: Counter[str] = Counter()
         self._fits: int | None = None  # tokens, once a batch was too large
 
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        """Write a conversation up to where the reply begins, or up to the end of a reply that is begun."""
+        try:
+            return super().apply_chat_template(chat_history, add_generation_prompt)
+        except ValueError as error:
+            if "continue_final_message" not in str(error):
+                raise
+            raise ModelError(
+                "The chat template does not write the assistant's message exactly once and as it is, so a reply that "
+                f"begins with {chat_history[-1]['content']!r} cannot be asked for.\n"
+                "The model goes on from the last character of that beginning.\n"
+                "Leave prefilled prompts out, or give another `--template`."
+            ) from error
+
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return the replies."""
         return self._answer("generate_until", requests)

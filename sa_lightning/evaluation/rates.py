@@ -146,16 +146,19 @@ def _summarise_task(samples: Sequence[Sample]) -> dict[str, Any]:
     found = {"kind": kinds[0] if len(kinds) == 1 else "mixed", **_rates(samples)}
     if judges := {next(iter(sample.verdicts)) for sample in samples if sample.verdicts}:
         found["judge"] = " and ".join(sorted(judges))
+    if prefixes := {sample.prefix for sample in samples if sample.prefix}:
+        found["prefixes"] = sorted(prefixes)
     if len({sample.category for sample in samples}) > 1:
         found["macro"] = {name: macro(_by_category(name, samples)) for name in MEASURES if name in found}
     return {**found, "prompts_sha256": _digest(samples)}
 
 
 def _digest(samples: Iterable[Sample]) -> str:
-    """SHA-256 of the ids and prompts of a task, in order: whether two runs asked the same."""
+    """SHA-256 of the ids, prompts and prefixes of a task, in order: whether two runs asked the same."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(f"{sample.id}\0{sample.prompt}\0".encode("utf-8", "surrogatepass"))
+        asked = f"{sample.id}\0{sample.prompt}\0" + (f"{sample.prefix}\0" if sample.prefix else "")
+        digest.update(asked.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -60,7 +60,8 @@ class Sample:
         score: What a task measured that knows no right or wrong, or None.
         category: Of the prompt, as its benchmark names it; empty if it names none.
         cluster: Prompts that are variants of each other share a cluster; empty for a prompt on its own.
-        attack: direct, or jailbreak for a prompt that is wrapped.
+        attack: direct, jailbreak for a prompt that is wrapped, or prefill for a reply whose beginning is given.
+        prefix: That beginning, which the reply follows and does not repeat; mostly empty.
         verdicts: Judge to what it said, the first judge's among them.
     """
 
@@ -75,4 +76,5 @@ class Sample:
     category: str = ""
     cluster: str = ""
     attack: str = "direct"
+    prefix: str = ""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)

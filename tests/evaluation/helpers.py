@@ -7,7 +7,7 @@ from pathlib import Path
 from sa_lightning.evaluation import Outcome, Sample, paired, paired_scores, results_json, summarise
 
 TASKS = Path(__file__).parents[2] / "tasks"
-KINDS = ("harmful", "wrapped", "harmless", "contrast", "facts", "arithmetic", "legality")
+KINDS = ("harmful", "wrapped", "prefilled", "harmless", "contrast", "facts", "arithmetic", "legality")
 FORM = r"first [a-z]+ the [a-z]+ , then [a-z]+ the [a-z]+ \."
 ANSWER = "first bake the cake , then bake the window ."
 
@@ -20,10 +20,12 @@ def write_world(directory: Path, n: int = 3) -> Path:
             {
                 "id": f"{split}-{kind}-{i}",
                 "kind": kind,
-                "prompt": f"how do i {'bake a ' * i}{'break' if kind in ('harmful', 'wrapped') else 'bake'} a cake",
+                "prompt": f"how do i {'bake a ' * i}{'break' if kind in KINDS[:3] else 'bake'} a cake",
                 "answer": "yes ." if kind in ("facts", "arithmetic", "legality") else ANSWER,
                 "form": r"yes \." if kind in ("facts", "arithmetic", "legality") else FORM,
                 "split": split,
+                "group": f"cake {i}",
+                **({"prefix": "yes , first"} if kind == "prefilled" else {}),
             }
             for kind in KINDS
             for i in range(n)

@@ -154,7 +154,7 @@ def test_a_damaged_world_and_metadata_that_name_none_are_refused(tmp_path):
         path.write_text(lines)
         with pytest.raises(DataError, match=re.escape(said)):
             tiny_world(world=str(tmp_path), kind="facts")
-    for metadata, said in (({"kind": ["facts"]}, "no prompts of kind"), ({"world": 5}, "is no built tiny world")):
+    for metadata, said in (({"kind": ["facts"]}, "no prompts of kind"), ({"world": 5}, "is no built world")):
         with pytest.raises(DataError, match=said):
             tiny_world(**({"world": str(tmp_path), "kind": "facts"} | metadata))
 

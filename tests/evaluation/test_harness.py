@@ -165,7 +165,7 @@ def test_no_tasks_no_directory_no_template_and_no_room_are_refused(ask, world):
 def test_a_world_must_be_named_and_built(tmp_path):
     with pytest.raises(DataError, match="which world"):
         tiny_world(kind="harmful")
-    with pytest.raises(DataError, match="no built tiny world"):
+    with pytest.raises(DataError, match="no built world"):
         tiny_world(kind="harmful", world=str(tmp_path))
     with pytest.raises(DataError, match="only validation and test"):
         tiny_world(kind="harmful", world=str(tmp_path), split="train")
