@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from sa_lightning.steering.separability import FOLDS
+
 T = TypeVar("T")
 
 Control = Literal["none", "random", "shuffled"]
@@ -23,14 +25,19 @@ def shuffled(pairs: Sequence[tuple[T, T]], seed: int) -> list[tuple[T, T]]:
     sides the first uncentred component is the very same axis, its sign a coin toss. Of (a⁺, b⁺) nothing but what sets
     apart answers of one side is left.
 
+    The two pairs of an exchange lie opposite one another in what their questions say, so they stand where both are
+    held out together (`separability.cross_validated`), but for the last few: one would be predicted from the other.
+
     Args:
         pairs: Members of both sides; of an odd number, one drawn by the seed is left out.
         seed: Of the draw; the same on every machine.
     """
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
+    twins = list(zip(order[0::2], order[1::2], strict=False))
     found: list[tuple[T, T]] = []
-    for first, other in zip(order[0::2], order[1::2], strict=False):
-        found += [(pairs[first][0], pairs[other][0]), (pairs[other][1], pairs[first][1])]
+    for start in range(0, len(twins), FOLDS):
+        block = twins[start : start + FOLDS]
+        found += [(pairs[a][0], pairs[b][0]) for a, b in block] + [(pairs[b][1], pairs[a][1]) for a, b in block]
     return found
 
 

@@ -4,6 +4,7 @@ from conftest import artifact_for, llama
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.steering import INTERVENTIONS, fit_directions, random_directions, shuffled
+from sa_lightning.steering.separability import cross_validated
 
 
 def planted(count=40, layers=3, width=24, contrast=6.0, seed=0):
@@ -70,6 +71,19 @@ def test_means_of_shuffled_sides_are_those_after_the_change_of_sides_alone():
     expected = (sign[:, None, None] * (safe - unsafe)).mean(0)
     first, other = reread(safe, unsafe, 5)
     assert torch.allclose((first - other).mean(0), expected, atol=1e-6)
+
+
+def test_shuffled_sides_are_told_apart_no_better_and_no_worse_than_by_chance():
+    areas = []
+    for seed in range(8):
+        safe, unsafe, _ = planted(count=30, seed=seed)
+        assert cross_validated(safe, unsafe)[0].min() > 0.95
+        areas.append(cross_validated(*reread(safe, unsafe, seed))[0])
+    assert abs(float(torch.stack(areas).mean()) - 0.5) < 0.04
+    found = shuffled([(("+", i), ("-", i)) for i in range(30)], 1)
+    for place in (0, 3, 14, 21):
+        (first, other), (twin, opposite) = found[place], found[place + 5 if place % 10 < 5 else place - 5]
+        assert {first[1], other[1]} == {twin[1], opposite[1]}
 
 
 def test_random_directions_are_those_of_validate_and_say_what_they_are(tmp_path):
