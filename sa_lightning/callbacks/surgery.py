@@ -23,7 +23,7 @@ from sa_lightning.surgery import (
     Sources,
     check_sources,
     plan_from,
-    snip_scores,
+    saliency_scores,
     write_edit,
 )
 
@@ -59,9 +59,9 @@ class SurgeryCallback(Callback):
         unaligned: The aligned model (or the base) after harmful fine-tuning.
         direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.
         direction_layer: Whose direction, from 0.
-        prompts: For `select: snip`: JSONL file of prompts and responses, or demonstrations, whose unsafe
+        prompts: For `select: snip` and `fisher`: JSONL file of prompts and responses, or demonstrations, whose unsafe
             answers are taken.
-        scores: For `select: snip`: directory of scores, read if it exists.
+        scores: For these: directory of scores, read if it exists.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SurgeryCallback(Callback):
         self.progress: ProgressBars = lambda: nullcontext(None)
         self.inputs: dict[str, dict[str, str]] | None = None
         self.sources: Sources | None = None
-        # What several surgeries on one model may share: SNIP scores, and opened checkpoints.
+        # What several surgeries on one model may share: scores of weights, and opened checkpoints.
         self.scores: dict[Any, NamedTensors] = {}
         self.opened: dict[str, Checkpoint] = {}
         self._edit: EditInMemory | None = None
@@ -192,11 +192,11 @@ class SurgeryCallback(Callback):
             assert self.sources is not None, "setup has made them"
             with self.progress() as report:
 
-                def score(prompts: str, names: Sequence[str]) -> NamedTensors:
-                    key = (prompts, tuple(names))
+                def score(kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
+                    key = (kind, prompts, tuple(names))
                     if key not in self.scores:
                         examples = read_examples(prompts, pl_module.tokenizer)
-                        self.scores[key] = snip_scores(pl_module.network, examples, names, report)
+                        self.scores[key] = saliency_scores(pl_module.network, examples, names, kind, report)
                     return self.scores[key]
 
                 opener = self._opener(pl_module)

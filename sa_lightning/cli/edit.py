@@ -124,14 +124,14 @@ def _places(settings: EditSettings, sources: Sources) -> tuple[EditSettings, Sou
     return settings, Sources(**resolved)
 
 
-def _scorer(target: str, template: str, progress: Any) -> Callable[[str, Sequence[str]], NamedTensors]:
-    def score(prompts: str, names: Sequence[str]) -> NamedTensors:
+def _scorer(target: str, template: str, progress: Any) -> Callable[[str, str, Sequence[str]], NamedTensors]:
+    def score(kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
         from sa_lightning.callbacks.examples import read_examples
         from sa_lightning.models import load_model, load_tokenizer
-        from sa_lightning.surgery import snip_scores
+        from sa_lightning.surgery import saliency_scores
 
         examples = read_examples(prompts, load_tokenizer(target, template))
         model = load_model(target, device="cuda" if torch.cuda.is_available() else "cpu")
-        return snip_scores(model, examples, names, progress)
+        return saliency_scores(model, examples, names, kind, progress)
 
     return score

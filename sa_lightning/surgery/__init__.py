@@ -16,8 +16,8 @@ from sa_lightning.surgery.head_mask import HeadMask
 from sa_lightning.surgery.lineage import Kinship, kinship, lineage
 from sa_lightning.surgery.plan import plan_edit, plan_surgery
 from sa_lightning.surgery.rank_one import RankOne, read_direction
-from sa_lightning.surgery.ranking import ByLot, ByMagnitude, ByScore, Ranking
-from sa_lightning.surgery.saliency import Example, snip_scores, write_scores
+from sa_lightning.surgery.ranking import ByFisher, ByLot, ByMagnitude, ByScore, Ranking
+from sa_lightning.surgery.saliency import Example, saliency_scores, write_scores
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.selection import Chosen, Selection, entries_to_keep, select
 from sa_lightning.surgery.set_difference import SetDifference
@@ -29,6 +29,7 @@ from sa_lightning.surgery.weights import ModelWeights, NamedTensors, Weights, fi
 
 __all__ = [
     "AdaptedCheckpoint",
+    "ByFisher",
     "ByLot",
     "ByMagnitude",
     "ByScore",
@@ -70,8 +71,8 @@ __all__ = [
     "plan_surgery",
     "read_direction",
     "resolve",
+    "saliency_scores",
     "select",
-    "snip_scores",
     "write_edit",
     "write_scores",
 ]

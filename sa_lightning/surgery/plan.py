@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import torch
@@ -15,7 +15,7 @@ from sa_lightning.surgery.edit_area import resolve
 from sa_lightning.surgery.head_mask import HeadMask
 from sa_lightning.surgery.lineage import lineage
 from sa_lightning.surgery.nonzero import Nonzero
-from sa_lightning.surgery.ranking import ByLot, ByMagnitude, ByScore, Ranking
+from sa_lightning.surgery.ranking import ByFisher, ByLot, ByMagnitude, ByScore, Ranking
 from sa_lightning.surgery.scope import group_of
 from sa_lightning.surgery.selection import Chosen, select, select_exactly
 from sa_lightning.surgery.set_difference import SetDifference, count_kept
@@ -76,7 +76,7 @@ def plan_surgery(
         target: What is edited.
         settings: How.
         kind: What the delta is for, which decides what settings mean that are not set: a key of `DEFAULTS`.
-        scores: Scores of all entries in scope, for `select: snip`.
+        scores: Scores of all entries in scope, for `select: snip` and `fisher`.
         minus: Scores, or another delta, for the selection that is left out.
         config: The target's `config.json`, for `select: heads`.
         progress: Told how far each pass has come.
@@ -132,7 +132,8 @@ def choose(
     chosen = _first_choice(delta, settings, scores, config, progress)
     if settings.minus is not None:
         other = minus[1] or delta
-        ranking = _by_score(minus[0], "minus.scores") if settings.minus.select == "snip" else ByMagnitude()
+        snip = settings.minus.select == "snip"
+        ranking = ByScore(_known(minus[0], "snip", "minus.scores")) if snip else ByMagnitude()
         second = select(
             other,
             density=settings.minus.density,
@@ -194,11 +195,16 @@ def _first_choice(
     assert settings.density is not None
     if settings.select == "dare":
         return Dare(n, settings.density, settings.seed)
-    rankings: dict[str, Ranking] = {"magnitude": ByMagnitude(), "random": ByLot(settings.seed)}
+    rankings: dict[str, Callable[[], Ranking]] = {
+        "magnitude": ByMagnitude,
+        "random": lambda: ByLot(settings.seed),
+        "snip": lambda: ByScore(_known(scores, "snip", "scores")),
+        "fisher": lambda: ByFisher(_known(scores, "fisher", "scores")),
+    }
     return select(
         delta,
         density=settings.density,
-        ranking=_by_score(scores, "scores") if settings.select == "snip" else rankings[settings.select],
+        ranking=rankings[settings.select](),
         granularity=settings.granularity,
         ties=settings.ties,
         seed=settings.seed,
@@ -206,14 +212,14 @@ def _first_choice(
     )
 
 
-def _by_score(scores: Weights | None, setting: str) -> ByScore:
+def _known(scores: Weights | None, select: str, setting: str) -> Weights:
     if scores is None:
         raise SettingError(
-            f"`select: snip` needs scores of the weights, and `{setting}` is not set.\n"
-            "SNIP ranks weights by what the loss on prompts hangs on.\n"
+            f"`select: {select}` needs scores of the weights, and `{setting}` is not set.\n"
+            "They rank weights by what the loss on prompts hangs on.\n"
             "Give a JSONL file of prompts and responses (`prompts`), or a directory of scores."
         )
-    return ByScore(scores)
+    return scores
 
 
 def _check_layers(delta: Delta, settings: EditSettings) -> None:

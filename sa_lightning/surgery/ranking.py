@@ -12,7 +12,7 @@ from sa_lightning.surgery.kth_largest import FLOAT_BITS, HASH_BITS, Keys, float_
 from sa_lightning.surgery.slices import Slice
 from sa_lightning.surgery.weights import Weights
 
-__all__ = ["ByLot", "ByMagnitude", "ByScore", "Ranking"]
+__all__ = ["ByFisher", "ByLot", "ByMagnitude", "ByScore", "Ranking"]
 
 
 @runtime_checkable
@@ -78,6 +78,33 @@ class ByScore:
 
     def value(self, key: int) -> float | None:
         """The score."""
+        return key_to_float(key)
+
+
+class ByFisher:
+    """By F · δ² with a diagonal F: twice what taking the step δ back costs in loss, to second order, entry by entry.
+
+    Unlike SNIP it asks about the step, not about the weight. Ranked by its root, √F · |δ|, in float32.
+
+    Args:
+        roots: √F for every entry (`saliency_scores`), under the names and in the shapes of the parameters.
+    """
+
+    bits: int = FLOAT_BITS
+    reads_delta: bool = True
+
+    def __init__(self, roots: Weights) -> None:
+        self.roots = roots
+
+    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+        """The bit patterns of √F · |δ|."""
+        assert delta is not None
+        rows = self.roots.rows(part).float() * delta
+        check_finite(part.name, rows, self.roots.source)
+        return float_keys(rows)
+
+    def value(self, key: int) -> float | None:
+        """√F · |δ|."""
         return key_to_float(key)
 
 

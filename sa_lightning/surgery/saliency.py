@@ -1,6 +1,7 @@
-"""SNIP scores: how much the loss on given prompts hangs on each weight."""
+"""Saliencies: how much the loss on given prompts hangs on each weight, from the gradients of single examples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from sa_lightning.errors import DataError, ModelError, NothingToDoError
 from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import ModelWeights, NamedTensors
 
-__all__ = ["Example", "snip_scores", "write_scores"]
+__all__ = ["SALIENCIES", "Example", "saliency_scores", "write_scores"]
 
 
 class Example(NamedTuple):
@@ -22,20 +23,49 @@ class Example(NamedTuple):
     prompt: int
 
 
-def snip_scores(
-    model: nn.Module, examples: Iterable[Example], names: Iterable[str], progress: Progress | None = None
-) -> NamedTensors:
-    """Score every entry by |w| · mean |∂L/∂w| over examples, in float32.
+@dataclass(frozen=True)
+class Saliency:
+    """A way from gradients to scores.
 
-    L is the mean loss of the response's tokens given the prompt. The absolute value is taken for each example
-    before the mean, as in the code of Wei et al. (https://arxiv.org/abs/2402.05162); SNIP:
-    https://arxiv.org/abs/1810.02340. The model is as before afterwards. Memory: the gradient and the score of the
-    parameters asked for, on the model's device.
+    Attributes:
+        each: Of the gradient of an example's loss: what is averaged over examples.
+        score: Of that mean and the weights: the score.
+    """
+
+    each: Callable[[Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], Tensor]
+
+
+SALIENCIES: dict[str, Saliency] = {
+    "snip": Saliency(torch.abs, lambda mean, weights: mean * weights.abs()),
+    "fisher": Saliency(torch.square, lambda mean, weights: mean.sqrt()),
+}
+
+
+def saliency_scores(
+    model: nn.Module,
+    examples: Iterable[Example],
+    names: Iterable[str],
+    kind: str = "snip",
+    progress: Progress | None = None,
+) -> NamedTensors:
+    """Score every entry, in float32, by the gradients of the loss L of single examples.
+
+    L is the mean loss of the response's tokens given the prompt. The model is as before afterwards. Memory: the
+    gradient and the score of the parameters asked for, on the model's device.
+
+    - `snip`: |w| · mean |∂L/∂w|, what setting the weight to zero would do, to first order. The absolute value is taken
+      for each example before the mean, as in the code of Wei et al. (https://arxiv.org/abs/2402.05162); SNIP:
+      https://arxiv.org/abs/1810.02340.
+    - `fisher`: √F with F = mean (∂L/∂w)², the diagonal of the empirical Fisher information, as in Fisher-weighted
+      merging (Matena and Raffel, https://arxiv.org/abs/2111.09832; there labels are drawn from the model, here they are
+      the given responses). The root ranks as F does, and stays within the range of float32.
 
     Args:
         model: A causal language model of transformers.
         examples: One at a time, without padding.
         names: Parameters to score, under the names of its `state_dict`.
+        kind: A name in `SALIENCIES`.
         progress: Called after every example.
 
     Raises:
@@ -53,10 +83,10 @@ def snip_scores(
             "those cannot be scored yet."
         )
     if not chosen:
-        raise DataError("There are no prompts to score weights on.\nSNIP asks what the loss on them hangs on.")
+        raise DataError("There are no prompts to score weights on.\nA score says what the loss on them hangs on.")
     parameters = {name: weights.parameter(name) for name in weights.names if name in wanted}
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    training = model.training
+    training, saliency = model.training, SALIENCIES[kind]
     scores = {name: torch.zeros(p.shape, dtype=torch.float32, device=p.device) for name, p in parameters.items()}
     model.eval()
     try:
@@ -68,7 +98,7 @@ def snip_scores(
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for score, gradient in zip(scores.values(), gradients, strict=True):
                 if gradient is not None:
-                    score += gradient.float().abs() / len(chosen)
+                    score += saliency.each(gradient.float()) / len(chosen)
             if progress:
                 progress("scoring weights", done, len(chosen))
     finally:
@@ -77,10 +107,10 @@ def snip_scores(
         model.train(training)
     with torch.no_grad():
         for name, score in scores.items():
-            score *= parameters[name].float().abs()
+            scores[name] = saliency.score(score, parameters[name].float())
     if not any(bool(score.any()) for score in scores.values()):
         raise NothingToDoError(f"The loss on the prompts hangs on none of the {len(scores)} parameters in scope.")
-    return NamedTensors({name: score.cpu() for name, score in scores.items()}, "SNIP scores")
+    return NamedTensors({name: score.cpu() for name, score in scores.items()}, f"{kind} scores")
 
 
 def response_loss(model: Any, example: Example) -> Tensor:

@@ -16,7 +16,7 @@ __all__ = ["Control", "EditSettings", "Minus", "Operator", "Select"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Operator = Literal["subtract", "add", "project", "zero", "restore"]
-Select = Literal["magnitude", "random", "dare", "snip", "heads"]
+Select = Literal["magnitude", "random", "dare", "snip", "fisher", "heads"]
 Control = Literal["none", "size", "norm"]
 
 #: What a delta is for unless told otherwise: operator, density, scale.
@@ -84,7 +84,9 @@ class EditSettings:
             direction: out of the weights); set them to zero; restore the base's. If not set: subtract
             a harm vector, add a safety vector, project a direction out.
         select: Keep the entries of largest magnitude; as many at random; dare: each with probability
-            `density`, rescaled; snip: those the loss on `prompts` hangs on most; heads: what `heads` names.
+            `density`, rescaled; snip: those the loss on `prompts` hangs on most; fisher: those where taking the
+            delta back would change that loss most (F · δ² with the diagonal Fisher information F of the loss); heads:
+            what `heads` names.
         control: `size` (or true): keep as many entries as `select` would, cut by cut, but at random: the control
             that says whether the selection matters. Of a TIES merge, every trim is at random. `norm`: besides, scale
             the step to the length of that of the entries that `select` would keep.

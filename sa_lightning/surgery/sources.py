@@ -14,7 +14,7 @@ from sa_lightning.surgery.edit import EditPlan
 from sa_lightning.surgery.edit_area import resolve
 from sa_lightning.surgery.plan import choose, plan_surgery
 from sa_lightning.surgery.rank_one import RankOne, read_direction
-from sa_lightning.surgery.saliency import write_scores
+from sa_lightning.surgery.saliency import SALIENCIES, write_scores
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.settings import EditSettings
 from sa_lightning.surgery.stand_in import StandIn
@@ -25,7 +25,8 @@ from sa_lightning.surgery.weights import NamedTensors, Weights
 
 __all__ = ["Score", "Sources", "check_sources", "plan_from"]
 
-Score = Callable[[str, Sequence[str]], NamedTensors]  # (file of prompts, names of parameters) -> SNIP scores
+# (kind of saliency, file of prompts, names of parameters) -> scores
+Score = Callable[[str, str, Sequence[str]], NamedTensors]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Sources:
         direction: A refusal direction, in an artifact of `sa fit` or a safetensors file: projected out of all
             matrices that write to the stream, or added to them with `operator: add`.
         direction_layer: Whose direction, from 0.
-        prompts: For `select: snip`: JSONL file with rows of prompt and response, or demonstrations,
+        prompts: For `select: snip` and `fisher`: JSONL file with rows of prompt and response, or demonstrations,
             whose unsafe answers are taken.
-        scores: For `select: snip`: directory of scores, read if it exists, otherwise written from `prompts`.
+        scores: For these: directory of scores, read if it exists, otherwise written from `prompts`.
     """
 
     base: str
@@ -95,12 +96,12 @@ class Sources:
             raise SettingError(
                 "`operator: restore` puts the base's values back into a target, and `target` is not set."
             )
-        snip = settings.select == "snip"
-        if snip != bool(self.prompts or self.scores):
+        scored = settings.select in SALIENCIES
+        if scored != bool(self.prompts or self.scores):
             raise SettingError(
-                f"`select` is {settings.select}, and `prompts` and `scores` are {'not ' if snip else ''}set.\n"
-                "SNIP scores rank weights by what the loss on prompts hangs on.\n"
-                + ("Give `--prompts FILE`." if snip else "Write `select: snip`, or leave them out.")
+                f"`select` is {settings.select}, and `prompts` and `scores` are {'not ' if scored else ''}set.\n"
+                "Scores rank weights by what the loss on prompts hangs on.\n"
+                + ("Give `--prompts FILE`." if scored else "Write `select: snip` or `fisher`, or leave them out.")
             )
         if settings.merge == "ties" and self.kind != "harm":
             raise SettingError("`merge: ties` is about several harm vectors, and there is no `harm`.\nLeave it out.")
@@ -134,7 +135,7 @@ def plan_from(
     Args:
         sources: Which checkpoints.
         settings: What is selected, and what happens there.
-        score: Computes SNIP scores of the target from a file of prompts.
+        score: Computes saliency scores of the target from a file of prompts.
         progress: Told how far each pass has come.
         opener: Opens a checkpoint by its name.
 
@@ -152,17 +153,18 @@ def plan_from(
         other = TaskVector(base, opened(settings.minus.harm), scope) if settings.minus.harm else None
         scores = None
         if settings.minus.select == "snip":
-            scores = _scores(settings.minus.scores, settings.minus.prompts, delta, target, score)
+            scores = _scores("snip", settings.minus.scores, settings.minus.prompts, delta, target, score)
         minus = (scores, other)
     # Of a TIES merge, the trims have used the scores already.
-    snip = settings.select == "snip" and not isinstance(delta, TiesMerge)
+    scored = settings.select in SALIENCIES and not isinstance(delta, TiesMerge)
+    kind = settings.select
     return plan_surgery(
         delta,
         base,
         target,
         settings,
         kind=sources.kind,
-        scores=_scores(sources.scores, sources.prompts, delta, target, score) if snip else None,
+        scores=_scores(kind, sources.scores, sources.prompts, delta, target, score) if scored else None,
         minus=minus,
         config=target.config,
         progress=progress,
@@ -226,8 +228,8 @@ def _delta(
         vectors = [Orthogonalised(vector, along, settings.granularity, progress) for vector in vectors]
     if len(vectors) > 1 and settings.merge == "ties":
         filled = dataclasses.replace(settings.resolved("harm"), minus=None)  # which is about the merge
-        snip = filled.select == "snip"
-        scores = _scores(sources.scores, sources.prompts, vectors[0], target, score) if snip else None
+        scored, kind = filled.select in SALIENCIES, filled.select
+        scores = _scores(kind, sources.scores, sources.prompts, vectors[0], target, score) if scored else None
         trims = [
             # Of several vectors, each has draws of its own.
             choose(
@@ -248,7 +250,7 @@ def _delta(
 
 
 def _scores(
-    directory: str | None, prompts: str | None, delta: Delta, target: Checkpoint, score: Score | None
+    kind: str, directory: str | None, prompts: str | None, delta: Delta, target: Checkpoint, score: Score | None
 ) -> Weights | None:
     """Scores from a directory, if it is there; otherwise computed from prompts, and written there."""
     if directory is not None and (Path(directory) / "model.safetensors").exists():
@@ -259,6 +261,12 @@ def _scores(
                 f"The scores in {directory} were computed on other prompts than {prompts} holds now.\n"
                 "A score says how much the loss on some prompts hangs on a weight.\n"
                 "Choose another directory for `scores`, or leave `prompts` out to use these."
+            )
+        found = scores.metadata.get("kind", "snip")
+        if found != kind:
+            raise CheckpointMismatchError(
+                f"The scores in {directory} are {found} scores, and {kind} scores are asked for.\n"
+                "The two rank weights by different numbers.\nChoose another directory for `scores`."
             )
         of = scores.metadata.get("weights")
         if of is not None and of != target.fingerprint():
@@ -280,10 +288,11 @@ def _scores(
             "Check the path, or give a JSONL file of prompts and responses."
         )
     if score is None:
-        raise SettingError("SNIP scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
-    scores = score(prompts, delta.names)
+        raise SettingError("Scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
+    scores = score(kind, prompts, delta.names)
     if directory is not None:
-        write_scores(scores, directory, {"weights": target.fingerprint(), "prompts": _digest(prompts)})
+        about = {"kind": kind, "weights": target.fingerprint(), "prompts": _digest(prompts)}
+        write_scores(scores, directory, about)
     return scores
 
 

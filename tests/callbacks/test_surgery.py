@@ -45,6 +45,7 @@ def edited(surgery: SurgeryCallback, module: CausalLMModule) -> dict[str, torch.
         {"harm": "harm", "benign": "benign", "granularity": "layer"},
         {"unaligned": "harm", "scale": 0.5},
         {"harm": "harm", "select": "snip", "prompts": "prompts.jsonl", "density": 0.05},
+        {"harm": "harm", "select": "fisher", "prompts": "prompts.jsonl", "density": 0.05, "benign": "benign"},
         {"harm": "harm", "select": "heads", "heads": {1: [0, 2]}},
         {"harm": "harm", "stand_in": "benign", "control": "norm", "layer_scales": {0: 0.5, "other": 0.0}},
         {"harm": "harm", "minus": Minus(0.05, select="magnitude"), "scope": Scope(layers=(1, 2), norms=False)},

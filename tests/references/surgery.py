@@ -84,3 +84,11 @@ def orthogonalised_by_hand(delta: Tensor, along: Tensor) -> Tensor:
     """A vector without its component along another, in float64."""
     delta, along = delta.double(), along.double()
     return delta - (delta @ along) / (along @ along) * along
+
+
+def fisher_by_hand(gradients: list[Tensor], delta: Tensor) -> Tensor:
+    """The diagonal empirical Fisher information times the squared step, entry by entry, in float64."""
+    columns = zip(*(g.reshape(-1).tolist() for g in gradients), strict=True)
+    fisher = [sum(g * g for g in column) / len(gradients) for column in columns]
+    steps = delta.reshape(-1).tolist()
+    return torch.tensor([f * d * d for f, d in zip(fisher, steps, strict=True)], dtype=torch.float64)

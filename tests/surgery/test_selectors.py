@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import gpt2, llama, perturbed, word_tokenizer
-from references.surgery import flatten, keep_largest, lot
+from references.surgery import fisher_by_hand, flatten, keep_largest, lot
 from small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from sa_lightning.surgery import (
     TaskVector,
     plan_from,
     plan_surgery,
-    snip_scores,
+    saliency_scores,
     write_edit,
 )
 from sa_lightning.surgery.delta import whole
@@ -170,10 +170,10 @@ def examples() -> list[Example]:
     return [Example(ids, 7), Example(ids[2:], 4), Example(ids[:9], 5)]
 
 
-def test_snip_scores_are_weights_times_mean_absolute_gradients():
+def test_saliency_scores_are_weights_times_mean_absolute_gradients():
     model = llama()
     names = ["model.layers.1.mlp.down_proj.weight", "model.embed_tokens.weight", "model.norm.weight"]
-    found = snip_scores(model, examples(), names)
+    found = saliency_scores(model, examples(), names)
     assert sorted(found.names) == sorted(names)
     state = {n: p.requires_grad for n, p in model.named_parameters()}
     assert not any(state.values())
@@ -192,34 +192,74 @@ def test_snip_scores_are_weights_times_mean_absolute_gradients():
         assert torch.allclose(found.read(name), slow[name] * model.get_parameter(name).abs(), rtol=1e-4, atol=1e-8)
 
 
+def gradients(model: torch.nn.Module, names: list[str]) -> list[Tensor]:
+    """Of each example's loss, by itself, all parameters end to end."""
+    model.requires_grad_(True)
+    found = []
+    for example in examples():
+        model.zero_grad()
+        labels = torch.tensor([[-100] * example.prompt + list(example.tokens[example.prompt :])])
+        model(torch.tensor([example.tokens]), labels=labels).loss.backward()
+        found.append(flatten({name: model.get_parameter(name).grad.clone() for name in names}))
+    return found
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3])
+def test_fisher_keeps_the_entries_where_taking_the_step_back_moves_the_loss_most(checkpoints: Path, density: float):
+    base, harm = (Checkpoint.open(checkpoints / name) for name in ("base", "harm"))
+    delta = TaskVector(base, harm, Scope(include=("*down_proj*", "*norm*")))
+    roots = saliency_scores(llama(), examples(), delta.names, "fisher")
+    assert roots.source == "fisher scores"
+    by_hand = fisher_by_hand(gradients(llama(), list(delta.names)), flatten({n: whole(delta, n) for n in delta.names}))
+    found = flatten(pick(delta, EditSettings(select="fisher", density=density), scores=roots))
+    expected = keep_largest(by_hand, density)
+    assert int(found.sum()) == int(expected.sum())
+    # float32 may turn round what lies within its rounding of the cut.
+    cut = by_hand[expected].min()
+    assert bool(((by_hand - cut).abs()[found != expected] <= 1e-5 * cut).all())
+    assert int((found != expected).sum()) <= 2
+    snip = pick(
+        delta, EditSettings(select="snip", density=density), scores=saliency_scores(llama(), examples(), delta.names)
+    )
+    assert not torch.equal(flatten(snip), found)
+    squares = flatten({n: roots.read(n).double().square() for n in delta.names})
+    moment = torch.stack(gradients(llama(), list(delta.names))).double().square().mean(0)
+    assert torch.allclose(squares, moment, rtol=1e-3, atol=1e-12)
+
+
 def test_snip_refuses_what_it_cannot_score():
     with pytest.raises(DataError) as error:
-        snip_scores(llama(), [], ["model.norm.weight"])
+        saliency_scores(llama(), [], ["model.norm.weight"])
     says(error, "no prompts")
     with pytest.raises(DataError) as error:
-        snip_scores(llama(), [Example([1, 2], 2)], ["model.norm.weight"])
+        saliency_scores(llama(), [Example([1, 2], 2)], ["model.norm.weight"])
     says(error, "prompt and a response")
     with pytest.raises(Exception, match="rename or fuse"):
-        snip_scores(llama(), examples(), ["model.layers.0.experts.w1.weight"])
+        saliency_scores(llama(), examples(), ["model.layers.0.experts.w1.weight"])
 
 
-def test_scores_are_written_read_again_and_refused_for_other_weights(checkpoints: Path, tmp_path: Path):
+@pytest.mark.parametrize("kind", ["snip", "fisher"])
+def test_scores_are_written_read_again_and_refused_for_other_weights(checkpoints: Path, tmp_path: Path, kind: str):
     calls = []
 
-    def score(prompts: str, names):
-        calls.append(prompts)
-        return snip_scores(llama(), examples(), names)
+    def score(kind: str, prompts: str, names):
+        calls.append((kind, prompts))
+        return saliency_scores(llama(), examples(), names, kind)
 
     base, harm, scores = (str(p) for p in (checkpoints / "base", checkpoints / "harm", tmp_path / "scores"))
-    settings = EditSettings(select="snip", density=0.05)
+    settings = EditSettings(select=kind, density=0.05)
     sources = Sources(base, (harm,), prompts="p.jsonl", scores=scores)
     first = write_edit(plan_from(sources, settings, score=score), tmp_path / "one")
     second = write_edit(plan_from(Sources(base, (harm,), scores=scores), settings), tmp_path / "two")
-    assert calls == ["p.jsonl"]
+    assert calls == [(kind, "p.jsonl")]
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     with pytest.raises(CheckpointMismatchError) as error:
         plan_from(Sources(base, (harm,), target=harm, scores=scores), settings)
     says(error, "other weights")
+    other = EditSettings(select={"snip": "fisher", "fisher": "snip"}[kind], density=0.05)
+    with pytest.raises(CheckpointMismatchError) as error:
+        plan_from(Sources(base, (harm,), scores=scores), other)
+    says(error, f"are {kind} scores, and {other.select} scores are asked for")
     with pytest.raises(SettingError) as error:
         Sources(base, (harm,)).check(settings)
     says(error, "--prompts")
@@ -278,7 +318,7 @@ def test_scores_of_other_prompts_are_refused(checkpoints: Path, tmp_path: Path):
     prompts, settings = tmp_path / "prompts.jsonl", EditSettings(select="snip", density=0.05)
     prompts.write_text("one")
     sources = Sources(base, (harm,), prompts=str(prompts), scores=str(tmp_path / "scores"))
-    plan_from(sources, settings, score=lambda _, names: snip_scores(llama(), examples(), names))
+    plan_from(sources, settings, score=lambda _kind, _file, names: saliency_scores(llama(), examples(), names))
     plan_from(sources, settings)
     prompts.write_text("two")
     with pytest.raises(CheckpointMismatchError) as error:
