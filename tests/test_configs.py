@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SA = Path(sys.executable).with_name("sa")
-VERBS = ("fit", "validate", "predict", "edit", "sweep")
+VERBS = ("fit", "validate", "predict", "edit", "sweep", "compare")
 
 
 def verb_of(path):

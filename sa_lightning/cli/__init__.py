@@ -22,6 +22,7 @@ VERBS = {
     "edit": "Weight surgery alone: checkpoints in, edited checkpoint out.",
     "judge": "Say what became of saved replies: rules, phrase lists, judge models; and how far these agree.",
     "sweep": "Try many settings on validation prompts: a grid or a search, the Pareto front, the settings to take.",
+    "compare": "Methods against one another: chosen on validation prompts, reported on others, with controls.",
     "data": "The data sets of the field: licence, whether they are at hand, how to get them.",
     "export": "An artifact's steering as the file that lm-eval's own model `steered` reads.",
     "lm-eval": "lm-eval's own command line, with our model and our tasks.",

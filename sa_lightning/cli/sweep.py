@@ -1,7 +1,6 @@
 """`sa sweep`: try many settings on validation prompts, and see what they trade against one another."""
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.cli.bench import Bench
+from sa_lightning.cli.dotted import add_parts, made, with_settings
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, shipped, typed, versions
 from sa_lightning.cli.journal import Journal, Sampler, digest
 from sa_lightning.cli.lightning import quieten
@@ -77,12 +76,7 @@ def parser() -> ArgumentParser:
     found.add_class_arguments(SweepSettings, "sweep")
     found.add_class_arguments(EvaluationSettings, "evaluation")
     found.add_class_arguments(CausalLMModule, "model")
-    found.add_class_arguments(SurgeryCallback, "surgery")
-    found.add_class_arguments(ExtractionCallback, "steering")
-    found.add_class_arguments(DemonstrationDataModule, "data", skip={"demonstrations"})
-    found.add_argument(
-        "--data.demonstrations", type=str | None, default=None, help="Pairs to fit directions on, for steered arms."
-    )
+    add_parts(found)
     return found
 
 
@@ -175,8 +169,8 @@ class Sweep:
             )
         for tried in self.space.corners():
             # Wrong names and values are found now, not after hours.
-            surgery, _ = self._instantiate(self.config.as_dict(), tried)
-            wanted = surgery.wanted or any(name.startswith("surgery.") for name in self.space.names if name in SOURCES)
+            parts = made(self.config.as_dict(), tried, "sa sweep")
+            wanted = parts.surgery.wanted or any(name in SOURCES for name in self.space.names)
             if settings.arm.startswith("edited") and not wanted:
                 raise SettingError(
                     f"The arm `{settings.arm}` needs a surgery, and neither `surgery.harm` nor `surgery.aligned`, "
@@ -276,26 +270,14 @@ class Sweep:
         if seed not in self._benches:
             self._configs[seed] = resolve_worlds(self.config.as_dict(), seed)
             self._benches[seed] = self._bench(seed)
-        surgery, steering = self._instantiate(self._configs[seed], resolve_worlds(settings, seed))
-        found = self._benches[seed].run(arm, surgery, steering)
+        parts = made(self._configs[seed], resolve_worlds(settings, seed), "sa sweep")
+        found = self._benches[seed].run(arm, parts.surgery, parts.steering)
         samples = found.pop("samples")
         counts = {}
         for name, (is_over, hits) in MEASURES.items():
             over = [hits(sample) for sample in samples if is_over(sample)]
             counts[name] = [sum(over), len(over)]
         return {"counts": counts, **found}
-
-    def _instantiate(
-        self, config: dict[str, Any], settings: dict[str, Any]
-    ) -> tuple[SurgeryCallback, ExtractionCallback]:
-        """Make the callbacks under these settings; wrong names and values are refused by the parser."""
-        inner = ArgumentParser(prog="sa sweep", exit_on_error=False)
-        inner.add_class_arguments(SurgeryCallback, "surgery")
-        inner.add_class_arguments(ExtractionCallback, "steering")
-        made: Any = inner.instantiate_classes(
-            inner.parse_object(_set({part: config[part] for part in ("surgery", "steering")}, settings))
-        )
-        return made.surgery, made.steering
 
     def _bench(self, seed: int) -> Bench:
         config, asked = self._configs[seed], self.config.evaluation
@@ -316,20 +298,6 @@ class Sweep:
         module = CausalLMModule(**config["model"])
         data = DemonstrationDataModule(**config["data"]) if config["data"]["demonstrations"] else None
         return Bench(module, data, measure)
-
-
-def _set(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested settings with some of them set, by their dotted names."""
-    found: dict[str, Any] = copy.deepcopy(config)
-    for name, value in settings.items():
-        *groups, last = name.split(".")
-        place = found
-        for group in groups:
-            if place.get(group) is None:
-                place[group] = {}
-            place = place[group]
-        place[last] = value
-    return found
 
 
 def _content(config: Any) -> Any:
@@ -378,7 +346,7 @@ def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[dict[st
 
     def merged(settings: dict[str, Any]) -> dict[str, Any]:
         parts = {part: differing(given[part], plain[part]) or {} for part in ("model", "surgery", "steering", "data")}
-        found = _set(parts, settings)
+        found = with_settings(parts, settings)
         return {"seed_everything": given["sweep"]["seeds"][0], **{k: v for k, v in found.items() if v}}
 
     return merged

@@ -102,6 +102,16 @@ def task_manager(
     return _without(manager, without) if without else manager
 
 
+def leaves(tasks: Sequence[str], task_dirs: Sequence[str | Path]) -> dict[str, list[str]]:
+    """Return the tasks that each name stands for, groups and tags resolved, without reading any data.
+
+    Raises:
+        SaError: If a name is unknown.
+    """
+    manager = task_manager(tasks, task_dirs)
+    return {name: _leaves(manager, name) for name in dict.fromkeys(tasks)}
+
+
 @lru_cache(maxsize=4)
 def _manager(directories: tuple[str, ...], metadata: str, *, defaults: bool) -> "TaskManager":
     from lm_eval.tasks import TaskManager
