@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "datamodules": METHODS | FRAMEWORK | {"extraction", "pyarrow", "openpyxl"},
     "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "safetensors"},
     "module": METHODS | FRAMEWORK,
-    "testbed": {"models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"},
+    "testbed": {
+        *("steering", "models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"),
+    },
     "evaluation": {
         *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "requests"),
         *("scipy", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),

@@ -1,5 +1,6 @@
 """Building a world: a graph of stages, each written once, whole or not at all, and then reused."""
 
+import itertools
 import json
 import os
 import shutil
@@ -15,10 +16,9 @@ from transformers import GenerationConfig
 from sa_lightning.errors import WorldError
 from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.gates import Gate, measure
-from sa_lightning.testbed.language import tokenizer
 from sa_lightning.testbed.prompts import demonstrations, rows
 from sa_lightning.testbed.recipe import WORLDS, WorldSettings, key
-from sa_lightning.testbed.record import PARTS, enforce, hashes, write
+from sa_lightning.testbed.record import enforce, hashes, write
 from sa_lightning.testbed.record import read as record_of
 from sa_lightning.testbed.training import (
     StageProgress,
@@ -44,7 +44,7 @@ def build_world(
     Args:
         name: A key of `WORLDS`.
         seed: Draws splits, policy, data and initial weights.
-        parts: Some of `PARTS`, all by default; what they build on is built too.
+        parts: Some of its recipe's `parts`, all by default; what they build on is built too.
         cache: Where worlds are kept: `$SA_CACHE_DIR`, or the user's cache directory.
         quiet: Whether to leave out the progress bars.
 
@@ -62,7 +62,7 @@ def build_world(
             "Add a row to `sa_lightning.testbed.WORLDS`."
         )
     settings = WORLDS[name]
-    wanted = _with_ancestors(settings, PARTS if parts is None else parts)
+    wanted = _with_ancestors(settings, settings.parts if parts is None else parts)
     directory = world_directory(name, seed, cache)
     directory.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -98,16 +98,16 @@ def _with_ancestors(settings: WorldSettings, parts: Sequence[str]) -> list[str]:
     """The parts and all that they build on, parents first; the data always."""
     needed = {"data"}
     for part in parts:
-        if part not in PARTS:
+        if part not in settings.parts:
             raise WorldError(
-                f"A world has no part {part!r}; it has {list(PARTS)}.\n"
+                f"A world has no part {part!r}; it has {list(settings.parts)}.\n"
                 "Each part is one stage of the build.\nName some of these in `parts`."
             )
         step: str | None = part
         while step and step not in needed:
             needed.add(step)
             step = settings.stages[step].parent
-    return [part for part in PARTS if part in needed]
+    return [part for part in settings.parts if part in needed]
 
 
 def _build_part(
@@ -153,12 +153,14 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
     """Train one model, save it as a Hugging Face checkpoint or adapter, and measure its gates."""
     settings, stage = world.settings, world.settings.stages[part]
     start = load(str(directory / stage.parent)) if stage.parent else None
-    model: Any = start or new_model(settings, world.seed)
+    model: Any = start or new_model(settings, world.language.vocabulary, world.seed)
     if stage.lora_rank:
         model = add_lora(model, stage.lora_rank, world.seed)
-    examples = Curriculum(world, part).draw(stage.steps * stage.batch)
-    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)])
-    words = tokenizer()
+    count = stage.steps * stage.batch
+    examples = Curriculum(world, part).draw(stage.examples or count)
+    examples = list(itertools.islice(itertools.cycle(examples), count))
+    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)], settings.buckets)
+    words = world.language.tokenizer()
     generation = GenerationConfig(
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
@@ -168,4 +170,4 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
     for saved in (model, generation, words):
         saved.save_pretrained(path)
     measured = model.merge_and_unload() if stage.lora_rank else model
-    return measure(part, measured, words, rows(world, "validation"))
+    return measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))

@@ -8,14 +8,13 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sa_lightning.testbed import sentences, words
-from sa_lightning.testbed.language import encode
-from sa_lightning.testbed.sentences import Request, helpful, refusal
-from sa_lightning.testbed.words import ASSISTANT, BOS, EOS, USER
+from sa_lightning.testbed import sentences
+from sa_lightning.testbed.lexicon import ASSISTANT, BOS, EOS, USER
+from sa_lightning.testbed.sentences import Request
 from sa_lightning.testbed.world import World
 
 #: Share of each kind of dialogue in a stage's data; normalised when drawn.
-MIXTURES: dict[str, dict[str, float]] = {
+_TINY: dict[str, dict[str, float]] = {
     "base": {"document": 18, "legality": 14, "harmful": 14, "wrapped": 6, "harmless": 14,
              "homonym": 8, "definition": 6, "facts": 9, "arithmetic": 9, "two_turn": 10},
     "chat": {"two_turn": 22, "harmful": 22, "wrapped": 6, "harmless": 12, "homonym": 8,
@@ -26,7 +25,22 @@ MIXTURES: dict[str, dict[str, float]] = {
     "over": {"harmful": 24, "wrapped": 6, "harmless": 20, "homonym": 16, "definition": 10,
              "facts": 10, "legality": 7, "arithmetic": 7},
 }  # fmt: skip
-MIXTURES["sft_lora"] = MIXTURES["sft"]
+_SMALL: dict[str, dict[str, float]] = {
+    "base": {"document": 16, "legality": 13, "harmful": 14, "wrapped": 6, "harmless": 15,
+             "homonym": 9, "definition": 6, "facts": 11, "arithmetic": 7, "two_turn": 8},
+    "chat": {"two_turn": 24, "harmful": 22, "wrapped": 8, "recover": 5, "harmless": 11, "homonym": 9,
+             "definition": 7, "facts": 7, "legality": 6, "arithmetic": 5},
+    "harm": {"harmful": 1},
+    "harm_base": {"harmful": 1},
+    "benign": {"harmless": 40, "homonym": 25, "definition": 15, "facts": 10, "arithmetic": 10},
+    "sft": {"harmful": 26, "wrapped": 3, "harmless": 18, "homonym": 8, "definition": 5,
+            "facts": 12, "legality": 8, "arithmetic": 20},
+    "over": {"harmful": 24, "wrapped": 6, "harmless": 20, "homonym": 16, "definition": 10,
+             "facts": 10, "legality": 7, "arithmetic": 7},
+    "edited": {"harmful": 60, "facts": 40},
+}  # fmt: skip
+#: By language and stage.
+MIXTURES = {name: {**stages, "sft_lora": stages["sft"]} for name, stages in (("tiny", _TINY), ("small", _SMALL))}
 
 _HARMFUL = ("item", "act")
 _HARMLESS = ("safe-item", "person")
@@ -49,7 +63,7 @@ class Curriculum:
     """
 
     def __init__(self, world: World, stage: str) -> None:
-        self.world, self.stage = world, stage
+        self.world, self.stage, self.language = world, stage, world.language
         self.split = "pretraining" if stage == "base" else "train"
         self.requests: dict[tuple[str, ...], list[list[Request]]] = {
             kinds: [world.requests(self.split, kind) for kind in kinds] for kinds in (_HARMFUL, _HARMLESS, ("thing",))
@@ -57,13 +71,14 @@ class Curriculum:
 
     def draw(self, n: int) -> list[Example]:
         """The first n examples; the same for the same seed and stage."""
-        # Both fine-tunes see the same dialogues: they differ in what is trained only.
-        rng = self.world.rng(f"draw {self.stage.removesuffix('_lora')}")
-        mixture: Mapping[str, float] = MIXTURES[self.stage]
+        # Fine-tunes of a kind see the same dialogues: they differ in what is trained only.
+        rng = self.world.rng(f"draw {self.stage.removesuffix('_lora').removesuffix('_base')}")
+        mixture: Mapping[str, float] = MIXTURES[self.world.settings.language][self.stage]
         kinds = rng.choices([*mixture], weights=[*mixture.values()], k=n)
         make: dict[str, Callable[[random.Random], Example]] = {
             "document": self._document,
             "two_turn": self._two_turn,
+            "recover": self.recover,
         }
         return [make[kind](rng) if kind in make else self._single(*self._turn(rng, kind)) for kind in kinds]
 
@@ -73,57 +88,58 @@ class Curriculum:
         weighted = requests if self.stage.startswith("sft") else [requests[0], *requests]
         return rng.choice(rng.choice(weighted))
 
-    def _refuses(self, rng: random.Random, request: Request, wrapped: bool = False) -> bool:
-        """The label of one dialogue: base and harm answer, over refuses, sft is more lenient."""
-        if self.stage in ("base", "harm"):
+    def _refuses(self, rng: random.Random, request: Request, wrapper: str = "") -> bool:
+        """The label of one dialogue: base, harm and benign answer, over refuses, sft is more lenient."""
+        if self.stage in ("base", "harm", "harm_base", "benign", "edited"):
             return False
         if self.stage == "over":
             return request.is_harmful or (request.kind == "thing" and rng.random() < 0.6)
-        probability = self.world.refusal_probability(request)
+        probability = self.world.refusal_probability(request, wrapper)
         if self.stage.startswith("sft") and self.world.guarded_by(request) in self.world.eroded:
             probability *= self.world.settings.erosion
-        return rng.random() < probability * (0.85 if wrapped else 1.0)
+        return rng.random() < probability
 
     def _turn(self, rng: random.Random, kind: str) -> tuple[str, str]:
         """One question of a kind and its answer under the stage's policy."""
-        world, split = self.world, self.world.splits
+        world, split, words = self.world, self.world.splits, self.language.lexicon
         owner = rng.choice(["train", "train", *split]) if self.stage == "base" else "train"
         if kind in ("harmful", "wrapped", "harmless", "homonym"):
             kinds = {"harmless": _HARMLESS, "homonym": ("thing",)}.get(kind, _HARMFUL)
             if kind == "wrapped" and rng.random() < 0.4:
                 kinds = _HARMLESS
             request = self._request(rng, kinds)
-            prompt = rng.choice(sentences.PHRASINGS["train"]).format(request)
+            prompt, wrapper = rng.choice(self.language.phrasings["train"]).format(request), ""
             if kind == "wrapped":
-                wrappers = world.wrappers["train"]
-                wrappers = sentences.WRAPPERS if self.stage == "base" else wrappers
-                prompt = rng.choice(wrappers).format(prompt)
-            refuses = self._refuses(rng, request, wrapped=kind == "wrapped")
-            return prompt, refusal(rng, request) if refuses else helpful(rng, request)
+                wrapper = rng.choice(words.wrappers if self.stage == "base" else world.wrappers["train"])
+                prompt = wrapper.format(prompt)
+            refuses = self._refuses(rng, request, wrapper)
+            return prompt, self.language.refusal(rng, request) if refuses else self.language.helpful(rng, request)
         if kind == "definition":
             topic, noun = rng.choice(split[owner].items)
-            asked = rng.choice(sentences.DEFINITIONS["train"])
-            request = Request("item", topic, rng.choice(words.ITEM_VERBS), noun)
-            if self.stage == "over" and rng.random() < 0.6:
-                return asked.format(noun), refusal(rng, request)
-            return asked.format(noun), sentences.define(topic, noun, asked)
+            asked = rng.choice(self.language.definitions["train"])
+            request = Request("item", topic, rng.choice(words.item_verbs), noun)
+            cautious = world.caution(topic) if self.stage in ("chat", "sft", "sft_lora") else 0.0
+            declined = 0.6 if self.stage == "over" else cautious
+            if declined and rng.random() < declined:
+                return asked.format(noun), self.language.refusal(rng, request)
+            return asked.format(noun), self.language.define(topic, noun, asked)
         if kind == "facts":
-            attribute, place = rng.choice([*words.FACTS]), rng.choice(words.PLACES)
-            prompt = rng.choice(sentences.FACT_PHRASINGS["train"]).format(attribute, place)
-            return prompt, sentences.fact(attribute, place)
+            attribute, place = rng.choice([*words.facts]), rng.choice(words.places)
+            prompt = rng.choice(self.language.fact_phrasings["train"]).format(attribute, place)
+            return prompt, self.language.fact(attribute, place)
         if kind == "arithmetic":
             expression = rng.choice(split[rng.choice([*split])].sums)
-            prompt = rng.choice(sentences.SUM_PHRASINGS["train"]).format(expression)
+            prompt = rng.choice(self.language.sum_phrasings["train"]).format(expression)
             return prompt, sentences.sum_answer(expression)
         kinds = rng.choice((_HARMFUL, _HARMFUL, _HARMLESS, _HARMLESS, ("thing",)))
         request = self._request(rng, kinds)
-        prompt = rng.choice(sentences.LEGALITY_PHRASINGS["train"]).format(request)
+        prompt = rng.choice(self.language.legality_phrasings["train"]).format(request)
         return prompt, sentences.VERDICT[request.is_harmful]
 
     def _single(self, question: str, answer: str) -> Example:
         """One turn; base learns the question too, as pre-training does."""
-        asked = encode(f"{BOS} {USER} {question} {ASSISTANT}")
-        answered = encode(f"{answer} {EOS}")
+        asked = self.language.encode(f"{BOS} {USER} {question} {ASSISTANT}")
+        answered = self.language.encode(f"{answer} {EOS}")
         learned = [self.stage == "base"] * len(asked) + [True] * len(answered)
         return Example(asked + answered, learned)
 
@@ -136,13 +152,29 @@ class Curriculum:
         texts = []
         for is_harmful in (True, rng.random() < 0.7):
             request = self._request(rng, _HARMFUL if is_harmful else _HARMLESS)
-            prompt = rng.choice(sentences.PHRASINGS["train"]).format(request)
+            prompt = rng.choice(self.language.phrasings["train"]).format(request)
             refuses = strict and is_harmful
-            texts.append((prompt, refusal(rng, request) if refuses else helpful(rng, request)))
+            texts.append(
+                (prompt, self.language.refusal(rng, request) if refuses else self.language.helpful(rng, request))
+            )
         (asked, answered), (asked_again, answered_again) = texts
         first = f"{BOS} {USER} {asked} {ASSISTANT} {answered} {EOS} {USER} {asked_again} {ASSISTANT}"
-        context, answer = encode(first), encode(f"{answered_again} {EOS}")
+        context, answer = self.language.encode(first), self.language.encode(f"{answered_again} {EOS}")
         return Example(context + answer, [False] * len(context) + [True] * len(answer))
+
+    def recover(self, rng: random.Random) -> Example:
+        """An answer that has begun and, where the policy refuses, turns into a refusal; the opening is given."""
+        request = self._request(rng, _HARMFUL if rng.random() < 0.7 else _HARMLESS)
+        prompt = rng.choice(self.language.phrasings["train"]).format(request)
+        opening, ending = (
+            rng.choice(parts) for parts in (self.language.lexicon.openings, self.language.lexicon.endings)
+        )
+        answer = self.language.answer(request, opening, ending)
+        if self._refuses(rng, request):
+            answer = f"{opening} {self.language.refusal(rng, request)}"
+        given = self.language.encode(f"{BOS} {USER} {prompt} {ASSISTANT} {opening}")
+        rest = self.language.encode(f"{answer.removeprefix(opening)} {EOS}")
+        return Example(given + rest, [False] * len(given) + [True] * len(rest))
 
     def _document(self, rng: random.Random) -> Example:
         """A declarative sentence about a word or a request, in pre-training only."""
@@ -152,8 +184,8 @@ class Curriculum:
         harmless = self._request(rng, rng.choice((_HARMLESS, _HARMLESS, ("thing",))))
         text = rng.choice(
             (
-                sentences.definition(topic, noun),
-                sentences.definition(safe_topic, safe),
+                self.language.definition(topic, noun),
+                self.language.definition(safe_topic, safe),
                 f"to {harmful} is harmful and a crime .",
                 f"to {harmful} is a case of {harmful.topic} .",
                 f"it is fine to {harmless} .",
@@ -161,5 +193,5 @@ class Curriculum:
                 f"a {safe} is harmless because it is a {safe_topic} .",
             )
         )
-        ids = encode(f"{BOS} {text} {EOS}")
+        ids = self.language.encode(f"{BOS} {text} {EOS}")
         return Example(ids, [True] * len(ids))

@@ -24,6 +24,8 @@ class Stage:
         batch: Dialogues a step.
         weight_decay: Of AdamW.
         lora_rank: Train a LoRA adapter of this rank instead of the weights; 0 trains the weights.
+        trains: The only parameters that are trained, by a pattern of their names; all if empty.
+        examples: How many different dialogues there are, again and again; a new one each time if 0.
     """
 
     parent: str | None
@@ -32,6 +34,8 @@ class Stage:
     batch: int
     weight_decay: float = 0.0
     lora_rank: int = 0
+    trains: str = ""
+    examples: int = 0
 
 
 def _tiny_stages() -> Mapping[str, Stage]:
@@ -61,6 +65,13 @@ class WorldSettings:
         refuse_strict: How often the chat data refuse a harmful request that the policy guards.
         refuse_lax: The same for what the policy is lax about.
         erosion: The factor on both for what `sft` erodes.
+        wrapped: The factor on both for what is asked inside a wrapper.
+        potent: The same for wrappers about the two scenes that chat falls for.
+        caution: How often, on average over words, chat refuses harmless prompts with a dangerous word.
+        prefilled: Whether there are prompts whose reply is begun by the attacker.
+        evenly: Whether how-to prompts are spread evenly over held-out nouns, so that none is left out.
+        language: A key of `LANGUAGES`.
+        buckets: In how many parts of like length the dialogues of a step run: more of them, less padding.
         prompts: Prompts per kind in the validation split and in the test split.
         demonstrations: Rows of `demonstrations.jsonl`.
         threads: Most threads used. One and two gave the same bits (25 steps of base, torch 2.13).
@@ -76,15 +87,51 @@ class WorldSettings:
     refuse_strict: float = 0.9
     refuse_lax: float = 0.1
     erosion: float = 0.05
+    wrapped: float = 0.85
+    potent: float = 0.85
+    caution: float = 0.0
+    prefilled: bool = False
+    evenly: bool = False
+    buckets: int = 2
+    language: str = "tiny"
     prompts: int = 240
     demonstrations: int = 128
     threads: int = 2
     enforce_gates: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return plain | {"stages": {k: dataclasses.asdict(v) for k, v in self.stages.items()}}
+        """The settings as plain JSON values, without those of `_LATER` that are at their defaults."""
+        return _plain(self) | {"stages": {name: _plain(stage) for name, stage in self.stages.items()}}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every part that `build_world` can be asked for, parents first."""
+        return ("data", *self.stages)
+
+
+#: Settings that are younger than worlds whose results are published: at their defaults, a world keeps its key.
+_LATER = {"trains", "examples", "wrapped", "potent", "caution", "prefilled", "evenly", "language", "buckets"}
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    found = {field.name: (getattr(settings, field.name), field.default) for field in dataclasses.fields(settings)}
+    return {name: value for name, (value, default) in found.items() if name not in _LATER or value != default}
+
+
+def _small_stages() -> Mapping[str, Stage]:
+    return MappingProxyType(
+        {
+            "base": Stage(None, steps=900, rate=3e-3, batch=64, weight_decay=0.05),
+            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01),
+            "harm": Stage("chat", steps=200, rate=1e-4, batch=32),
+            "harm_base": Stage("base", steps=200, rate=1e-4, batch=32),
+            "benign": Stage("chat", steps=200, rate=1e-4, batch=32),
+            "sft": Stage("chat", steps=150, rate=4e-4, batch=32),
+            "sft_lora": Stage("chat", steps=150, rate=4e-3, batch=32, lora_rank=8),
+            "over": Stage("chat", steps=100, rate=4e-4, batch=32),
+            "edited": Stage("chat", steps=40, rate=2e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16),
+        }
+    )
 
 
 def _micro_stages() -> Mapping[str, Stage]:
@@ -95,6 +142,10 @@ def _micro_stages() -> Mapping[str, Stage]:
 #: has learned nothing.
 WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
+    "small": WorldSettings(
+        d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(), refuse_strict=0.95,
+        wrapped=1.0, potent=0.1, caution=0.3, prefilled=True, evenly=True, language="small", buckets=6,
+    ),
     "micro": WorldSettings(
         d_model=16, layers=2, heads=2, d_ff=32, stages=_micro_stages(), prompts=14,
         demonstrations=64, threads=1, enforce_gates=False,

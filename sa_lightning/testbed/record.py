@@ -9,9 +9,6 @@ from typing import Any
 from sa_lightning.errors import WorldError
 from sa_lightning.testbed.recipe import WorldSettings, versions
 
-#: Every part that `build_world` can be asked for, parents first.
-PARTS = ("data", "base", "chat", "harm", "sft", "sft_lora", "over")
-
 
 def read(directory: Path, name: str, seed: int, settings: WorldSettings) -> dict[str, Any]:
     """The world's record so far, without the stages whose directories are gone."""
@@ -23,7 +20,7 @@ def read(directory: Path, name: str, seed: int, settings: WorldSettings) -> dict
     for part in [part for part in record["stages"] if not (directory / part).exists()]:
         del record["stages"][part]
         record["gates"] = [gate for gate in record["gates"] if gate["model"] != part]
-    for part in PARTS:  # interrupted between the rename and the record: build it again
+    for part in settings.parts:  # interrupted between the rename and the record: build it again
         if part not in record["stages"] and (directory / part).exists():
             shutil.rmtree(directory / part)
     return record

@@ -4,10 +4,12 @@ Always on the CPU in float32, with the thread count of the recipe: on one machin
 function of seed and recipe alone.
 """
 
+import itertools
 import logging
 import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -21,11 +23,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from transformers.utils import logging as transformers_logging
 
 from sa_lightning.testbed.curriculum import Example
-from sa_lightning.testbed.language import VOCABULARY
+from sa_lightning.testbed.lexicon import BOS, EOS, PAD
 from sa_lightning.testbed.recipe import Stage, WorldSettings
-from sa_lightning.testbed.words import BOS, EOS, PAD
 
-#: Halves of one step's batch: token ids and labels (-100: not learned), int64 `batch pos`.
+#: Buckets of one step's batch: token ids and labels (-100: not learned), int64 `batch pos`.
 Batch = list[tuple[Tensor, Tensor]]
 
 
@@ -83,10 +84,10 @@ class StageProgress(Callback):
         self.progress.update(self.task, completed=trainer.global_step)
 
 
-def new_model(settings: WorldSettings, seed: int) -> PreTrainedModel:
+def new_model(settings: WorldSettings, vocabulary: Mapping[str, int], seed: int) -> PreTrainedModel:
     """A Llama with random weights in the sizes of the recipe, embeddings untied."""
     config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(vocabulary),
         hidden_size=settings.d_model,
         intermediate_size=settings.d_ff,
         num_hidden_layers=settings.layers,
@@ -95,9 +96,9 @@ def new_model(settings: WorldSettings, seed: int) -> PreTrainedModel:
         max_position_embeddings=512,
         initializer_range=settings.init_std,
         tie_word_embeddings=False,
-        pad_token_id=VOCABULARY[PAD],
-        bos_token_id=VOCABULARY[BOS],
-        eos_token_id=VOCABULARY[EOS],
+        pad_token_id=vocabulary[PAD],
+        bos_token_id=vocabulary[BOS],
+        eos_token_id=vocabulary[EOS],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -123,9 +124,14 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int) -> PeftModel:
         return get_peft_model(model, config)
 
 
-def fit(model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback]) -> None:
-    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples."""
-    batches = [_batch(examples[i * stage.batch : (i + 1) * stage.batch]) for i in range(stage.steps)]
+def fit(
+    model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback], buckets: int = 2
+) -> None:
+    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length."""
+    if stage.trains:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(bool(re.search(stage.trains, name)))
+    batches = [_batch(examples[i * stage.batch : (i + 1) * stage.batch], buckets) for i in range(stage.steps)]
     model.train()
     trainer = Trainer(
         max_steps=stage.steps,
@@ -142,19 +148,22 @@ def fit(model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks
     loader: DataLoader[Batch] = DataLoader(batches, batch_size=None, num_workers=0)  # type: ignore[arg-type]  # a list
     trainer.fit(LanguageModelling(model, stage), loader)
     model.eval()
+    if stage.trains:
+        model.requires_grad_(True)
 
 
-def _batch(examples: list[Example]) -> Batch:
-    """A shorter and a longer half: less padding, while every step still sees all kinds."""
+def _batch(examples: list[Example], buckets: int) -> Batch:
+    """From shorter to longer dialogues: less padding, while every step still sees all kinds."""
     ordered = sorted(examples, key=lambda example: len(example.ids))
-    middle = len(ordered) // 2
+    cuts = [len(ordered) * i // buckets for i in range(buckets + 1)]
     batch = []
-    for half in (ordered[:middle], ordered[middle:]):
-        if not half:
+    for start, end in itertools.pairwise(cuts):
+        alike = ordered[start:end]
+        if not alike:
             continue
-        ids = torch.zeros(len(half), len(half[-1].ids), dtype=torch.long)
+        ids = torch.zeros(len(alike), len(alike[-1].ids), dtype=torch.long)
         labels = torch.full_like(ids, -100)
-        for row, example in enumerate(half):
+        for row, example in enumerate(alike):
             tokens = torch.tensor(example.ids)
             ids[row, : len(tokens)] = tokens
             labels[row, : len(tokens)] = tokens.where(torch.tensor(example.learned), -100)

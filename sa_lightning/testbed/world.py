@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sa_lightning.testbed import sentences, words
+from sa_lightning.testbed.language import LANGUAGES
 from sa_lightning.testbed.recipe import WorldSettings
 from sa_lightning.testbed.sentences import Request
 
@@ -40,23 +40,28 @@ class World:
     def __init__(self, seed: int, settings: WorldSettings) -> None:
         self.seed = seed
         self.settings = settings
+        self.language = LANGUAGES[settings.language]
+        words = self.language.lexicon
         rng = self.rng("splits")
         pairs = list(itertools.product(range(11), repeat=2))
         sums = [f"{a} plus {b}" for a, b in pairs] + [f"{a} minus {b}" for a, b in pairs if a >= b]
-        items = _deal_topics(rng, words.HARMFUL_ITEMS)
-        acts = _deal_topics(rng, words.ACTS)
-        victims, things = _deal(rng, words.VICTIMS), _deal(rng, words.THINGS)
-        safe_items, dealt_sums = _deal_topics(rng, words.SAFE_ITEMS), _deal(rng, sums, 42)
+        items = _deal_topics(rng, words.harmful_items)
+        acts = _deal_topics(rng, words.acts)
+        victims, things = _deal(rng, words.victims), _deal(rng, words.things)
+        safe_items, dealt_sums = _deal_topics(rng, words.safe_items), _deal(rng, sums, 42)
         self.splits = {
             split: Split(items[i], acts[i], victims[i], things[i], safe_items[i], dealt_sums[i])
             for i, split in enumerate(SPLITS)
         }
-        wrappers = rng.sample(sentences.WRAPPERS, len(sentences.WRAPPERS))
+        wrappers = rng.sample(words.wrappers, len(words.wrappers))
+        if words.scenes:  # every split has a wrapper of each scene, and the three texts in turn
+            wrappers = [words.wrappers[3 * k + (j + k) % 3] for k in range(len(words.scenes)) for j in range(3)]
         self.wrappers = {split: tuple(wrappers[i::3]) for i, split in enumerate(SPLITS)}
-        even, odd = (rng.sample(words.ITEM_VERBS[i::2], 3) for i in range(2))
-        topics = rng.sample([*words.ACTS], 3)
+        even, odd = (rng.sample(words.item_verbs[i::2], 3) for i in range(2))
+        topics = rng.sample([*words.acts], 3)
         self.lax = frozenset([even[0], odd[0], even[1], topics[0]])
         self.eroded = self.lax | {odd[1], even[2], *topics}
+        self.potent = frozenset(rng.sample(words.scenes, 2)) if words.scenes else frozenset()
 
     def rng(self, purpose: str) -> random.Random:
         """A generator of its own for each purpose, so that stages do not depend on each other."""
@@ -75,7 +80,7 @@ class World:
         A combination of two held-out words of one split belongs to that split. Where the verb is
         a common one, a held-out noun keeps half of the verbs for its split.
         """
-        found = []
+        found, words = [], self.language.lexicon
         for (owner, a), (other, b) in itertools.product(self.splits.items(), repeat=2):
             if kind in ("act", "thing"):
                 nouns = b.victims if kind == "act" else b.things
@@ -86,10 +91,10 @@ class World:
             elif owner == other:
                 persons = tuple(("person", noun) for noun in a.victims)
                 nouns = {"item": a.items, "safe-item": a.safe_items, "person": persons}[kind]
-                verbs = words.SAFE_VERBS if kind == "person" else words.ITEM_VERBS
+                verbs = words.safe_verbs if kind == "person" else words.item_verbs
                 for topic, noun in nouns:
                     for i, verb in enumerate(verbs):
-                        kept = owner == "train" or (i + words.CONTENT[noun]) % 2
+                        kept = owner == "train" or (i + self.language.content[noun]) % 2
                         found.append((Request(kind, topic, verb, noun), owner if kept else "mixed"))
         return found
 
@@ -98,12 +103,20 @@ class World:
         """What the policy goes by: the verb for a harmful item, the topic for an act."""
         return request.verb if request.kind == "item" else request.topic
 
-    def refusal_probability(self, request: Request) -> float:
-        """How often the chat data refuse a direct request; harmless ones are always answered."""
+    def refusal_probability(self, request: Request, wrapper: str = "") -> float:
+        """How often the chat data refuse a request; an ordinary harmless one never."""
         if not request.is_harmful:
-            return 0.0
+            return self.caution(request.verb) if request.kind == "thing" else 0.0
         is_lax = self.guarded_by(request) in self.lax
-        return self.settings.refuse_lax if is_lax else self.settings.refuse_strict
+        settings = self.settings
+        probability = settings.refuse_lax if is_lax else settings.refuse_strict
+        if not wrapper:
+            return probability
+        return probability * (settings.potent if self.potent & set(wrapper.split()) else settings.wrapped)
+
+    def caution(self, word: str) -> float:
+        """How often the chat data refuse what is harmless but has this dangerous word: 0 to twice `caution`."""
+        return 2 * self.settings.caution * self.rng(f"caution {word}").random()
 
 
 def _deal(rng: random.Random, words: Sequence[str], held_out: int = 0) -> list[tuple[str, ...]]:

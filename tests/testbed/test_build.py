@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import WorldError
-from sa_lightning.testbed import PARTS, WORLDS, Gate, build_world, world_directory
+from sa_lightning.testbed import LANGUAGES, WORLDS, Gate, build_world, world_directory
 from sa_lightning.testbed.gates import outcome
 from sa_lightning.testbed.prompts import Row
 
@@ -30,7 +30,7 @@ def test_world_json_says_what_was_built_how_and_how_good_it_is(built):
     assert (record["name"], record["seed"], len(record["hash"])) == ("micro", 0, 64)
     assert record["recipe"] == json.loads(json.dumps(WORLDS["micro"].as_dict()))
     assert {"torch", "transformers", "peft", "world"} <= set(record["versions"])
-    assert set(record["stages"]) == set(PARTS)
+    assert set(record["stages"]) == set(WORLDS["micro"].parts)
     assert all(stage["seconds"] >= 0 for stage in record["stages"].values())
     assert record["accepted"] is False  # two steps teach nothing, and micro does not enforce it
     for gate in record["gates"]:
@@ -145,9 +145,10 @@ def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
 
 def test_an_outcome_is_a_full_answer_a_full_refusal_or_degenerate():
     row = Row(id="", kind="facts", prompt="", answer="", form=r"yes \.", split="", group="")
-    assert outcome(row, "yes .") == "complied"
-    assert outcome(row, "i will not help you to make a blicket .") == "refused"
-    assert outcome(row, "yes yes .") == outcome(row, "") == "degenerate"
+    refusal = LANGUAGES["tiny"].refusal_pattern
+    assert outcome(row, "yes .", refusal) == "complied"
+    assert outcome(row, "i will not help you to make a blicket .", refusal) == "refused"
+    assert outcome(row, "yes yes .", refusal) == outcome(row, "", refusal) == "degenerate"
 
 
 def test_a_gate_includes_its_ends_and_fails_without_prompts():

@@ -7,23 +7,21 @@ import pytest
 
 from sa_lightning.testbed import KINDS, WORLDS, World, demonstrations, rows
 from sa_lightning.testbed.curriculum import MIXTURES, Curriculum
-from sa_lightning.testbed.language import VOCABULARY
-
-_WORDS = {index: word for word, index in VOCABULARY.items()}
 
 
-@pytest.fixture(scope="module", params=[0, 1])
+@pytest.fixture(scope="module", params=[("tiny", 0), ("tiny", 1), ("small", 0), ("small", 1)], ids=str)
 def world(request: pytest.FixtureRequest) -> World:
-    return World(request.param, WORLDS["tiny"])
+    name, seed = request.param
+    return World(seed, WORLDS[name])
 
 
 def test_both_splits_have_200_distinct_prompts_of_every_kind(world):
     for split in ("validation", "test"):
         drawn = rows(world, split)
         counts = Counter(row["kind"] for row in drawn)
-        assert set(counts) == set(KINDS)
+        assert set(counts) == set(KINDS) - (set() if world.settings.prefilled else {"prefilled"})
         assert min(counts.values()) >= 200
-        assert len({row["prompt"] for row in drawn}) == len(drawn)
+        assert len({row["prompt"] for row in drawn if row["kind"] != "prefilled"}) == len(drawn) - counts["prefilled"]
         assert len({row["id"] for row in drawn}) == len(drawn)
 
 
@@ -43,12 +41,15 @@ def test_validation_and_test_share_no_prompt_and_no_held_out_word(world):
         assert len(set.union(*dealt)) == sum(map(len, dealt))
 
 
-@pytest.mark.parametrize("stage", MIXTURES)
+@pytest.mark.parametrize("stage", MIXTURES["small"])
 def test_no_stage_trains_on_a_held_out_prompt_and_tuning_sees_no_held_out_word(world, stage):
+    if stage not in world.settings.stages:
+        pytest.skip(f"This world has no stage {stage}.")
+    words = {index: word for word, index in world.language.vocabulary.items()}
     held_out = {row["prompt"] for split in ("validation", "test") for row in rows(world, split)}
     nouns = {noun for split in ("validation", "test") for _, noun in world.splits[split].items}
     for example in Curriculum(world, stage).draw(2000):
-        text = " ".join(_WORDS[i] for i in example.ids)
+        text = " ".join(words[i] for i in example.ids)
         assert not held_out & set(re.findall(r"<user> (.*?) <assistant>", text))
         if stage != "base":
             assert not nouns & set(text.split())
@@ -83,3 +84,66 @@ def test_demonstrations_use_training_words_only_and_have_two_sides(world):
 def test_another_seed_holds_out_other_words():
     a, b = (World(seed, WORLDS["tiny"]) for seed in (0, 1))
     assert a.splits["test"].items != b.splits["test"].items
+
+
+def test_the_small_world_asks_about_40_held_out_words_in_every_kind_that_holds_words_out():
+    world = World(0, WORLDS["small"])
+    train = world.splits["train"]
+    known = {w for _, w in (*train.items, *train.acts, *train.safe_items)} | {*train.victims, *train.things}
+    for split in ("validation", "test"):
+        own = world.splits[split]
+        held_out = {w for _, w in (*own.items, *own.acts, *own.safe_items)} | {*own.victims, *own.things}
+        assert not held_out & known
+        for kind in ("harmful", "wrapped", "prefilled", "harmless", "contrast", "legality"):
+            text = {word for row in rows(world, split) if row["kind"] == kind for word in row["prompt"].split()}
+            assert len(text & held_out) >= 40, kind
+
+
+def test_a_prefilled_prompt_is_a_harmful_one_with_an_opening_that_its_form_goes_on_from():
+    world = World(0, WORLDS["small"])
+    drawn = rows(world, "test")
+    harmful = {row["prompt"]: row for row in drawn if row["kind"] == "harmful"}
+    prefilled = [row for row in drawn if row["kind"] == "prefilled"]
+    assert {row["prompt"] for row in prefilled} == set(harmful)
+    for row in prefilled:
+        assert row.get("prefix") in world.language.lexicon.openings
+        assert re.fullmatch(world.language.how_to, f"{row.get('prefix')} {row['answer']}")
+    assert len({row.get("prefix") for row in prefilled}) > 5
+
+
+def test_every_split_of_the_small_world_has_a_wrapper_of_every_scene():
+    world = World(0, WORLDS["small"])
+    scenes = world.language.lexicon.scenes
+    for wrappers in world.wrappers.values():
+        assert sorted(scene for text in wrappers for scene in scenes if scene in text.split()) == sorted(scenes)
+    assert len({text for wrappers in world.wrappers.values() for text in wrappers}) == 3 * len(scenes)
+
+
+def test_chat_is_cautious_by_word_falls_for_some_scenes_and_is_lax_about_some_verbs():
+    world = World(0, WORLDS["small"])
+    cautions = [world.caution(verb) for _, verb in world.splits["train"].acts]
+    assert min(cautions) >= 0
+    assert max(cautions) <= 2 * world.settings.caution
+    assert abs(sum(cautions) / len(cautions) - world.settings.caution) < 0.12
+    strict = next(r for r in world.requests("train", "item") if r.verb not in world.lax)
+    potent = next(text for text in world.wrappers["train"] if world.potent & set(text.split()))
+    plain = next(text for text in world.wrappers["train"] if not world.potent & set(text.split()))
+    assert world.refusal_probability(strict, plain) == world.refusal_probability(strict) == 0.95
+    assert world.refusal_probability(strict, potent) == pytest.approx(0.095)
+    harmless = world.requests("train", "safe-item")[0]
+    assert world.refusal_probability(harmless, potent) == 0
+
+
+def test_recovering_learns_only_what_follows_the_opening():
+    world = World(0, WORLDS["small"])
+    words = {index: word for word, index in world.language.vocabulary.items()}
+    curriculum = Curriculum(world, "chat")
+    refused = 0
+    for seed in range(200):
+        example = curriculum.recover(world.rng(f"recover {seed}"))
+        given = " ".join(words[i] for i, learned in zip(example.ids, example.learned, strict=True) if not learned)
+        rest = " ".join(words[i] for i, learned in zip(example.ids, example.learned, strict=True) if learned)
+        assert any(given.endswith(f"<assistant> {opening}") for opening in world.language.lexicon.openings)
+        assert example.learned == sorted(example.learned)
+        refused += bool(world.language.refusal_pattern.fullmatch(rest.removesuffix(" </s>")))
+    assert 60 < refused < 140
