@@ -1,4 +1,4 @@
-"""Prompts with responses, as tokens: what the scores of weights are computed on."""
+"""Prompts with responses, as tokens: what the scores of weights are computed on, and damage is measured on."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,48 @@ from transformers import PreTrainedTokenizerBase
 from sa_lightning.errors import DataError
 from sa_lightning.models import render
 from sa_lightning.steering import read_demonstrations
-from sa_lightning.surgery import Example
+from sa_lightning.surgery import (
+    AnswerShift,
+    EditPlan,
+    Example,
+    ModelWeights,
+    Progress,
+    Sources,
+    find_layer_scales,
+)
+
+HARMLESS = 64  # prompts on which a KL budget is measured
+
+
+def spend_budget(
+    plan: EditPlan,
+    sources: Sources,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress | None = None,
+) -> None:
+    """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the loaded target.
+
+    On the unsafe answers of `sources.prompts`, and the first 64 harmless ones of `sources.kl_prompts`; the model is
+    given back bit for bit.
+    """
+    budget = plan.settings.kl_budget
+    if budget is None or plan.settings.layer_scales is not None:
+        return
+    assert sources.prompts is not None, "as `Sources.check` has it"
+    assert sources.kl_prompts is not None
+    unsafe = read_examples(sources.prompts, tokenizer)
+    shift = AnswerShift(model, read_examples(sources.kl_prompts, tokenizer, HARMLESS), unsafe)
+    scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
+    plan.settings = plan.scaled(scales).settings
 
 
 def read_examples(path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> list[Example]:
     """Read prompts and responses, rendered with the tokenizer's chat template.
 
     Args:
-        path: JSONL file with rows {"prompt", "response"}, or demonstrations, whose unsafe answers are taken.
+        path: JSONL file with rows {"prompt", "response"} (or "answer"), of which those with a "kind" must be
+            "harmless" to be taken; or demonstrations, whose unsafe answers are.
         tokenizer: From `load_tokenizer`.
         limit: Read only the first so many.
 
@@ -34,8 +68,14 @@ def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
         rows = [json.loads(line) for line in lines]
     except ValueError as error:
         raise DataError(f"{path} is not a file of JSON lines: {error}.") from error
-    if rows and all(isinstance(row, dict) and "response" in row for row in rows):
-        return [_pair(row, path, number) for number, row in enumerate(rows[:limit], 1)]
+    if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for row in rows):
+        taken = [(number, row) for number, row in enumerate(rows, 1) if row.get("kind", "harmless") == "harmless"]
+        if not taken:
+            raise DataError(
+                f"{path} has {len(rows)} rows, and none of the `kind` harmless.\n"
+                "Rows of another kind are left out.\nGive some, or rows without a `kind`."
+            )
+        return [_pair(row, path, number) for number, row in taken[:limit]]
     pairs, _ = read_demonstrations(path, limit=limit)
     if any(pair.role != "assistant" for pair in pairs):
         raise DataError(
@@ -48,7 +88,7 @@ def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
 
 
 def _pair(row: dict[str, Any], path: Path, number: int) -> list[dict[str, str]]:
-    prompt, response = row.get("prompt"), row["response"]
+    prompt, response = row.get("prompt"), row.get("response", row.get("answer"))
     if not (isinstance(prompt, str) and prompt.strip() and isinstance(response, str) and response.strip()):
         raise DataError(
             f"Row {number} of {path} has no `prompt` or an empty `response`.\n"

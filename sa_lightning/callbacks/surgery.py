@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from sa_lightning.callbacks.examples import read_examples
+from sa_lightning.callbacks.examples import read_examples, spend_budget
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.errors import CheckpointMismatchError, SettingError
 from sa_lightning.models import base_of, is_adapter
@@ -59,9 +59,11 @@ class SurgeryCallback(Callback):
         unaligned: The aligned model (or the base) after harmful fine-tuning.
         direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.
         direction_layer: Whose direction, from 0.
-        prompts: For `select: snip` and `fisher`: JSONL file of prompts and responses, or demonstrations, whose unsafe
-            answers are taken.
-        scores: For these: directory of scores, read if it exists.
+        prompts: For `select: snip` and `fisher`, and for `kl_budget`: JSONL file of prompts and responses, or
+            demonstrations, whose unsafe answers are taken.
+        kl_prompts: For `kl_budget`, which looks at `prompts`, too: JSONL file with rows of prompt and response (or
+            `answer`); where rows have a `kind`, those that are `harmless`.
+        scores: For `select: snip` and `fisher`: directory of scores, read if it exists.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class SurgeryCallback(Callback):
         direction: str | None = None,
         direction_layer: int | None = None,
         prompts: str | None = None,
+        kl_prompts: str | None = None,
         scores: str | None = None,
         **settings: Any,
     ) -> None:
@@ -92,6 +95,7 @@ class SurgeryCallback(Callback):
             "direction": direction,
             "direction_layer": direction_layer,
             "prompts": prompts,
+            "kl_prompts": kl_prompts,
             "scores": scores,
         }
         self.settings = EditSettings(**settings)
@@ -131,6 +135,7 @@ class SurgeryCallback(Callback):
         kept = (
             "inputs",
             "control",
+            "search",
             "threshold",
             "n",
             "k",
@@ -207,6 +212,7 @@ class SurgeryCallback(Callback):
                     # The edit on disk is that of the weights as they were loaded.
                     plan.settings = dataclasses.replace(plan.settings, dtype=pl_module.dtype_name)
                     plan.rounds_first = True
+                spend_budget(plan, self.sources, pl_module.network, pl_module.tokenizer, report)
                 edit = EditInMemory(plan, ModelWeights(pl_module.network), report)
                 edit.apply()
             self._edit = edit

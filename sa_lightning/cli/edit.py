@@ -1,7 +1,8 @@
 """`sa edit`: weight surgery alone, from checkpoints to a checkpoint, without a Trainer."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -74,14 +75,15 @@ def run(arguments: Sequence[str]) -> None:
     sources = Sources(**{**roles, "harm": _listed(roles["harm"])})
     sources.check(settings)
     settings, sources = _places(settings, sources)
-    read = [sources.scores, sources.prompts, sources.direction]
+    read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     opened = check_sources(sources, settings)
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
     console = Console()
     with stages(console) as progress:
-        score = _scorer(sources.target or sources.base, config.template, progress)
-        plan = plan_from(sources, settings, score=score, progress=progress)
+        target = _Target(sources.target or sources.base, config.template, progress)
+        plan = plan_from(sources, settings, score=target.score, progress=progress)
+        target.spend(plan, sources)
         say_warnings(console, plan)
         command = typed("edit", arguments)
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
@@ -102,6 +104,7 @@ def summary(plan: EditPlan) -> str:
     report = plan.report()
     settings = plan.settings
     scale = "" if settings.scale is None else f"{settings.scale:g} × "
+    scale += "" if settings.layer_scales is None else "a factor of each layer × "
     area = f" within blocks {report['edit_area']}" if "edit_area" in report else ""
     return (
         f"{settings.operator} {scale}({report['delta']}), {report['k']:,} of {report['n']:,} entries{area} "
@@ -124,14 +127,33 @@ def _places(settings: EditSettings, sources: Sources) -> tuple[EditSettings, Sou
     return settings, Sources(**resolved)
 
 
-def _scorer(target: str, template: str, progress: Any) -> Callable[[str, str, Sequence[str]], NamedTensors]:
-    def score(kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
+class _Target:
+    """The target in memory, loaded where scores of its weights or a budget ask for it."""
+
+    def __init__(self, source: str, template: str, progress: Any) -> None:
+        self.source, self.template, self.progress = source, template, progress
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from sa_lightning.models import load_tokenizer
+
+        return load_tokenizer(self.source, self.template)
+
+    @cached_property
+    def model(self) -> Any:
+        from sa_lightning.models import load_model
+
+        return load_model(self.source, device="cuda" if torch.cuda.is_available() else "cpu")
+
+    def score(self, kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
         from sa_lightning.callbacks.examples import read_examples
-        from sa_lightning.models import load_model, load_tokenizer
         from sa_lightning.surgery import saliency_scores
 
-        examples = read_examples(prompts, load_tokenizer(target, template))
-        model = load_model(target, device="cuda" if torch.cuda.is_available() else "cpu")
-        return saliency_scores(model, examples, names, kind, progress)
+        return saliency_scores(self.model, read_examples(prompts, self.tokenizer), names, kind, self.progress)
 
-    return score
+    def spend(self, plan: EditPlan, sources: Sources) -> None:
+        """Find the plan's layer scales, where it has a budget."""
+        from sa_lightning.callbacks.examples import spend_budget
+
+        if plan.settings.kl_budget is not None:
+            spend_budget(plan, sources, self.model, self.tokenizer, self.progress)

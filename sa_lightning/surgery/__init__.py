@@ -6,6 +6,7 @@ may be a task vector, a combination, a rank-one direction; a selection may be by
 
 from sa_lightning.surgery.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoint import Checkpoint
+from sa_lightning.surgery.damage import AnswerShift
 from sa_lightning.surgery.dare import Dare
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.edit import EditPlan
@@ -13,6 +14,7 @@ from sa_lightning.surgery.edit_area import changed_layers, resolve
 from sa_lightning.surgery.edit_in_memory import EditInMemory
 from sa_lightning.surgery.edited_checkpoint import check_output, write_edit
 from sa_lightning.surgery.head_mask import HeadMask
+from sa_lightning.surgery.layer_scales import find_layer_scales
 from sa_lightning.surgery.lineage import Kinship, kinship, lineage
 from sa_lightning.surgery.plan import plan_edit, plan_surgery
 from sa_lightning.surgery.rank_one import RankOne, read_direction
@@ -23,12 +25,14 @@ from sa_lightning.surgery.selection import Chosen, Selection, entries_to_keep, s
 from sa_lightning.surgery.set_difference import SetDifference
 from sa_lightning.surgery.settings import EditSettings, Minus
 from sa_lightning.surgery.sources import Sources, check_sources, plan_from
+from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.task_vector import TaskVector, check_match
 from sa_lightning.surgery.ties_merge import TiesMerge
 from sa_lightning.surgery.weights import ModelWeights, NamedTensors, Weights, fingerprint
 
 __all__ = [
     "AdaptedCheckpoint",
+    "AnswerShift",
     "ByFisher",
     "ByLot",
     "ByMagnitude",
@@ -49,6 +53,7 @@ __all__ = [
     "NamedTensors",
     "Orthogonalised",
     "OwnWeights",
+    "Progress",
     "RankOne",
     "Ranking",
     "Scope",
@@ -63,6 +68,7 @@ __all__ = [
     "check_output",
     "check_sources",
     "entries_to_keep",
+    "find_layer_scales",
     "fingerprint",
     "kinship",
     "lineage",

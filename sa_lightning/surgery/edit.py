@@ -1,5 +1,6 @@
 """The edit: what happens to the selected entries of the target, and nowhere else."""
 
+import dataclasses
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -92,11 +93,21 @@ class EditPlan:
         self.lineage = dict(lineage or {})
         self.warnings: list[str] = list(warnings)
         self.rounds_first: bool = False
+        self.search: dict[str, Any] | None = None  # how `layer_scales` were found
         self.statistics: dict[str, Statistics] = {}
         self.inputs: dict[str, Weights] = {**delta.inputs, "target": target}
         if base is not None:
             self.inputs = {"base": base, **self.inputs}
         self._in_scope = frozenset(delta.names)
+
+    def scaled(self, layer_scales: Mapping[str, float]) -> "EditPlan":
+        """The same edit with these factors of `scale` by layer, and no statistics yet."""
+        settings = dataclasses.replace(self.settings, layer_scales=dict(layer_scales))
+        found = EditPlan(
+            self.delta, self.base, self.target, settings, self.chosen, self.steps, self.lineage, self.warnings
+        )
+        found.rounds_first = self.rounds_first
+        return found
 
     @property
     def idle(self) -> bool:
@@ -281,6 +292,7 @@ class EditPlan:
             "relative_norm": _relative_norm(everything),
             "changed": sum(s.changed for s in everything),
             **({"coefficients": {n: _rounded(c) for n, c in self.steps.items()}} if self.steps is not None else {}),
+            **({"search": self.search} if self.search else {}),
             "lineage": self.lineage,
             "warnings": self.warnings,
             "command": command,

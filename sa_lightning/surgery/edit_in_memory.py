@@ -1,5 +1,6 @@
 """The edit on a loaded model: applied, undone and applied again, bit for bit."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -8,11 +9,11 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError
 from sa_lightning.surgery.edit import EditPlan
-from sa_lightning.surgery.slices import Slice, joined
+from sa_lightning.surgery.slices import joined
 from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import ModelWeights
 
-__all__ = ["EditInMemory"]
+__all__ = ["EditInMemory", "check_holds", "form", "swap"]
 
 
 class EditInMemory:
@@ -44,26 +45,14 @@ class EditInMemory:
         self.active: bool = False
         self._stash: dict[str, Tensor] | None = None
         self._report: dict[str, Any] | None = None
-        known = {*weights.names, *weights.aliases}
-        untied = [name for name in plan.target.aliases if name in weights.names]
-        wrong = [name for name in plan.names if name not in known or weights.shape(name) != plan.delta.shape(name)]
-        if wrong or untied:
-            name = (wrong or untied)[0]
-            shape = weights.shape(name) if name in known else None
-            what = "does not exist" if shape is None else f"has shape {shape}"
-            raise CheckpointMismatchError(
-                f"`{name}` {'is not tied' if not wrong else what} in {weights.source}, unlike in "
-                f"{plan.target.source} ({len(wrong or untied)} such names).\n"
-                "Some architectures rename or fuse weights when they are loaded, and the edit is "
-                "computed in the names on disk.\nEdit the checkpoint first with `sa edit`, then "
-                "load the result."
-            )
+        check_holds(plan, weights)
 
     def apply(self) -> "EditInMemory":
         """Put the edited weights in place; if they already are, do nothing."""
         if self._stash is None:
             # Before the model changes: the plan may read from the very weights it changes.
-            stash = self._edited()
+            self.plan.statistics.clear()
+            stash = form(self.plan, self.plan.names, self.weights, self.progress)
             self.plan.check_changed()
             self._report = self.plan.report()
             changed = {name for name, statistics in self.plan.statistics.items() if statistics.changed}
@@ -95,24 +84,49 @@ class EditInMemory:
     ) -> None:
         self.undo()
 
-    def _edited(self) -> dict[str, Tensor]:
-        pieces: dict[str, list[Tensor]] = {name: [] for name in self.plan.names}
-        self.plan.statistics.clear()
-        for part, rows in self.plan.edited(self.plan.names, self.weights, _rows, "editing", self.progress):
-            pieces[part.name].append(rows)
-        weights = self.weights
-        return {name: joined(found, weights.shape(name), weights.dtype(name)) for name, found in pieces.items()}
-
     def _swap(self) -> None:
         assert self._stash is not None
-        with torch.no_grad():
-            for name, replacement in self._stash.items():
-                live = self.weights.parameter(name)
-                current = live.detach().to("cpu", copy=True)
-                live.copy_(replacement)
-                self._stash[name] = current
+        swap(self.weights, self._stash)
         self.active = not self.active
 
 
-def _rows(_: Slice, rows: Tensor) -> Tensor:
-    return rows
+def check_holds(plan: EditPlan, weights: ModelWeights) -> None:
+    """Refuse a model that does not hold the plan's parameters under their names on disk.
+
+    Raises:
+        CheckpointMismatchError: If a name is missing, has another shape, or is tied on one side only.
+    """
+    known = {*weights.names, *weights.aliases}
+    untied = [name for name in plan.target.aliases if name in weights.names]
+    wrong = [name for name in plan.names if name not in known or weights.shape(name) != plan.delta.shape(name)]
+    if wrong or untied:
+        name = (wrong or untied)[0]
+        shape = weights.shape(name) if name in known else None
+        what = "does not exist" if shape is None else f"has shape {shape}"
+        raise CheckpointMismatchError(
+            f"`{name}` {'is not tied' if not wrong else what} in {weights.source}, unlike in "
+            f"{plan.target.source} ({len(wrong or untied)} such names).\n"
+            "Some architectures rename or fuse weights when they are loaded, and the edit is "
+            "computed in the names on disk.\nEdit the checkpoint first with `sa edit`, then "
+            "load the result."
+        )
+
+
+def form(
+    plan: EditPlan, names: Sequence[str], weights: ModelWeights, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Form some edited tensors of a model, on the CPU; the model stays as it is."""
+    pieces: dict[str, list[Tensor]] = {name: [] for name in names}
+    for part, rows in plan.edited(names, weights, lambda _, rows: rows, "editing", progress):
+        pieces[part.name].append(rows)
+    return {name: joined(found, weights.shape(name), weights.dtype(name)) for name, found in pieces.items()}
+
+
+def swap(weights: ModelWeights, stash: dict[str, Tensor]) -> None:
+    """Exchange the contents of a model's tensors and of a stash."""
+    with torch.no_grad():
+        for name, replacement in stash.items():
+            live = weights.parameter(name)
+            current = live.detach().to("cpu", copy=True)
+            live.copy_(replacement)
+            stash[name] = current

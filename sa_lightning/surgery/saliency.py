@@ -113,13 +113,18 @@ def saliency_scores(
     return NamedTensors({name: score.cpu() for name, score in scores.items()}, f"{kind} scores")
 
 
-def response_loss(model: Any, example: Example) -> Tensor:
-    """Mean cross-entropy, in float32, of the response's tokens given what precedes them."""
+def check_example(example: Example) -> None:
+    """Refuse an example without a prompt or without a response."""
     if not 0 < example.prompt < len(example.tokens):
         raise DataError(
             f"An example has {len(example.tokens)} tokens, of which {example.prompt} are the prompt's.\n"
             "The loss is taken on the response, so there must be a prompt and a response."
         )
+
+
+def response_loss(model: Any, example: Example) -> Tensor:
+    """Mean cross-entropy, in float32, of the response's tokens given what precedes them."""
+    check_example(example)
     device = next(model.parameters()).device
     tokens = torch.tensor([list(example.tokens)], device=device)
     logits = model(input_ids=tokens, use_cache=False).logits[0, example.prompt - 1 : -1].float()

@@ -79,6 +79,9 @@ class EditSettings:
             what is projected out, once is all of it. 0 is a control: not a bit of the target changes.
         layer_scales: Factors of `scale` by block, from 0, such as {0: 0.5, 11: 1.2, other: 0}; `other` is what
             belongs to no block (embeddings, final norm, head). What is not named keeps a factor of 1.
+        kl_budget: Find `layer_scales` instead: such that harmless answers (of `kl_prompts`) change by so much in all,
+            in nats a token (mean KL of the original from the edited), and unsafe ones (of `prompts`) become as unlikely
+            as can be. Where `layer_scales` are given, too, they are taken as found.
         operator: What happens to the selected entries: subtract or add the delta; project out of the
             target's own change from the base what lies along the delta, tensor by tensor (of a
             direction: out of the weights); set them to zero; restore the base's. If not set: subtract
@@ -106,6 +109,7 @@ class EditSettings:
     density: float | None = None
     scale: float | None = None
     layer_scales: dict[int | str, float] | None = None
+    kl_budget: float | None = None
     operator: Operator | None = None
     select: Select = "magnitude"
     control: Control | bool = "none"
@@ -136,7 +140,18 @@ class EditSettings:
                 f"negative, but is {self.scale:g}. A negative one would add the harm; the paper "
                 "uses 2 to 3. The other way round is another `operator`."
             )
-        for name, value in (("scale", self.scale), ("layer_scales", self.layer_scales)):
+        if self.kl_budget is not None and not 0 < self.kl_budget < math.inf:
+            raise SettingError(
+                f"`kl_budget` is {self.kl_budget:g}, but must be a positive number of nats.\n"
+                "It bounds how far harmless answers may change.\nWrite 0.01, say; for no change at all, `scale: 0`."
+            )
+        if self.kl_budget is not None and self.scale == 0:
+            raise SettingError(
+                f"`kl_budget` is {self.kl_budget:g} and `scale` is 0.\n"
+                "The budget is met by factors of `scale`, and of 0 there are none.\nLeave one of the two out."
+            )
+        steps = (("scale", self.scale), ("layer_scales", self.layer_scales), ("kl_budget", self.kl_budget))
+        for name, value in steps:
             if self.operator in ("zero", "restore") and value is not None:
                 raise SettingError(
                     f"`{name}` is {value}, but `operator: {self.operator}` takes no step.\n"

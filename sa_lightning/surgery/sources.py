@@ -48,9 +48,12 @@ class Sources:
         direction: A refusal direction, in an artifact of `sa fit` or a safetensors file: projected out of all
             matrices that write to the stream, or added to them with `operator: add`.
         direction_layer: Whose direction, from 0.
-        prompts: For `select: snip` and `fisher`: JSONL file with rows of prompt and response, or demonstrations,
-            whose unsafe answers are taken.
-        scores: For these: directory of scores, read if it exists, otherwise written from `prompts`.
+        prompts: For `select: snip` and `fisher`, and for `kl_budget`: JSONL file with rows of prompt and response,
+            or demonstrations, whose unsafe answers are taken.
+        kl_prompts: For `kl_budget`, which looks at `prompts`, too: JSONL file with rows of prompt and response (or
+            `answer`); where rows have a `kind`, those that are `harmless`.
+        scores: For `select: snip` and `fisher`: directory of scores, read if it exists, otherwise written from
+            `prompts`.
     """
 
     base: str
@@ -64,6 +67,7 @@ class Sources:
     direction: str | None = None
     direction_layer: int | None = None
     prompts: str | None = None
+    kl_prompts: str | None = None
     scores: str | None = None
     kind: str = field(init=False, default="harm")
 
@@ -97,7 +101,15 @@ class Sources:
                 "`operator: restore` puts the base's values back into a target, and `target` is not set."
             )
         scored = settings.select in SALIENCIES
-        if scored != bool(self.prompts or self.scores):
+        budget = settings.kl_budget is not None
+        if budget != bool(self.kl_prompts) or (budget and not self.prompts):
+            raise SettingError(
+                f"`kl_budget` is {settings.kl_budget}, `kl_prompts` {self.kl_prompts}, `prompts` {self.prompts}.\n"
+                "A budget is measured on harmless prompts (`kl_prompts`), and spent on unsafe answers (`prompts`).\n"
+                "Give all three, or leave `kl_budget` and `kl_prompts` out."
+            )
+        idle = bool(self.scores or (self.prompts and not budget)) and not scored
+        if idle or (scored and not (self.prompts or self.scores)):
             raise SettingError(
                 f"`select` is {settings.select}, and `prompts` and `scores` are {'not ' if scored else ''}set.\n"
                 "Scores rank weights by what the loss on prompts hangs on.\n"
