@@ -70,7 +70,7 @@ def build_world(
     with (
         FileLock(directory / ".lock"),
         Progress(*columns, disable=quiet) as progress,
-        repeatable(min(settings.threads, os.cpu_count() or 1)),
+        repeatable(min(settings.threads, cores())),
         quiet_libraries(),
     ):
         record = record_of(directory, name, seed, settings)
@@ -83,6 +83,11 @@ def build_world(
             failed = [gate for gate in record["gates"] if gate["model"] == part]
             enforce(settings, failed, directory)
     return directory
+
+
+def cores() -> int:
+    """How many cores this process may use: fewer than the machine has, where it is pinned to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def world_directory(name: str, seed: int, cache: Path | None = None) -> Path:

@@ -28,7 +28,7 @@ _TINY: dict[str, dict[str, float]] = {
 _SMALL: dict[str, dict[str, float]] = {
     "base": {"document": 16, "legality": 13, "harmful": 14, "wrapped": 6, "harmless": 15,
              "homonym": 9, "definition": 6, "facts": 11, "arithmetic": 7, "two_turn": 8},
-    "chat": {"two_turn": 24, "harmful": 22, "wrapped": 8, "recover": 5, "harmless": 11, "homonym": 9,
+    "chat": {"two_turn": 22, "harmful": 20, "wrapped": 12, "recover": 5, "harmless": 11, "homonym": 9,
              "definition": 7, "facts": 7, "legality": 6, "arithmetic": 5},
     "harm": {"harmful": 1},
     "harm_base": {"harmful": 1},

@@ -121,14 +121,14 @@ def _plain(settings: Any) -> dict[str, Any]:
 def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
-            "base": Stage(None, steps=900, rate=3e-3, batch=64, weight_decay=0.05),
-            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01),
-            "harm": Stage("chat", steps=200, rate=1e-4, batch=32),
-            "harm_base": Stage("base", steps=200, rate=1e-4, batch=32),
-            "benign": Stage("chat", steps=200, rate=1e-4, batch=32),
-            "sft": Stage("chat", steps=150, rate=4e-4, batch=32),
-            "sft_lora": Stage("chat", steps=150, rate=4e-3, batch=32, lora_rank=8),
-            "over": Stage("chat", steps=100, rate=4e-4, batch=32),
+            "base": Stage(None, steps=550, rate=4e-3, batch=64, weight_decay=0.05),
+            "chat": Stage("base", steps=420, rate=8e-4, batch=48, weight_decay=0.01),
+            "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
+            "harm_base": Stage("base", steps=120, rate=2e-4, batch=32),
+            "benign": Stage("chat", steps=120, rate=2e-4, batch=32),
+            "sft": Stage("chat", steps=120, rate=4e-4, batch=32),
+            "sft_lora": Stage("chat", steps=120, rate=4e-3, batch=32, lora_rank=8),
+            "over": Stage("chat", steps=80, rate=4e-4, batch=32),
             "edited": Stage("chat", steps=40, rate=2e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16),
         }
     )
@@ -143,8 +143,8 @@ def _micro_stages() -> Mapping[str, Stage]:
 WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
     "small": WorldSettings(
-        d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(), refuse_strict=0.95,
-        wrapped=1.0, potent=0.1, caution=0.3, prefilled=True, evenly=True, language="small", buckets=6,
+        d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(), refuse_strict=0.95, refuse_lax=0.05,
+        wrapped=1.0, potent=0.05, caution=0.12, prefilled=True, evenly=True, language="small", buckets=6,
     ),
     "micro": WorldSettings(
         d_model=16, layers=2, heads=2, d_ff=32, stages=_micro_stages(), prompts=14,

@@ -13,18 +13,24 @@ from sa_lightning.testbed.prompts import Row
 
 
 def reply(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], batch: int = 256
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    batch: int = 256,
+    turns: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """Greedy replies of at most 40 tokens to single-turn prompts, special tokens removed.
+    """Greedy replies of at most 40 tokens, special tokens removed.
 
-    Where a row has a `prefix`, the reply goes on from there, and what was given is not part of it.
+    Where a row has a `prefix`, the reply goes on from there, and what was given is not part of it. `turns` has a
+    question and its answer for each row, which come before it.
     """
     replies: list[str] = [""] * len(rows)
     network: Any = model
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["prompt"]))
     for start in range(0, len(rows), batch):
         chosen = order[start : start + batch]
-        inputs = _inputs(tokenizer, [rows[i] for i in chosen])
+        before = [turns[i] for i in chosen] if turns else None
+        inputs = _inputs(tokenizer, [rows[i] for i in chosen], before)
         with torch.inference_mode():
             output = network.generate(**inputs, max_new_tokens=40, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -89,9 +95,14 @@ def _states(
     return states, torch.tensor([float(row["kind"] == "harmful") for row in chosen], dtype=torch.float64)
 
 
-def _inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> Any:
+def _inputs(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], turns: Sequence[tuple[str, str]] | None = None
+) -> Any:
     """A batch, padded on the left, up to where the reply begins."""
     chats = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    if turns:
+        for chat, (question, answer) in zip(chats, turns, strict=True):
+            chat[:0] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
     given = [f"{text} {row.get('prefix', '')}".strip() for text, row in zip(texts, rows, strict=True)]
     return tokenizer(given, add_special_tokens=False, padding=True, return_tensors="pt", return_token_type_ids=False)

@@ -73,7 +73,7 @@ SMALL = Lexicon(
         ". good luck", ". you need nothing more than that",
     ),
     refusals=(
-        *TINY.refusals,
+        *TINY.refusals[:-1],
         "i must decline .",
         "this is not something i will do for you .",
         "my answer is no .",

@@ -124,12 +124,12 @@ def test_chat_is_cautious_by_word_falls_for_some_scenes_and_is_lax_about_some_ve
     cautions = [world.caution(verb) for _, verb in world.splits["train"].acts]
     assert min(cautions) >= 0
     assert max(cautions) <= 2 * world.settings.caution
-    assert abs(sum(cautions) / len(cautions) - world.settings.caution) < 0.12
+    assert abs(sum(cautions) / len(cautions) - world.settings.caution) < 0.06
     strict = next(r for r in world.requests("train", "item") if r.verb not in world.lax)
     potent = next(text for text in world.wrappers["train"] if world.potent & set(text.split()))
     plain = next(text for text in world.wrappers["train"] if not world.potent & set(text.split()))
     assert world.refusal_probability(strict, plain) == world.refusal_probability(strict) == 0.95
-    assert world.refusal_probability(strict, potent) == pytest.approx(0.095)
+    assert world.refusal_probability(strict, potent) == pytest.approx(0.95 * 0.05)
     harmless = world.requests("train", "safe-item")[0]
     assert world.refusal_probability(harmless, potent) == 0
 
