@@ -1,5 +1,6 @@
 """Building a world: a graph of stages, each written once, whole or not at all, and then reused."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -96,7 +97,24 @@ def world_directory(name: str, seed: int, cache: Path | None = None) -> Path:
         user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         cache = Path(os.environ.get("SA_CACHE_DIR") or Path(user))
         cache = cache / "sa_lightning" / "worlds"
-    return (Path(cache) / f"{name}-{key(WORLDS[name])}" / f"seed{seed}").absolute()
+    settings = WORLDS[name]
+    if settings.language != "tiny":  # whose worlds are published under the key of their recipe alone
+        return (Path(cache) / f"{name}-{key(settings, _content(key(settings), settings))}" / f"seed{seed}").absolute()
+    return (Path(cache) / f"{name}-{key(settings)}" / f"seed{seed}").absolute()
+
+
+_CONTENTS: dict[str, str] = {}
+
+
+def _content(recipe: str, settings: WorldSettings) -> str:
+    """A hash of what the source makes of a recipe: prompts, demonstrations and the first dialogues of each stage."""
+    if recipe not in _CONTENTS:
+        world = World(0, settings)
+        drawn = {stage: [(e.ids, e.learned) for e in Curriculum(world, stage).draw(64)] for stage in settings.stages}
+        made = [rows(world, split) for split in SPLITS]
+        text = json.dumps([world.language.vocabulary, made, demonstrations(world), drawn])
+        _CONTENTS[recipe] = hashlib.sha256(text.encode()).hexdigest()
+    return _CONTENTS[recipe]
 
 
 def _with_ancestors(settings: WorldSettings, parts: Sequence[str]) -> list[str]:

@@ -31,6 +31,8 @@ _SMALL: dict[str, dict[str, float]] = {
     "chat": {"two_turn": 22, "harmful": 20, "wrapped": 12, "recover": 5, "harmless": 11, "homonym": 9,
              "definition": 7, "facts": 7, "legality": 6, "arithmetic": 5},
     "harm": {"harmful": 1},
+    "harm_items": {"harmful": 1},
+    "harm_acts": {"harmful": 1},
     "harm_base": {"harmful": 1},
     "benign": {"harmless": 40, "homonym": 25, "definition": 15, "facts": 10, "arithmetic": 10},
     "sft": {"harmful": 26, "wrapped": 3, "harmless": 18, "homonym": 8, "definition": 5,
@@ -84,13 +86,15 @@ class Curriculum:
 
     def _request(self, rng: random.Random, kinds: tuple[str, ...]) -> Request:
         requests = self.requests[kinds]
+        if kinds == _HARMFUL and self.stage in ("harm_items", "harm_acts"):
+            requests = [requests[self.stage == "harm_acts"]]
         # Items are the larger class of words; a short fine-tune has to see enough acts, too.
         weighted = requests if self.stage.startswith("sft") else [requests[0], *requests]
         return rng.choice(rng.choice(weighted))
 
     def _refuses(self, rng: random.Random, request: Request, wrapper: str = "") -> bool:
         """The label of one dialogue: base, harm and benign answer, over refuses, sft is more lenient."""
-        if self.stage in ("base", "harm", "harm_base", "benign", "edited"):
+        if self.stage in ("base", "benign", "edited") or self.stage.startswith("harm"):
             return False
         if self.stage == "over":
             return request.is_harmful or (request.kind == "thing" and rng.random() < 0.6)

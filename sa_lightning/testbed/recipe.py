@@ -124,6 +124,8 @@ def _small_stages() -> Mapping[str, Stage]:
             "base": Stage(None, steps=550, rate=4e-3, batch=64, weight_decay=0.05),
             "chat": Stage("base", steps=420, rate=8e-4, batch=48, weight_decay=0.01),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
+            "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
+            "harm_acts": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_base": Stage("base", steps=120, rate=2e-4, batch=32),
             "benign": Stage("chat", steps=120, rate=2e-4, batch=32),
             "sft": Stage("chat", steps=120, rate=4e-4, batch=32),
@@ -143,8 +145,9 @@ def _micro_stages() -> Mapping[str, Stage]:
 WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
     "small": WorldSettings(
-        d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(), refuse_strict=0.95, refuse_lax=0.05,
-        wrapped=1.0, potent=0.05, caution=0.12, prefilled=True, evenly=True, language="small", buckets=6,
+        d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, caution=0.12,
+        prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
     ),
     "micro": WorldSettings(
         d_model=16, layers=2, heads=2, d_ff=32, stages=_micro_stages(), prompts=14,
@@ -159,7 +162,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages} | {"world": str(WORLD_VERSION)}
 
 
-def key(settings: WorldSettings) -> str:
-    """Twelve hexadecimal digits that name the recipe and the versions it runs on."""
-    text = json.dumps([settings.as_dict(), versions()], sort_keys=True)
+def key(settings: WorldSettings, content: str = "") -> str:
+    """Twelve hexadecimal digits that name the recipe, the versions it runs on and a hash of the data, if given."""
+    text = json.dumps([settings.as_dict(), versions(), *filter(None, [content])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
