@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import GenerationConfig
@@ -182,7 +183,7 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
     count = stage.steps * stage.batch
     examples = Curriculum(world, part).draw(stage.examples or count)
     examples = list(itertools.islice(itertools.cycle(examples), count))
-    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)], settings.buckets)
+    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)], settings)
     words = world.language.tokenizer()
     generation = GenerationConfig(
         bos_token_id=words.bos_token_id,
@@ -193,4 +194,6 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
     for saved in (model, generation, words):
         saved.save_pretrained(path)
     measured = model.merge_and_unload() if stage.lora_rank else model
+    if settings.accelerator != "cpu" and torch.cuda.is_available():
+        measured.to("cuda")
     return measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))

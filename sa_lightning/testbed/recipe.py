@@ -76,6 +76,7 @@ class WorldSettings:
         demonstrations: Rows of `demonstrations.jsonl`.
         threads: Most threads used. One and two gave the same bits (25 steps of base, torch 2.13).
         enforce_gates: Whether a failing gate stops the build, or is only recorded.
+        accelerator: `cpu`, or `auto` for sizes that want a GPU: the bits then depend on the device.
     """
 
     d_model: int = 128
@@ -93,6 +94,7 @@ class WorldSettings:
     prefilled: bool = False
     evenly: bool = False
     buckets: int = 2
+    accelerator: str = "cpu"
     language: str = "tiny"
     prompts: int = 240
     demonstrations: int = 128
@@ -110,7 +112,18 @@ class WorldSettings:
 
 
 #: Settings that are younger than worlds whose results are published: at their defaults, a world keeps its key.
-_LATER = {"trains", "examples", "wrapped", "potent", "caution", "prefilled", "evenly", "language", "buckets"}
+_LATER = {
+    "trains",
+    "examples",
+    "wrapped",
+    "potent",
+    "caution",
+    "prefilled",
+    "evenly",
+    "language",
+    "buckets",
+    "accelerator",
+}
 
 
 def _plain(settings: Any) -> dict[str, Any]:
@@ -136,6 +149,10 @@ def _small_stages() -> Mapping[str, Stage]:
     )
 
 
+def _medium_stages() -> Mapping[str, Stage]:
+    return MappingProxyType({name: dataclasses.replace(s, rate=s.rate / 2) for name, s in _small_stages().items()})
+
+
 def _micro_stages() -> Mapping[str, Stage]:
     return MappingProxyType({name: dataclasses.replace(s, steps=2, batch=4) for name, s in _tiny_stages().items()})
 
@@ -148,6 +165,11 @@ WORLDS: dict[str, WorldSettings] = {
         d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
         refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, caution=0.12,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
+    ),
+    "medium": WorldSettings(  # the same at ten times the size, for a GPU; nobody has accepted one yet
+        d_model=384, layers=12, heads=6, d_ff=1088, init_std=0.03, stages=_medium_stages(),
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, caution=0.12,
+        prompts=200, prefilled=True, evenly=True, language="small", buckets=2, accelerator="auto",
     ),
     "micro": WorldSettings(
         d_model=16, layers=2, heads=2, d_ff=32, stages=_micro_stages(), prompts=14,

@@ -30,7 +30,7 @@ def reply(
     for start in range(0, len(rows), batch):
         chosen = order[start : start + batch]
         before = [turns[i] for i in chosen] if turns else None
-        inputs = _inputs(tokenizer, [rows[i] for i in chosen], before)
+        inputs = _inputs(tokenizer, [rows[i] for i in chosen], model.device, before)
         with torch.inference_mode():
             output = network.generate(**inputs, max_new_tokens=40, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -89,14 +89,17 @@ def _states(
     chosen = [row for row in rows if row["kind"] in ("harmful", other)]
     blocks = locate_blocks(model)
     middle = [blocks.layers[len(blocks.layers) // 2]]
-    with torch.inference_mode(), capture(middle, lambda hidden: hidden[:, -1].double()) as captured:
-        model(**_inputs(tokenizer, chosen))
+    with torch.inference_mode(), capture(middle, lambda hidden: hidden[:, -1].cpu().double()) as captured:
+        model(**_inputs(tokenizer, chosen, model.device))
         states = captured.stacked()[:, 0].clone()
     return states, torch.tensor([float(row["kind"] == "harmful") for row in chosen], dtype=torch.float64)
 
 
 def _inputs(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], turns: Sequence[tuple[str, str]] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    device: torch.device,
+    turns: Sequence[tuple[str, str]] | None = None,
 ) -> Any:
     """A batch, padded on the left, up to where the reply begins."""
     chats = [[{"role": "user", "content": row["prompt"]}] for row in rows]
@@ -105,4 +108,5 @@ def _inputs(
             chat[:0] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
     given = [f"{text} {row.get('prefix', '')}".strip() for text, row in zip(texts, rows, strict=True)]
-    return tokenizer(given, add_special_tokens=False, padding=True, return_tensors="pt", return_token_type_ids=False)
+    inputs = tokenizer(given, add_special_tokens=False, padding=True, return_tensors="pt", return_token_type_ids=False)
+    return inputs.to(device)

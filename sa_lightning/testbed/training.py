@@ -1,6 +1,6 @@
 """Training a stage with Lightning: tensors prepared beforehand, one fit, the same bits every time.
 
-Always on the CPU in float32, with the thread count of the recipe: on one machine, the weights are a
+In float32, on the CPU unless the recipe says otherwise, with its thread count: on one machine, the weights are then a
 function of seed and recipe alone.
 """
 
@@ -44,7 +44,7 @@ class LanguageModelling(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean cross entropy over all learned tokens of the step, in nats."""
-        total, learned = torch.zeros(()), 0
+        total, learned = torch.zeros((), device=self.device), 0
         for ids, labels in batch:
             # Padding is on the right here, so causal attention keeps it out without a mask.
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
@@ -125,18 +125,18 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int) -> PeftModel:
 
 
 def fit(
-    model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback], buckets: int = 2
+    model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback], settings: WorldSettings
 ) -> None:
     """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length."""
     if stage.trains:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(bool(re.search(stage.trains, name)))
-    batches = [_batch(examples[i * stage.batch : (i + 1) * stage.batch], buckets) for i in range(stage.steps)]
+    batches = [_batch(examples[i * stage.batch : (i + 1) * stage.batch], settings.buckets) for i in range(stage.steps)]
     model.train()
     trainer = Trainer(
         max_steps=stage.steps,
         max_epochs=1,
-        accelerator="cpu",
+        accelerator=settings.accelerator,
         devices=1,
         gradient_clip_val=1.0,
         logger=False,
@@ -147,7 +147,7 @@ def fit(
     )
     loader: DataLoader[Batch] = DataLoader(batches, batch_size=None, num_workers=0)  # type: ignore[arg-type]  # a list
     trainer.fit(LanguageModelling(model, stage), loader)
-    model.eval()
+    model.eval()  # and on the CPU again
     if stage.trains:
         model.requires_grad_(True)
 
