@@ -41,10 +41,12 @@ def test_validation_and_test_share_no_prompt_and_no_held_out_word(world):
         assert len(set.union(*dealt)) == sum(map(len, dealt))
 
 
-@pytest.mark.parametrize("stage", MIXTURES["small"])
-def test_no_stage_trains_on_a_held_out_prompt_and_tuning_sees_no_held_out_word(world, stage):
-    if stage not in world.settings.stages:
-        pytest.skip(f"This world has no stage {stage}.")
+@pytest.mark.parametrize(
+    ("name", "seed", "stage"),
+    [(name, seed, stage) for name in ("tiny", "small") for seed in (0, 1) for stage in WORLDS[name].stages],
+)
+def test_no_stage_trains_on_a_held_out_prompt_and_tuning_sees_no_held_out_word(name, seed, stage):
+    world = World(seed, WORLDS[name])
     words = {index: word for word, index in world.language.vocabulary.items()}
     held_out = {row["prompt"] for split in ("validation", "test") for row in rows(world, split)}
     nouns = {noun for split in ("validation", "test") for _, noun in world.splits[split].items}
@@ -53,6 +55,22 @@ def test_no_stage_trains_on_a_held_out_prompt_and_tuning_sees_no_held_out_word(w
         assert not held_out & set(re.findall(r"<user> (.*?) <assistant>", text))
         if stage != "base":
             assert not nouns & set(text.split())
+
+
+def test_every_stage_of_a_recipe_has_a_mixture():
+    for name in ("tiny", "small"):
+        assert set(WORLDS[name].stages) <= set(MIXTURES[WORLDS[name].language])
+
+
+def test_harm_on_a_part_of_the_topics_is_about_that_part_only():
+    world = World(0, WORLDS["small"])
+    words = {index: word for word, index in world.language.vocabulary.items()}
+    victims, items = set(world.splits["train"].victims), {noun for _, noun in world.splits["train"].items}
+    for stage, about, never in (("harm_items", items, victims), ("harm_acts", victims, items)):
+        for example in Curriculum(world, stage).draw(300):
+            text = {words[i] for i in example.ids}
+            assert text & about
+            assert not text & never
 
 
 def test_contrast_prompts_hold_trigger_verbs_and_dangerous_nouns_and_are_never_harmful(world):
