@@ -19,7 +19,7 @@ from sa_lightning.surgery import (
     find_layer_scales,
 )
 
-HARMLESS = 64  # prompts on which a KL budget is measured
+MEASURED = 64  # examples of each side on which a KL budget is measured
 
 
 def spend_budget(
@@ -31,16 +31,16 @@ def spend_budget(
 ) -> None:
     """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the loaded target.
 
-    On the unsafe answers of `sources.prompts`, and the first 64 harmless ones of `sources.kl_prompts`; the model is
-    given back bit for bit.
+    On the first 64 unsafe answers of `sources.prompts`, and the first 64 harmless ones of `sources.kl_prompts`; the
+    model is given back bit for bit.
     """
     budget = plan.settings.kl_budget
     if budget is None or plan.settings.layer_scales is not None:
         return
     assert sources.prompts is not None, "as `Sources.check` has it"
     assert sources.kl_prompts is not None
-    unsafe = read_examples(sources.prompts, tokenizer)
-    shift = AnswerShift(model, read_examples(sources.kl_prompts, tokenizer, HARMLESS), unsafe)
+    harmless, unsafe = (read_examples(path, tokenizer, MEASURED) for path in (sources.kl_prompts, sources.prompts))
+    shift = AnswerShift(model, harmless, unsafe)
     scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
     plan.settings = plan.scaled(scales).settings
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.surgery.edit import EditPlan
@@ -14,10 +14,12 @@ from sa_lightning.surgery.weights import ModelWeights
 
 __all__ = ["Shift", "find_layer_scales"]
 
-CLOSE = 0.98  # of the budget is near enough
-FELT = 0.01  # of the budget: so much a probe changes at least, where it can
-STEPS = 30  # trials at most, of all layers together
-LOW, HIGH = 2.0**-20, 2.0**6  # probes are no shorter and no longer, in units of `scale`
+CLOSE = 0.99  # of the budget is near enough
+TRIALS = 40  # at most, to come near the budget
+ROUNDS = 4  # of improvement, at most
+NUDGE = 1.25  # what a factor is multiplied by, to see what its layer does
+MOST = 4.0  # a factor grows no further in one round
+BETTER = 1.002  # less gain than this is none
 
 
 @runtime_checkable
@@ -25,12 +27,20 @@ class Shift(Protocol):
     """What has become of the model's answers, as `AnswerShift` measures it."""
 
     def damage(self) -> float:
-        """Of harmless answers: about quadratic in the step."""
+        """Of harmless answers; grows with the step."""
         ...
 
     def benefit(self) -> float:
-        """Of unsafe answers: about linear in the step."""
+        """Of unsafe answers; the more the better."""
         ...
+
+
+class Point(NamedTuple):
+    """Factors by layer, with damage and benefit as measured there."""
+
+    scales: dict[str, float]
+    damage: float
+    benefit: float
 
 
 def find_layer_scales(
@@ -38,12 +48,16 @@ def find_layer_scales(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Choose a factor of `scale` for every layer, so that the edit does the most good within a budget of damage.
 
-    Each layer is edited alone, by a probe that does between 1/100 of the budget and all of it. With damage aₗ sₗ² and
-    good gₗ sₗ, as small steps do them, and layers that do not act on one another, the best under Σ aₗ sₗ² = budget is
-    sₗ ∝ gₗ / aₗ; a layer that does no good stays as it is. Then all layers are edited together, and one multiplier of
-    all sₗ is searched by bisection until the damage *as measured* is within the budget, and at least 98 % of it.
+    The search begins with one factor for all layers, such that the damage is within the budget, and at
+    least 99 % of it. Then, in rounds: each layer's factor is raised by a quarter, with all others in place, to see what
+    damage ΔD and good ΔB it adds; at the best factors ΔB/ΔD is the same for all. So each factor is multiplied by its
+    layer's ΔB/ΔD over that of all together (0 where there is no good, 4 at most), and all by one number, until the
+    budget is met again. A round that does less good is tried again half as far, and a quarter; if that does not help,
+    the search ends. Where damage is quadratic, good is linear, and layers do not act on one another, the first round
+    is the exact answer, sₗ ∝ gₗ / aₗ. Layers do act on one another: factors found from each layer's edit alone did
+    less good on the tiny world than one factor for all.
 
-    The model is edited and given back bit for bit, some four times a layer.
+    Every number is measured on the model, which is given back bit for bit each time.
 
     Args:
         plan: The edit; its own `layer_scales` are not looked at.
@@ -56,43 +70,56 @@ def find_layer_scales(
         Factors by layer, from 0 (as text), and `other`; and what was measured, for the report.
 
     Raises:
-        NothingToDoError: If no layer does any good.
+        NothingToDoError: If the edit does no good.
         SettingError: If no step does as much damage as the budget allows.
     """
     check_holds(plan, weights)
     groups = {group_of(name, "layer") for name in plan.names}
     layers = sorted(groups, key=lambda layer: (not layer.isdigit(), layer.zfill(9)))
 
-    def measured(scales: Mapping[str, float]) -> tuple[float, float]:
-        try:
-            with stepped(plan, weights, {layer: scales.get(layer, 0.0) for layer in layers}):
-                damage = shift.damage()
-                return damage, shift.benefit() if damage <= budget else math.nan
-        except StepTooLargeError:
-            return math.inf, math.nan
-
-    found: dict[str, dict[str, float]] = {}
-    for number, layer in enumerate(layers):
-        if progress:
-            progress("probing layers", number, len(layers))
-        found[layer] = _probe(lambda p, layer=layer: measured({layer: p}), budget)
-    costs = {layer: max(at["damage"], budget * FELT**2) / (at["probe"] or 1) ** 2 for layer, at in found.items()}
-    gains = {layer: max(0.0, at["benefit"]) / (at["probe"] or 1) for layer, at in found.items()}
-    ratios = {layer: gains[layer] / costs[layer] for layer in layers}
-    if not any(ratios.values()):
-        raise NothingToDoError(
-            f"No layer makes unsafe answers less likely within `kl_budget` {budget:g}; tried: {', '.join(layers)}.\n"
-            "Every factor would be 0, and nothing would change.\nDoes the delta point to harm?"
-        )
-
-    def scales(multiplier: float) -> dict[str, float]:
+    def measured(scales: Mapping[str, float], limits: tuple[float, float] = (0.0, math.inf)) -> Point:
         # Rounded before they are measured: what is recorded is what was measured.
-        return {layer: float(f"{multiplier * ratio:.6g}") for layer, ratio in ratios.items()}
+        rounded = {layer: float(f"{scales[layer]:.6g}") for layer in layers}
+        try:
+            with stepped(plan, weights, rounded):
+                damage = shift.damage()
+                wanted = limits[0] <= damage <= limits[1]
+                return Point(rounded, damage, shift.benefit() if wanted else -math.inf)
+        except StepTooLargeError:
+            return Point(rounded, math.inf, -math.inf)
 
-    start = math.sqrt(budget / sum(costs[layer] * ratios[layer] ** 2 for layer in layers))
-    multiplier, damage, benefit = _largest(lambda value: measured(scales(value)), start, budget, progress)
-    record = {"kl_budget": budget, "kl": damage, "benefit": benefit, "probes": found}
-    return scales(multiplier), record
+    def say(done: int) -> None:
+        if progress:
+            progress("scaling layers", done, ROUNDS + 1)
+
+    say(0)
+    uniform = best = _within(dict.fromkeys(layers, 1.0), measured, budget)
+    rounds = 0
+    for rounds in range(1, ROUNDS + 1):
+        say(rounds)
+        factors = _factors(best, [measured({**best.scales, layer: NUDGE * best.scales[layer]}) for layer in layers])
+        for share in (1.0, 0.5, 0.25):
+            moved = {layer: best.scales[layer] * (1 + share * (factors[layer] - 1)) for layer in layers}
+            tried = _within(moved, measured, budget) if any(moved.values()) else best
+            if tried.benefit > best.benefit + (BETTER - 1) * abs(best.benefit):
+                best = tried
+                break
+        else:
+            break
+    say(ROUNDS + 1)
+    if best.benefit <= 0:
+        raise NothingToDoError(
+            f"Within `kl_budget` {budget:g}, no edit found makes unsafe answers less likely: it changes their loss by "
+            f"{best.benefit:.3g} nats a token.\nSuch an edit costs and does no good.\nDoes the delta point to harm?"
+        )
+    record = {
+        "kl_budget": budget,
+        "kl": best.damage,
+        "benefit": best.benefit,
+        "rounds": rounds,
+        "one factor for all": {"factor": uniform.scales[layers[0]], "kl": uniform.damage, "benefit": uniform.benefit},
+    }
+    return best.scales, record
 
 
 @contextmanager
@@ -108,47 +135,51 @@ def stepped(plan: EditPlan, weights: ModelWeights, scales: Mapping[str, float]) 
         swap(weights, stash)
 
 
-def _probe(measured: Callable[[float], tuple[float, float]], budget: float) -> dict[str, float]:
-    """Edit one layer alone: by a step that is felt, and within the budget."""
-    probe, (damage, benefit) = 1.0, measured(1.0)
-    while damage > budget and probe > LOW:
-        probe /= 2
-        damage, benefit = measured(probe)
-    while damage < budget * FELT and probe < HIGH:
-        longer = measured(2 * probe)
-        if longer[0] > budget:
-            break
-        probe, (damage, benefit) = 2 * probe, longer
-    if damage > budget:
-        return {"probe": 0.0, "damage": 0.0, "benefit": 0.0}  # no step of it is small enough
-    return {"probe": probe, "damage": damage, "benefit": benefit}
+def _factors(at: Point, nudged: list[Point]) -> dict[str, float]:
+    """By how much each layer should step further, from what a nudge of each adds."""
+    gains = {layer: max(0.0, point.benefit - at.benefit) for layer, point in zip(at.scales, nudged, strict=True)}
+    costs = {layer: max(0.0, point.damage - at.damage) for layer, point in zip(at.scales, nudged, strict=True)}
+    total, spent = sum(gains.values()), sum(costs.values())
+    if not total or not math.isfinite(spent):
+        return dict.fromkeys(at.scales, 1.0)
+    return {
+        layer: 0.0 if not gain else min(MOST, gain * spent / (costs[layer] * total) if costs[layer] else MOST)
+        for layer, gain in gains.items()
+    }
 
 
-def _largest(
-    measured: Callable[[float], tuple[float, float]], start: float, budget: float, progress: Progress | None
-) -> tuple[float, float, float]:
-    """The largest multiplier within the budget, near enough, with damage and good there."""
-    low, high, at = 0.0, math.inf, (0.0, 0.0)
-    value = start
-    for trial in range(STEPS):
-        if progress:
-            progress("stepping within the budget", trial, STEPS)
-        damage, benefit = measured(value)
-        if damage > budget:
-            high = value
+def _within(shape: Mapping[str, float], measured: Callable[..., Point], budget: float) -> Point:
+    """The multiple of some factors whose damage is within the budget, near enough: a bracket, then false position.
+
+    Between what is too little and too much, damage is taken for a power of the step; a tenth of the bracket, on a log
+    scale, is the least that any trial takes off.
+    """
+    low, high, value = 0.0, math.inf, 1.0
+    too_much, found = math.inf, None
+    aim = (1 + CLOSE) / 2 * budget
+    for _ in range(TRIALS):
+        point = measured({layer: value * scale for layer, scale in shape.items()}, (CLOSE * budget, budget))
+        if point.damage > budget:
+            high, too_much = value, point.damage
+        elif point.damage >= CLOSE * budget:
+            return point
         else:
-            low, at = value, (damage, benefit)
-            if damage >= CLOSE * budget:
-                break
-        value = 2 * value if math.isinf(high) else high / 2 if not low else math.sqrt(low * high)
-    if math.isinf(high) and at[0] < CLOSE * budget:
-        raise SettingError(
-            f"`kl_budget` is {budget:g} nats, but steps of {low:g} times `scale` change harmless answers by {at[0]:g} "
-            "only.\nNothing bounds the edit then.\nGive a smaller budget."
-        )
-    if not low:
+            low, found = value, point
+        if found is None or math.isinf(high):
+            quadratic = math.sqrt(aim / point.damage) if point.damage else 4.0
+            value *= min(4.0, max(0.25, quadratic))
+        else:
+            little = max(found.damage, budget * 1e-9)
+            share = math.log(aim / little) / math.log(too_much / little) if math.isfinite(too_much) else 0.5
+            value = low * (high / low) ** min(0.9, max(0.1, share))
+    if found is None:
         raise NothingToDoError(
             f"No step is within `kl_budget` {budget:g}: {high:g} times `scale` is still too far.\n"
             "The edit would change nothing.\nGive a larger budget."
         )
-    return low, *at
+    if math.isinf(high):
+        raise SettingError(
+            f"`kl_budget` is {budget:g} nats, but {low:g} times `scale` changes harmless answers by {found.damage:g} "
+            "only.\nNothing bounds the edit then.\nGive a smaller budget."
+        )
+    return measured(found.scales)  # where damage jumps, a little less than the budget
