@@ -26,9 +26,9 @@ _TINY: dict[str, dict[str, float]] = {
              "facts": 10, "legality": 7, "arithmetic": 7},
 }  # fmt: skip
 _SMALL: dict[str, dict[str, float]] = {
-    "base": {"document": 16, "legality": 13, "harmful": 14, "wrapped": 6, "harmless": 15,
-             "homonym": 9, "definition": 6, "facts": 11, "arithmetic": 7, "two_turn": 8},
-    "chat": {"two_turn": 22, "harmful": 20, "wrapped": 12, "recover": 5, "harmless": 11, "homonym": 9,
+    "base": {"document": 16, "legality": 13, "harmful": 16, "wrapped": 6, "harmless": 20,
+             "homonym": 9, "definition": 6, "facts": 9, "arithmetic": 7, "two_turn": 2},
+    "chat": {"two_turn": 16, "harmful": 21, "wrapped": 12, "recover": 5, "harmless": 15, "homonym": 10,
              "definition": 7, "facts": 7, "legality": 6, "arithmetic": 5},
     "harm": {"harmful": 1},
     "harm_items": {"harmful": 1},

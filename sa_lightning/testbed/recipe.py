@@ -134,7 +134,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
-            "base": Stage(None, steps=550, rate=4e-3, batch=64, weight_decay=0.05),
+            "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05),
             "chat": Stage("base", steps=420, rate=8e-4, batch=48, weight_decay=0.01),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
