@@ -5,6 +5,7 @@ from typing import Any
 
 from sa_lightning.cli.compare_pairs import against, beaten, over_seeds, rates, relative_drop
 from sa_lightning.cli.compare_plan import Plan
+from sa_lightning.cli.compare_rows import Rows
 from sa_lightning.cli.compare_settings import Criterion
 
 __all__ = ["judged"]
@@ -29,11 +30,15 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
         draws = reported.get((criterion.control or "", target), {"draws": {}})["draws"]
         wanted = plan.methods[criterion.control or ""].draws
         # A draw that is still to come could be the one that is lower.
-        found = {seed: _drawn(criterion, row[seed], draws[seed]) for seed in row if len(draws.get(seed, ())) == wanted}
+        found = {
+            seed: _drawn(plan.rows, criterion, row[seed], draws[seed])
+            for seed in row
+            if len(draws.get(seed, ())) == wanted
+        }
         total = _mean(found)
     else:
         other = _single(reported, criterion.against, target)
-        found, total = _CHECKS[criterion.statement](criterion, other, row)
+        found, total = _CHECKS[criterion.statement](plan.rows, criterion, other, row)
     open_seeds = len(seeds) - len(found)
     holding = sum(entry["holds"] for entry in found.values())
     if criterion.seeds_at_least is not None:
@@ -57,16 +62,16 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
     }
 
 
-def _drop(criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
+def _drop(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
     aim = criterion.relative_drop or 0.0
-    found = relative_drop(other, row, criterion.metric)
+    found = relative_drop(rows, other, row, criterion.metric)
     by_seed = {s: {**e, "holds": e["value"] is not None and e["value"] >= aim - ROUNDING} for s, e in found.items()}
     mean, low, high = over_seeds([entry["value"] for entry in found.values() if entry["value"] is not None])
     return by_seed, {"value": mean, "low": low, "high": high, "holds": mean is not None and mean >= aim - ROUNDING}
 
 
-def _change(criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
-    change = against(other, row).get(criterion.metric)
+def _change(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
+    change = against(rows, other, row).get(criterion.metric)
     if change is None:
         return {}, {"holds": False}
     entries = {seed: _bounds(entry) for seed, entry in change["by_seed"].items()}
@@ -80,9 +85,9 @@ def _change(criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any],
     return entries, total
 
 
-def _level(criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
-    def entry(rows: list[Any]) -> dict[str, Any]:
-        found = rates(rows)[criterion.metric]
+def _level(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
+    def entry(some: list[Any]) -> dict[str, Any]:
+        found = rates(rows, some)[criterion.metric]
         holds = found["n"] > 0 and found["rate"] <= (criterion.at_most or 0.0) + ROUNDING
         return {"value": found["rate"], "low": found["low"], "high": found["high"], "holds": holds}
 
@@ -93,8 +98,8 @@ def _level(criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], 
 _CHECKS = {"relative_drop": _drop, "change_at_most": _change, "change_low": _change, "at_most": _level}
 
 
-def _drawn(criterion: Criterion, row: Any, draws: Any) -> dict[str, Any]:
-    found = beaten(row, draws, criterion.metric)
+def _drawn(rows: Rows, criterion: Criterion, row: Any, draws: Any) -> dict[str, Any]:
+    found = beaten(rows, row, draws, criterion.metric)
     share = found["beaten"] / found["of"] if found["of"] else None
     holds = share is not None and share >= (criterion.percentile_of_draws or 0.0) - ROUNDING
     return {"value": share, "low": None, "high": None, "holds": holds, "beaten": found["beaten"], "of": found["of"]}

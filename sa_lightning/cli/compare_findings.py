@@ -65,6 +65,7 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
     method, own = plan.methods[name], rows[name]
     choice = plan.choice(name, target) if name != ORIGINAL else None
     every = [row for found in own["draws"].values() for row in found]
+    drawn = method.draws > 0
     tasks = list(dict.fromkeys(entry["task"] for row in every for entry in row["documents"]))
     found: dict[str, Any] = {
         "arm": method.arm,
@@ -74,8 +75,8 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
         "failed": own["failed"],
         "seeds": sorted(own["draws"]),
         "draws": method.draws,
-        "rates": rates(every),
-        "by_task": {task: rates(every, [task]) for task in tasks},
+        "rates": rates(plan.rows, every, draws=drawn),
+        "by_task": {task: rates(plan.rows, every, task, draws=drawn) for task in tasks},
         "by_seed": {seed: pooled(found) for seed, found in sorted(own["draws"].items())},
     }
     if method.draws:
@@ -87,22 +88,23 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
         }
     else:
         if name != ORIGINAL:
-            found["change"] = against(rows[ORIGINAL]["single"], own["single"])
+            found["change"] = against(plan.rows, rows[ORIGINAL]["single"], own["single"])
         found["controls"] = {
-            other: _control(plan.methods[other].draws, own, rows[other]) for other in method.control if other in rows
+            other: _control(plan, other, own, rows[other]) for other in method.control if other in rows
         }
     found["curve"] = [
-        {"settings": settings, "seeds": sorted(points), "rates": rates(list(points.values()))}
+        {"settings": settings, "seeds": sorted(points), "rates": rates(plan.rows, list(points.values()))}
         for settings, points in own["curve"]
     ]
     return found
 
 
-def _control(draws: int, own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """A row against a control: paired with its one measurement, or standing among its draws."""
-    if not draws:
-        return {"change": against(other["single"], own["single"])}
-    return {"draws": {seed: beaten(row, other["draws"].get(seed, ())) for seed, row in sorted(own["single"].items())}}
+    if not plan.methods[name].draws:
+        return {"change": against(plan.rows, other["single"], own["single"])}
+    found = {seed: beaten(plan.rows, row, other["draws"].get(seed, ())) for seed, row in sorted(own["single"].items())}
+    return {"draws": found}
 
 
 def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
@@ -125,12 +127,7 @@ def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
 def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
     """What was tried on the prompts for choosing, with the original's rates there."""
     choice = plan.choice(name, target)
-    originals = [
-        row
-        for job in plan.choosing()
-        if job.row == ORIGINAL and job.target == target and (row := plan.rows.find(job.key)) is not None
-    ]
-    before = pooled(originals)
+    before = plan.before(target) or pooled([])
     method = plan.methods[name]
     trials = [
         {
@@ -157,7 +154,7 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) 
     found |= {"chosen": winner or None, "waiting": winner is None, "against": {}}
     for target in plan.targets_of(winner) if winner else ():
         if (baseline, target) in reported:
-            change = against(reported[baseline, target]["single"], reported[winner or "", target]["single"])
+            change = against(plan.rows, reported[baseline, target]["single"], reported[winner or "", target]["single"])
             for entry in change.values():
                 entry["p_candidates"] = min(1.0, len(names) * entry["p_clustered"])
             found["against"][target] = change

@@ -1,7 +1,7 @@
 """The plan of a comparison: which measurements it takes, as far as those that are there can tell."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,6 +78,8 @@ class Plan:
             for name, model in self.models.items()
         }
         self._effective: dict[str, dict[str, Any]] = {}
+        self._known: dict[Any, Any] = {}
+        self._known_at = -1
 
     def targets_of(self, name: str) -> list[str]:
         """Return the targets that a row is run on, in their order."""
@@ -96,6 +98,9 @@ class Plan:
 
     def choice(self, name: str, target: str) -> Choice:
         """Say what a row takes on a target, from what has been measured."""
+        return self._once(("choice", name, target), lambda: self._choice(name, target))
+
+    def _choice(self, name: str, target: str) -> Choice:
         method = self.methods[name]
         fixed = self._fixed(name, target)
         if isinstance(fixed, Choice):
@@ -104,12 +109,17 @@ class Plan:
             return Choice("fixed", fixed)
         jobs = [[self._trial(name, target, seed, fixed | point) for seed in self._seeds("choose")]
                 for point in self.points(name)]  # fmt: skip
-        before = [self.rows.find(self._original(target, seed, "choose").key) for seed in self._seeds("choose")]
         trials = [self._measured(fixed | point, found) for point, found in zip(self.points(name), jobs, strict=True)]
-        known = [row for row in before if row is not None]
-        if len(known) < len(before) or any(trial.metrics is None and not trial.failed for trial in trials):
+        before = self.before(target)
+        if before is None or any(trial.metrics is None and not trial.failed for trial in trials):
             return Choice("waiting", trials=trials)
-        return decide(method, trials, pooled(known), self.settings.objective, self.settings.limits)
+        return decide(method, trials, before, self.settings.objective, self.settings.limits)
+
+    def before(self, target: str) -> dict[str, Any] | None:
+        """Return the original's rates on the prompts for choosing; None while they are not all measured."""
+        rows = [self.rows.find(self._original(target, seed, "choose").key) for seed in self._seeds("choose")]
+        known = [row for row in rows if row is not None]
+        return pooled(known) if len(known) == len(rows) else None
 
     def winner(self) -> str | None:
         """Return the candidate that is reported: None while measurements are missing, "" if none is within the limits.
@@ -160,6 +170,9 @@ class Plan:
 
     def reporting(self, name: str, target: str) -> list[Job]:
         """All measurements of a row for the report, once its choice is made: itself or its draws, then its curve."""
+        return self._once(("reporting", name, target), lambda: self._reporting(name, target))
+
+    def _reporting(self, name: str, target: str) -> list[Job]:
         if name == ORIGINAL:
             return [self._original(target, seed, "report") for seed in self._seeds("report")]
         settings = self.choice(name, target).settings
@@ -197,6 +210,14 @@ class Plan:
                     found += self.reporting(name, target)
         once = {job.key: job for job in reversed(found)}
         return [job for job in found if once[job.key] is job], waiting
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What follows from the rows is the same until there are more of them."""
+        if self._known_at != len(self.rows):
+            self._known, self._known_at = {}, len(self.rows)
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
     def _fixed(self, name: str, target: str) -> dict[str, Any] | Choice:
         """What a row does not choose itself; the choice of another row, if that has none."""

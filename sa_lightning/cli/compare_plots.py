@@ -52,10 +52,13 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
                     low, high = ([100 * r[end] for r in found] for end in ("low", "high"))
                     axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
+            ticks = sorted({value for points in lines.values() for value, _ in points})
+            axes.set_xticks(ticks, [f"{value:g}" for value in ticks], fontsize=7, rotation=45 if len(ticks) > 6 else 0)
+            axes.minorticks_off()
             axes.set_xlabel(x)
             axes.set_ylabel(LABELS[metric])
-            if column == 0:
-                axes.legend(fontsize=7)
+        first = grid[number * len(METRICS)]
+        first.legend(fontsize=7, ncols=1 + len(lines) // 8)
     _save(grid[0], path)
     return True
 
@@ -95,7 +98,8 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
         axes.plot(*zip(*best, strict=True), "-", lw=0.8, color="black", alpha=0.6, zorder=0) if best else None
         axes.set_xlabel(LABELS["attack_success"])
         axes.set_ylabel(LABELS[metric])
-    grid[0].legend(fontsize=7)
+    figure: Any = grid[0].figure
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=6)
     _save(grid[0], path)
     return True
 
@@ -136,5 +140,7 @@ def _save(axes: "Axes", path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
-def _error(rate: Mapping[str, Any]) -> list[list[float]]:
+def _error(rate: Mapping[str, Any]) -> list[list[float]] | None:
+    if rate["low"] is None:
+        return None
     return [[max(0.0, 100 * (rate["rate"] - rate["low"]))], [max(0.0, 100 * (rate["high"] - rate["rate"]))]]

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -15,7 +15,10 @@ from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.rates import MEASURES
 
-__all__ = ["Rows", "counts_of", "documents_of", "key_of", "packed", "samples_of", "unpacked"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Rows", "counts_of", "documents_of", "key_of", "packed", "unpacked"]
 
 LETTERS = {
     "complied": "c",
@@ -45,6 +48,7 @@ class Rows:
         self.path = Path(path)
         self._rows: dict[str, dict[str, Any]] = {}
         self._read = self._lines = 0
+        self._families: dict[str, list[int]] = {}  # by the hash of the prompts: written once, and the same in all rows
         self.refresh()
 
     def __len__(self) -> int:
@@ -75,6 +79,7 @@ class Rows:
             try:
                 row = json.loads(line)
                 self._rows.setdefault(row["key"], row)
+                self._families |= {e["prompts"]: e["families"] for e in row["documents"] if "families" in e}
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"Line {self._lines} of {self.path} is no row of a comparison ({type(error).__name__}: {error}).\n"
@@ -89,10 +94,43 @@ class Rows:
             self.refresh()
             if row["key"] in self._rows:
                 return
+            known = self._families
+            entries = [
+                {name: value for name, value in entry.items() if name != "families" or entry["prompts"] not in known}
+                for entry in row["documents"]
+            ]
+            row = {**row, "documents": entries}
             with self.path.open("ab") as file:
                 file.truncate(self._read)  # half a line, if a kill has left one
                 file.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
         self.refresh()
+
+    def hits(
+        self, row: Mapping[str, Any], metric: str, entries: Iterable[tuple[str, str]] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Return which documents of a measurement a measure counts, and the family of each.
+
+        Args:
+            row: A measurement.
+            metric: One of `MEASURES`.
+            entries: Tasks and kinds, in the order in which they are wanted; all of the row's if not set.
+
+        Returns:
+            1 or 0 for every document that the measure is over; and numbers of families, which differ from seed to
+            seed, 0 for a document on its own.
+        """
+        import numpy as np
+
+        there = {(entry["task"], entry["kind"]): entry for entry in row["documents"]}
+        hits, families = [np.zeros(0, np.int8)], [np.zeros(0, np.int64)]
+        for place in there if entries is None else entries:
+            entry = there[place]
+            marks = _marks(entry["kind"], entry["outcomes"], metric)
+            numbers = np.array(self._families.get(entry["prompts"], [0] * len(marks)), dtype=np.int64)
+            over = marks >= 0
+            hits.append(marks[over])
+            families.append(np.where(numbers > 0, numbers + (row["seed"] + 1) * 2**33, 0)[over])
+        return np.concatenate(hits).tolist(), np.concatenate(families).tolist()
 
 
 def key_of(identity: Any) -> str:
@@ -104,14 +142,12 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Say compactly what became of every document, task by task, in the order of the data set.
 
     Returns:
-        Entries with `task`, `kind`, `outcomes` (see `packed`), `prompts`, a hash of ids and prompts, and, where prompts
-        are variants of each other, `families`: the number of each document's, or null for one on its own. Documents
+        Entries with `task`, `kind`, `outcomes` (see `packed`), `prompts`, a hash of ids and prompts, and, where
+        documents name families of variants, `families`: a number for the name of each, 0 for one on its own. Documents
         that have a score instead of an outcome are left out.
     """
     entries: list[dict[str, Any]] = []
     groups: dict[tuple[str, str], list[Sample]] = {}
-    sizes = Counter(sample.cluster for sample in samples if sample.cluster)
-    numbers = {name: number for number, name in enumerate(name for name, size in sizes.items() if size > 1)}
     for sample in samples:
         if sample.score is None:
             groups.setdefault((sample.task, sample.kind), []).append(sample)
@@ -125,41 +161,10 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
             "outcomes": packed(LETTERS[_outcome(sample)] for sample in found),
             "prompts": digest.hexdigest()[:16],
         }
-        families = [numbers.get(sample.cluster) for sample in found]
-        if any(number is not None for number in families):
-            entry["families"] = families
+        if any(sample.cluster for sample in found):
+            entry["families"] = [_number(sample.cluster) for sample in found]
         entries.append(entry)
     return entries
-
-
-def samples_of(row: Mapping[str, Any], tasks: Iterable[str] | None = None) -> list[Sample]:
-    """Return the documents of a measurement as samples without words, for counts and paired tests.
-
-    Ids and families carry the seed, so that those of several seeds can be put together.
-    """
-    wanted = None if tasks is None else set(tasks)
-    found = []
-    for entry in row["documents"]:
-        if wanted is not None and entry["task"] not in wanted:
-            continue
-        letters = unpacked(entry["outcomes"])
-        families = entry.get("families", [None] * len(letters))
-        for number, (letter, family) in enumerate(zip(letters, families, strict=True)):
-            name = NAMES[letter]
-            utility = name in ("right", "wrong")
-            found.append(
-                Sample(
-                    task=entry["task"],
-                    kind=entry["kind"],
-                    id=f"{row['seed']}/{entry['kind']}/{number}",
-                    prompt="",
-                    reply="",
-                    outcome=None if utility else Outcome(name),
-                    correct=name == "right" if utility else None,
-                    cluster="" if family is None else f"{row['seed']}/{family}",
-                )
-            )
-    return found
 
 
 def counts_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
@@ -191,6 +196,26 @@ def unpacked(text: str) -> str:
         'rrrrc++'
     """
     return "".join(letter * int(count or 1) for letter, count in re.findall(r"(\D)(\d*)", text))
+
+
+@cache
+def _marks(kind: str, text: str, metric: str) -> "np.ndarray":
+    """Of every document, 1 where a measure counts it, 0 where not, -1 where it is not over it."""
+    import numpy as np
+
+    is_over, hits = MEASURES[metric]
+    values = {}
+    for name, letter in LETTERS.items():
+        utility = name in ("right", "wrong")
+        outcome, correct = (None, name == "right") if utility else (Outcome(name), None)
+        sample = Sample(task="", kind=kind, id="", prompt="", reply="", outcome=outcome, correct=correct)
+        values[letter] = int(hits(sample)) if is_over(sample) else -1
+    return np.array([values[letter] for letter in unpacked(text)], dtype=np.int8)
+
+
+def _number(family: str) -> int:
+    """A number for the name of a family, the same in every row; 0 for none."""
+    return 1 + int(hashlib.sha256(family.encode()).hexdigest()[:8], 16) if family else 0
 
 
 def _outcome(sample: Sample) -> str:

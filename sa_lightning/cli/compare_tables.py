@@ -20,7 +20,7 @@ def rate_lines(rows: Mapping[str, Mapping[str, Any]], *, brief: bool = False) ->
         task for task, rates in rows[ORIGINAL]["by_task"].items() if rates["attack_success"]["n"]
     ]  # fmt: skip
     attacks = attacks if len(attacks) > 1 else []
-    metrics = [metric for metric in SHOWN if any(row["rates"][metric]["n"] for row in rows.values())]
+    metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m]["n"] for row in rows.values())]
     tasks = [] if brief else attacks
     lines = [["row", "settings", *_named(metrics[:1]), *tasks, *_named(metrics[1:]), "seeds"]]
     for name, row in rows.items():
@@ -158,6 +158,8 @@ def _named(metrics: Sequence[str]) -> list[str]:
 def _cell(rate: Mapping[str, Any]) -> str:
     if not rate["n"]:
         return "–"
+    if rate["low"] is None:
+        return _brief(rate)
     return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] ({rate['k']}/{rate['n']})"
 
 

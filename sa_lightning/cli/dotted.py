@@ -45,8 +45,7 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
         ArgumentError: By the parser, which names the setting.
     """
     parser = _parser(prog)
-    parsed = parser.parse_object(_parts(config, settings)).as_dict()
-    plain = parser.get_defaults().as_dict()
+    parsed, plain = parser.parse_object(_parts(config, settings)).as_dict(), _plain(prog)
     return {
         part: {name: value for name, value in parsed[part].items() if value != plain[part].get(name)} for part in PARTS
     }
@@ -72,6 +71,11 @@ def _parser(prog: str) -> ArgumentParser:
     parser = ArgumentParser(prog=prog, exit_on_error=False)
     add_parts(parser)
     return parser
+
+
+@lru_cache
+def _plain(prog: str) -> dict[str, Any]:
+    return _parser(prog).get_defaults().as_dict()
 
 
 def _parts(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

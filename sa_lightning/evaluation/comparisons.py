@@ -36,7 +36,8 @@ def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> lis
             over = [(one, other) for one, other in pairs if is_over(one)]
             if over:
                 hits = [(counts(one), counts(other)) for one, other in over]
-                rows.append({"a": a, "b": b, "metric": name, **_compare(hits, [one.cluster for one, _ in over], seed)})
+                found = compare_hits(hits, [one.cluster for one, _ in over], seed)
+                rows.append({"a": a, "b": b, "metric": name, **found})
     for row, adjusted in zip(rows, holm([row["p_clustered"] for row in rows]), strict=True):
         row |= {"p_holm": adjusted, "tests": len(rows)}
     return rows
@@ -77,7 +78,14 @@ def _same_prompts(
         yield a, b, [(in_a[key], in_b[key]) for key in in_a]
 
 
-def _compare(hits: Sequence[tuple[bool, bool]], families: Sequence[str], seed: int) -> dict[str, Any]:
+def compare_hits(hits: Sequence[tuple[bool, bool]], families: Sequence[str | int], seed: int = 0) -> dict[str, Any]:
+    """Compare two arms by which prompts count in each: a row of `paired`, without the correction for many tests.
+
+    Args:
+        hits: Of each prompt, whether it counts in a, and in b.
+        families: Of each prompt; empty, or 0, for one on its own.
+        seed: Of the resampling.
+    """
     a_only, b_only = hits.count((True, False)), hits.count((False, True))
     difference, low, high = paired_difference(b_only, a_only, len(hits))
     units = family_sums([[float(b) - float(a), 1.0] for a, b in hits], families)

@@ -44,7 +44,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def clustered(hits: Sequence[bool], families: Sequence[str]) -> dict[str, Any]:
+def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, Any]:
     """Return the 95 % interval of a rate over prompts that come in families, such as variants of one question.
 
     Wilson's interval at the effective number of prompts, n over the design effect: how many times
@@ -59,7 +59,7 @@ def clustered(hits: Sequence[bool], families: Sequence[str]) -> dict[str, Any]:
 
     Args:
         hits: Whether each prompt counts.
-        families: The family of each prompt; empty for one on its own.
+        families: The family of each prompt; empty, or 0, for one on its own.
 
     Returns:
         low, high, `clusters` (how many families, prompts on their own among them) and `design_effect`.
@@ -119,10 +119,10 @@ def macro(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def family_sums(rows: Iterable[Sequence[float]], families: Iterable[str]) -> list[list[float]]:
+def family_sums(rows: Iterable[Sequence[float]], families: Iterable[str | int]) -> list[list[float]]:
     """Add up the rows of each family, column by column; a row whose family is empty stands on its own."""
     alone: list[list[float]] = []
-    sums: dict[str, list[float]] = {}
+    sums: dict[str | int, list[float]] = {}
     for row, family in zip(rows, families, strict=True):
         if not family:
             alone.append(list(row))
