@@ -1,0 +1,74 @@
+"""`python -m sa_lightning.testbed small 0 1 2`: build worlds, and show what their gates measured.
+
+An accepted world is a line of `--record`, with its hash and every gate; a line that is there is compared, not written again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sa_lightning.errors import SaError
+from sa_lightning.testbed.build import build_world
+from sa_lightning.testbed.recipe import WORLDS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build, record and print; 2 if a world is refused or is not the recorded one."""
+    parser = argparse.ArgumentParser(prog="python -m sa_lightning.testbed", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("name", choices=sorted(WORLDS), help="Which recipe.")
+    parser.add_argument("seeds", type=int, nargs="+", help="Seeds; each is a world.")
+    parser.add_argument("--record", type=Path, help="JSON Lines file that accepted worlds are kept in.")
+    parser.add_argument("--quiet", action="store_true", help="Without progress bars.")
+    asked = parser.parse_args(arguments)
+    failed = False
+    for seed in asked.seeds:
+        try:
+            directory = build_world(asked.name, seed, quiet=asked.quiet)
+        except SaError as error:
+            print(error, file=sys.stderr)
+            failed = True
+            continue
+        world = json.loads((directory / "world.json").read_text(encoding="utf-8"))
+        print(f"\n{table(world)}")
+        if asked.record is not None:
+            failed |= not record(world, asked.record)
+    return 2 if failed else 0
+
+
+def table(world: dict[str, Any]) -> str:
+    """The gates of one world, as Markdown."""
+    seconds = sum(stage["seconds"] for stage in world["stages"].values())
+    accepted = "accepted" if world["accepted"] else "not accepted"
+    lines = [f"{world['name']}, seed {world['seed']}: {accepted}, {seconds:.0f} s, hash {world['hash'][:12]}", ""]
+    lines += ["| model | gate | measured | needed |", "|---|---|---|---|"]
+    for gate in world["gates"]:
+        rate = f"{gate['k']}/{gate['n']} = {100 * gate['k'] / max(1, gate['n']):.1f} %"
+        needed = "" if gate["low"] is None else f"{100 * gate['low']:.0f} to {100 * gate['high']:.0f} %"
+        lines.append(f"| {gate['model']} | {gate['name']} | {rate} | {needed}{'' if gate['passed'] else ', missed'} |")
+    return "\n".join(lines)
+
+
+def record(world: dict[str, Any], path: Path) -> bool:
+    """Append a world to the file, unless it is there; False if another one of its name and seed is."""
+    kept = {key: world[key] for key in ("name", "seed", "hash", "accepted", "versions", "recipe", "gates")}
+    kept["seconds"] = {part: stage["seconds"] for part, stage in world["stages"].items()}
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for other in known:
+        if (other["name"], other["seed"]) == (kept["name"], kept["seed"]):
+            if other["hash"] != kept["hash"]:
+                print(
+                    f"{path} has {kept['name']}, seed {kept['seed']}, with the hash {other['hash'][:12]}, and this one "
+                    f"is {kept['hash'][:12]}.\nAnother machine, version or recipe makes other weights, whose numbers "
+                    "are not those of the record.\nCompare rates, not prompts, or record in another file.",
+                    file=sys.stderr,
+                )
+            return other["hash"] == kept["hash"]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(kept) + "\n")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
