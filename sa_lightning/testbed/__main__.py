@@ -1,6 +1,6 @@
 """`python -m sa_lightning.testbed small 0 1 2`: build worlds, and show what their gates measured.
 
-An accepted world is a line of `--record`, with its hash and every gate; a line that is there is compared, not written again.
+Each is a line of `--record`, with its hash and every gate; a line that is there is compared, not written again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sa_lightning.testbed", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("name", choices=sorted(WORLDS), help="Which recipe.")
     parser.add_argument("seeds", type=int, nargs="+", help="Seeds; each is a world.")
-    parser.add_argument("--record", type=Path, help="JSON Lines file that accepted worlds are kept in.")
+    parser.add_argument("--record", type=Path, help="JSON Lines file that they are kept in.")
     parser.add_argument("--quiet", action="store_true", help="Without progress bars.")
     asked = parser.parse_args(arguments)
     failed = False
