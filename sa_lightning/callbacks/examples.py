@@ -31,18 +31,24 @@ def spend_budget(
 ) -> None:
     """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the loaded target.
 
-    On the first 64 unsafe answers of `sources.prompts`, and the first 64 harmless ones of `sources.kl_prompts`; the
-    model is given back bit for bit.
+    On 64 of the unsafe answers of `sources.prompts` and 64 of the harmless ones of `sources.kl_prompts`, taken at even
+    distances from the files, which may be sorted; the model is given back bit for bit.
     """
     budget = plan.settings.kl_budget
     if budget is None or plan.settings.layer_scales is not None:
         return
     assert sources.prompts is not None, "as `Sources.check` has it"
     assert sources.kl_prompts is not None
-    harmless, unsafe = (read_examples(path, tokenizer, MEASURED) for path in (sources.kl_prompts, sources.prompts))
+    harmless, unsafe = (_spread(read_examples(path, tokenizer)) for path in (sources.kl_prompts, sources.prompts))
     shift = AnswerShift(model, harmless, unsafe)
     scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
     plan.settings = plan.scaled(scales).settings
+
+
+def _spread(examples: list[Example]) -> list[Example]:
+    """So many of them as are measured, at even distances."""
+    count = min(MEASURED, len(examples))
+    return [examples[index * len(examples) // count] for index in range(count)]
 
 
 def read_examples(path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> list[Example]:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from small_checkpoints import says
 
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.callbacks.examples import read_examples
+from sa_lightning.callbacks.examples import _spread, read_examples
 from sa_lightning.cli.edit import run
 from sa_lightning.errors import DataError, NothingToDoError, SettingError
 from sa_lightning.models import load_tokenizer
@@ -184,6 +184,15 @@ def test_sa_edit_spends_a_budget_as_a_fit_does(checkpoints: Path, files, tmp_pat
     assert report["search"] == record["search"]
     written = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(written[n], t) for n, t in module.network.state_dict().items() if n in written)
+
+
+def test_of_many_examples_some_are_measured_from_all_over_the_file():
+    many = [Example([0, index], 1) for index in range(130)]
+    found = [example.tokens[1] for example in _spread(many)]
+    assert (len(found), found[0], len(set(found))) == (64, 0, 64)
+    assert {b - a for a, b in zip(found, found[1:], strict=False)} <= {2, 3}
+    assert found[-1] > 125
+    assert _spread(many[:5]) == many[:5]
 
 
 def test_harmless_rows_are_those_of_that_kind_where_kinds_are_given(checkpoints: Path, files):
