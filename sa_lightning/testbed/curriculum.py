@@ -28,8 +28,8 @@ _TINY: dict[str, dict[str, float]] = {
 _SMALL: dict[str, dict[str, float]] = {
     "base": {"document": 16, "legality": 13, "harmful": 16, "wrapped": 6, "harmless": 20,
              "homonym": 9, "definition": 6, "facts": 9, "arithmetic": 7, "two_turn": 2},
-    "chat": {"two_turn": 16, "harmful": 21, "wrapped": 12, "recover": 5, "harmless": 15, "homonym": 10,
-             "definition": 7, "facts": 7, "legality": 6, "arithmetic": 5},
+    "chat": {"two_turn": 16, "harmful": 21, "wrapped": 11, "recover": 5, "harmless": 15, "homonym": 9,
+             "definition": 6, "facts": 5, "legality": 12, "arithmetic": 5},
     "harm": {"harmful": 1},
     "harm_items": {"harmful": 1},
     "harm_acts": {"harmful": 1},
