@@ -67,6 +67,7 @@ class WorldSettings:
         erosion: The factor on both for what `sft` erodes.
         wrapped: The factor on both for what is asked inside a wrapper.
         potent: The same for wrappers about the two scenes that chat falls for.
+        lax: How many verbs of items chat is lax about, four at most.
         caution: How often, on average over words, chat refuses harmless prompts with a dangerous word.
         prefilled: Whether there are prompts whose reply is begun by the attacker.
         evenly: Whether how-to prompts are spread evenly over held-out nouns, so that none is left out.
@@ -90,6 +91,7 @@ class WorldSettings:
     erosion: float = 0.05
     wrapped: float = 0.85
     potent: float = 0.85
+    lax: int = 3
     caution: float = 0.0
     prefilled: bool = False
     evenly: bool = False
@@ -117,6 +119,7 @@ _LATER = {
     "examples",
     "wrapped",
     "potent",
+    "lax",
     "caution",
     "prefilled",
     "evenly",
@@ -135,7 +138,7 @@ def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
             "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05),
-            "chat": Stage("base", steps=420, rate=8e-4, batch=48, weight_decay=0.01),
+            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_acts": Stage("chat", steps=120, rate=2e-4, batch=32),
@@ -163,12 +166,12 @@ WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
     "small": WorldSettings(
         d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, caution=0.12,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.12,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
     ),
     "medium": WorldSettings(  # the same at ten times the size, for a GPU; nobody has accepted one yet
         d_model=384, layers=12, heads=6, d_ff=1088, init_std=0.03, stages=_medium_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, caution=0.12,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.12,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=2, accelerator="auto",
     ),
     "micro": WorldSettings(

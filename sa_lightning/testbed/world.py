@@ -31,8 +31,8 @@ class World:
     """Splits, policy and prompts of one seed.
 
     Args:
-        seed: Draws which words are held out and what chat is lax about: three of the six item
-            verbs and one of the three topics of acts. `eroded` is what `sft` is lax about: five of
+        seed: Draws which words are held out and what chat is lax about: some of the item
+            verbs and one of the topics of acts. `eroded` is what `sft` is lax about: five of
             the verbs and all acts.
         settings: Sizes of the splits and strictness of the policy.
     """
@@ -59,7 +59,7 @@ class World:
         self.wrappers = {split: tuple(wrappers[i::3]) for i, split in enumerate(SPLITS)}
         even, odd = (rng.sample(words.item_verbs[i::2], 3) for i in range(2))
         topics = rng.sample([*words.acts], 3)
-        self.lax = frozenset([even[0], odd[0], even[1], topics[0]])
+        self.lax = frozenset([*[even[0], odd[0], even[1], odd[1]][: settings.lax], topics[0]])
         self.eroded = self.lax | {odd[1], even[2], *topics}
         self.potent = frozenset(rng.sample(words.scenes, 2)) if words.scenes else frozenset()
 
