@@ -1,5 +1,7 @@
 """Building a world: a graph of stages, each written once, whole or not at all, and then reused."""
 
+import copy
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -174,16 +176,15 @@ def _write_data(path: Path, world: World) -> None:
 
 
 def _train(part: str, world: World, directory: Path, path: Path, progress: Progress, label: str) -> list[Gate]:
-    """Train one model, save it as a Hugging Face checkpoint or adapter, and measure its gates."""
+    """Train one model, measure its gates, and save it as a Hugging Face checkpoint or adapter.
+
+    Where the recipe allows for several rounds, it is trained further while it misses a gate.
+    """
     settings, stage = world.settings, world.settings.stages[part]
     start = load(str(directory / stage.parent)) if stage.parent else None
     model: Any = start or new_model(settings, world.language.vocabulary, world.seed)
     if stage.lora_rank:
         model = add_lora(model, stage.lora_rank, world.seed)
-    count = stage.steps * stage.batch
-    examples = Curriculum(world, part).draw(stage.examples or count)
-    examples = list(itertools.islice(itertools.cycle(examples), count))
-    fit(model, stage, examples, [StageProgress(progress, f"{label} {part}", stage.steps)], settings)
     words = world.language.tokenizer()
     generation = GenerationConfig(
         bos_token_id=words.bos_token_id,
@@ -191,9 +192,20 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
         pad_token_id=words.pad_token_id,
     )
     model.generation_config = generation
-    for saved in (model, generation, words):
+    gates: list[Gate] = []
+    for number in range(stage.rounds):
+        run = stage if number == 0 else dataclasses.replace(stage, steps=stage.steps // 3, rate=stage.rate / 2)
+        count = run.steps * run.batch
+        examples = Curriculum(world, part).draw(run.examples or count, number)
+        examples = list(itertools.islice(itertools.cycle(examples), count))
+        name = f"{label} {part}" + (f", round {number + 1}" if number else "")
+        fit(model, run, examples, [StageProgress(progress, name, run.steps)], settings)
+        measured = copy.deepcopy(model).merge_and_unload() if stage.lora_rank else model
+        if settings.accelerator != "cpu" and torch.cuda.is_available():
+            measured.to("cuda")
+        gates = measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))
+        if all(gate.passed for gate in gates):
+            break
+    for saved in (model, generation, world.language.tokenizer()):
         saved.save_pretrained(path)
-    measured = model.merge_and_unload() if stage.lora_rank else model
-    if settings.accelerator != "cpu" and torch.cuda.is_available():
-        measured.to("cuda")
-    return measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))
+    return gates

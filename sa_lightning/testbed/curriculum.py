@@ -71,10 +71,11 @@ class Curriculum:
             kinds: [world.requests(self.split, kind) for kind in kinds] for kinds in (_HARMFUL, _HARMLESS, ("thing",))
         }
 
-    def draw(self, n: int) -> list[Example]:
-        """The first n examples; the same for the same seed and stage."""
+    def draw(self, n: int, round_: int = 0) -> list[Example]:
+        """The first n examples of a round; the same for the same seed and stage."""
         # Fine-tunes of a kind see the same dialogues: they differ in what is trained only.
-        rng = self.world.rng(f"draw {self.stage.removesuffix('_lora').removesuffix('_base')}")
+        stage = self.stage.removesuffix("_lora").removesuffix("_base")
+        rng = self.world.rng(f"draw {stage} {round_}" if round_ else f"draw {stage}")
         mixture: Mapping[str, float] = MIXTURES[self.world.settings.language][self.stage]
         kinds = rng.choices([*mixture], weights=[*mixture.values()], k=n)
         make: dict[str, Callable[[random.Random], Example]] = {

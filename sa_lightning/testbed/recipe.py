@@ -26,6 +26,8 @@ class Stage:
         lora_rank: Train a LoRA adapter of this rank instead of the weights; 0 trains the weights.
         trains: The only parameters that are trained, by a pattern of their names; all if empty.
         examples: How many different dialogues there are, again and again; a new one each time if 0.
+        rounds: How often at most it is trained: while it misses a gate, again for a third of the steps, on new
+            dialogues, at half the rate.
     """
 
     parent: str | None
@@ -36,6 +38,7 @@ class Stage:
     lora_rank: int = 0
     trains: str = ""
     examples: int = 0
+    rounds: int = 1
 
 
 def _tiny_stages() -> Mapping[str, Stage]:
@@ -117,6 +120,7 @@ class WorldSettings:
 _LATER = {
     "trains",
     "examples",
+    "rounds",
     "wrapped",
     "potent",
     "lax",
@@ -137,15 +141,15 @@ def _plain(settings: Any) -> dict[str, Any]:
 def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
-            "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05),
-            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01),
+            "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05, rounds=2),
+            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, rounds=4),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_acts": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_base": Stage("base", steps=120, rate=2e-4, batch=32),
             "benign": Stage("chat", steps=120, rate=2e-4, batch=32),
-            "sft": Stage("chat", steps=120, rate=4e-4, batch=32),
-            "sft_lora": Stage("chat", steps=120, rate=4e-3, batch=32, lora_rank=8),
+            "sft": Stage("chat", steps=120, rate=4e-4, batch=32, rounds=3),
+            "sft_lora": Stage("chat", steps=120, rate=4e-3, batch=32, lora_rank=8, rounds=3),
             "over": Stage("chat", steps=80, rate=4e-4, batch=32),
             "edited": Stage("chat", steps=40, rate=2e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16),
         }

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from sa_lightning.models import locate_blocks
 from sa_lightning.testbed import LANGUAGES, WORLDS, World, build_world, rows
+from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.gates import NEEDS, measure
 from sa_lightning.testbed.replies import moved_by_random_directions, ordered_pairs, reply
 from sa_lightning.testbed.training import load, new_model
@@ -122,3 +123,26 @@ def test_a_model_is_measured_in_the_language_of_its_world(world, model):
     assert found["facts correct"].k == 0
     assert found["replies changed by random directions"].n == 20 * 12
     assert re.fullmatch(LANGUAGES["small"].refusal_pattern, "i must decline .")
+
+
+def test_a_model_that_misses_a_gate_is_trained_again_on_other_dialogues_as_often_as_the_recipe_says(
+    tmp_path, monkeypatch
+):
+    def built(rounds: int, passes: bool) -> dict[str, torch.Tensor]:
+        stages = {**MICRO.stages, "base": dataclasses.replace(MICRO.stages["base"], steps=3, rounds=rounds)}
+        monkeypatch.setitem(WORLDS, "small", dataclasses.replace(MICRO, stages=stages))
+        needs = {**NEEDS["small"], "base": {"facts correct": (0.0 if passes else 0.5, 1.0)}}
+        monkeypatch.setattr("sa_lightning.testbed.gates.NEEDS", {**NEEDS, "small": needs})
+        cache = tmp_path / f"{rounds}{passes}"
+        return load(str(build_world("small", parts=["base"], cache=cache, quiet=True) / "base")).state_dict()
+
+    def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(a[name], b[name]) for name in a)
+
+    once, twice = built(1, passes=False), built(2, passes=False)
+    assert not same(once, twice)
+    assert same(once, built(2, passes=True))
+    assert not same(twice, built(3, passes=False))
+    world = World(0, MICRO)
+    first, second = (Curriculum(world, "chat").draw(20, number) for number in (0, 1))
+    assert [e.ids for e in first] != [e.ids for e in second]
