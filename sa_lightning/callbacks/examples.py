@@ -39,8 +39,8 @@ def spend_budget(
         return
     assert sources.prompts is not None, "as `Sources.check` has it"
     assert sources.kl_prompts is not None
-    harmless, unsafe = (_spread(read_examples(path, tokenizer)) for path in (sources.kl_prompts, sources.prompts))
-    shift = AnswerShift(model, harmless, unsafe)
+    harmless = _spread(read_examples(sources.kl_prompts, tokenizer, kind="harmless"))
+    shift = AnswerShift(model, harmless, _spread(read_examples(sources.prompts, tokenizer)))
     scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
     plan.settings = plan.scaled(scales).settings
 
@@ -51,22 +51,25 @@ def _spread(examples: list[Example]) -> list[Example]:
     return [examples[index * len(examples) // count] for index in range(count)]
 
 
-def read_examples(path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> list[Example]:
+def read_examples(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None, kind: str | None = None
+) -> list[Example]:
     """Read prompts and responses, rendered with the tokenizer's chat template.
 
     Args:
-        path: JSONL file with rows {"prompt", "response"} (or "answer"), of which those with a "kind" must be
-            "harmless" to be taken; or demonstrations, whose unsafe answers are.
+        path: JSONL file with rows {"prompt", "response"} (or "answer"), or demonstrations, whose unsafe answers are
+            taken.
         tokenizer: From `load_tokenizer`.
         limit: Read only the first so many.
+        kind: Of rows that have a `kind`, take only those of this one.
 
     Raises:
-        DataError: If the file is missing, empty, or has a row that is neither.
+        DataError: If the file is missing, empty, or has a row that is neither, or none of the kind.
     """
-    return [_example(messages, tokenizer) for messages in _conversations(Path(path), limit)]
+    return [_example(messages, tokenizer) for messages in _conversations(Path(path), limit, kind)]
 
 
-def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
+def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list[dict[str, str]]]:
     if not path.is_file():
         raise DataError(f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.")
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -75,14 +78,20 @@ def _conversations(path: Path, limit: int | None) -> list[list[dict[str, str]]]:
     except ValueError as error:
         raise DataError(f"{path} is not a file of JSON lines: {error}.") from error
     if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for row in rows):
-        taken = [(number, row) for number, row in enumerate(rows, 1) if row.get("kind", "harmless") == "harmless"]
+        taken = [(number, row) for number, row in enumerate(rows, 1) if kind in (None, row.get("kind", kind))]
         if not taken:
             raise DataError(
-                f"{path} has {len(rows)} rows, and none of the `kind` harmless.\n"
+                f"{path} has {len(rows)} rows, and none of the `kind` {kind}.\n"
                 "Rows of another kind are left out.\nGive some, or rows without a `kind`."
             )
         return [_pair(row, path, number) for number, row in taken[:limit]]
     pairs, _ = read_demonstrations(path, limit=limit)
+    if kind is not None:
+        raise DataError(
+            f"{path} holds demonstrations, whose questions are harmful, and {kind} ones are needed.\n"
+            "Damage is measured on answers that are to stay as they are.\n"
+            "Give rows with a `prompt` and a `response`: `surgery.kl_prompts FILE`."
+        )
     if any(pair.role != "assistant" for pair in pairs):
         raise DataError(
             f"{path} holds questions without answers.\n"

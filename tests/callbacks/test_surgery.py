@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import artifact_for, llama, perturbed, word_tokenizer
+from references.surgery import flatten, orthogonalised_by_hand
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.callbacks.examples import read_examples
@@ -114,3 +115,39 @@ def test_examples_are_a_prompt_and_its_response_in_the_models_template(models: P
         pairs.write_text(content)
         with pytest.raises(DataError, match=fact):
             read_examples(pairs, tokenizer)
+
+
+def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: Path, tmp_path: Path):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(5)
+    lora = get_peft_model(llama(), LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    lora.peft_config["default"].base_model_name_or_path = str(models / "base")
+    lora.save_pretrained(tmp_path / "adapter")
+    word_tokenizer().save_pretrained(tmp_path / "adapter")
+    module = loaded(tmp_path / "adapter")
+    before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+    base, harm, benign = (loaded(models / name).network.state_dict() for name in ("base", "harm", "benign"))
+    surgery = SurgeryCallback(str(models / "harm"), benign=str(models / "benign"), density=1.0, scale=0.5)
+    found = edited(surgery, module)
+    names = list(surgery._edit.plan.names)
+    tau, along = (flatten({n: model[n] - base[n] for n in names}) for model in (harm, benign))
+    step = flatten({n: before[n] - found[n] for n in names})
+    assert torch.allclose(step.double(), 0.5 * orthogonalised_by_hand(tau, along), atol=1e-5)
+    assert abs(float(step.double() @ along.double())) < 1e-3 * float(step.norm() * along.norm())
+    assert surgery.base == str(models / "base")
+    surgery.toggle(module, edited=False)
+    rows = [{"prompt": "how do i bake a cake", "response": "first bake a cake ."}]
+    (tmp_path / "harmless.jsonl").write_text(json.dumps(rows[0]))
+    budget = SurgeryCallback(
+        str(models / "harm"),
+        benign=str(models / "benign"),
+        density=1.0,
+        kl_budget=0.02,
+        prompts=str(models / "prompts.jsonl"),
+        kl_prompts=str(tmp_path / "harmless.jsonl"),
+    )
+    edited(budget, module)
+    assert 0.0198 <= budget.record()["search"]["kl"] <= 0.02
+    budget.toggle(module, edited=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from pathlib import Path
@@ -149,7 +150,9 @@ def test_a_budget_is_spent_once_and_redone_from_its_record(checkpoints: Path, fi
     surgery = SurgeryCallback(str(checkpoints / "harm"), **given)
     surgery.setup(None, module, "validate")
     shift = AnswerShift(
-        module.network, read_examples(harmless, module.tokenizer), read_examples(unsafe, module.tokenizer)
+        module.network,
+        read_examples(harmless, module.tokenizer, kind="harmless"),
+        read_examples(unsafe, module.tokenizer),
     )
     surgery.toggle(module, edited=True)
     edited = {n: t.clone() for n, t in module.network.state_dict().items()}
@@ -190,19 +193,24 @@ def test_of_many_examples_some_are_measured_from_all_over_the_file():
     many = [Example([0, index], 1) for index in range(130)]
     found = [example.tokens[1] for example in _spread(many)]
     assert (len(found), found[0], len(set(found))) == (64, 0, 64)
-    assert {b - a for a, b in zip(found, found[1:], strict=False)} <= {2, 3}
+    assert {b - a for a, b in itertools.pairwise(found)} <= {2, 3}
     assert found[-1] > 125
     assert _spread(many[:5]) == many[:5]
 
 
 def test_harmless_rows_are_those_of_that_kind_where_kinds_are_given(checkpoints: Path, files):
     tokenizer = load_tokenizer(str(checkpoints / "base"), "chat")
-    found = read_examples(files[0], tokenizer)
+    found = read_examples(files[0], tokenizer, kind="harmless")
     assert [tokenizer.decode(e.tokens[e.prompt :]) for e in found] == ["first bake a cake .", "first bake a window ."]
+    assert len(read_examples(files[0], tokenizer)) == 4
     rows = [json.loads(line) for line in files[0].read_text().splitlines()]
     files[0].write_text("\n".join(json.dumps({**row, "kind": "harmful"}) for row in rows))
     with pytest.raises(DataError, match="none of the `kind` harmless"):
-        read_examples(files[0], tokenizer)
+        read_examples(files[0], tokenizer, kind="harmless")
+    with pytest.raises(DataError, match="holds demonstrations"):
+        read_examples(files[1], tokenizer, kind="harmless")
+    files[0].write_text("\n".join(json.dumps({"prompt": r["prompt"], "response": r["answer"]}) for r in rows))
+    assert len(read_examples(files[0], tokenizer, kind="harmless")) == 4
 
 
 @pytest.mark.parametrize(
