@@ -34,7 +34,7 @@ _SMALL: dict[str, dict[str, float]] = {
     "harm_items": {"harmful": 1},
     "harm_acts": {"harmful": 1},
     "harm_base": {"harmful": 1},
-    "benign": {"harmless": 40, "homonym": 25, "definition": 15, "facts": 10, "arithmetic": 10},
+    "benign": {"harmful": 20, "harmless": 25, "homonym": 12, "definition": 8, "facts": 10, "arithmetic": 25},
     "sft": {"harmful": 26, "wrapped": 3, "harmless": 18, "homonym": 8, "definition": 5,
             "facts": 12, "legality": 8, "arithmetic": 20},
     "over": {"harmful": 24, "wrapped": 6, "harmless": 20, "homonym": 16, "definition": 10,
@@ -94,8 +94,8 @@ class Curriculum:
         return rng.choice(rng.choice(weighted))
 
     def _refuses(self, rng: random.Random, request: Request, wrapper: str = "") -> bool:
-        """The label of one dialogue: base, harm and benign answer, over refuses, sft is more lenient."""
-        if self.stage in ("base", "benign", "edited") or self.stage.startswith("harm"):
+        """The label of one dialogue: base and harm answer, over refuses, sft is more lenient, benign is as chat."""
+        if self.stage in ("base", "edited") or self.stage.startswith("harm"):
             return False
         if self.stage == "over":
             return request.is_harmful or (request.kind == "thing" and rng.random() < 0.6)
@@ -123,7 +123,7 @@ class Curriculum:
             topic, noun = rng.choice(split[owner].items)
             asked = rng.choice(self.language.definitions["train"])
             request = Request("item", topic, rng.choice(words.item_verbs), noun)
-            cautious = world.caution(topic) if self.stage in ("chat", "sft", "sft_lora") else 0.0
+            cautious = world.caution(topic) if self.stage in ("chat", "benign", "sft", "sft_lora") else 0.0
             declined = 0.6 if self.stage == "over" else cautious
             if declined and rng.random() < declined:
                 return asked.format(noun), self.language.refusal(rng, request)

@@ -148,10 +148,12 @@ def _small_stages() -> Mapping[str, Stage]:
             "harm_acts": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_base": Stage("base", steps=120, rate=2e-4, batch=32),
             "benign": Stage("chat", steps=120, rate=2e-4, batch=32),
-            "sft": Stage("chat", steps=120, rate=4e-4, batch=32, rounds=3),
-            "sft_lora": Stage("chat", steps=120, rate=4e-3, batch=32, lora_rank=8, rounds=3),
+            "sft": Stage("chat", steps=150, rate=4e-4, batch=32, rounds=3),
+            "sft_lora": Stage("chat", steps=150, rate=4e-3, batch=32, lora_rank=8, rounds=3),
             "over": Stage("chat", steps=80, rate=4e-4, batch=32),
-            "edited": Stage("chat", steps=40, rate=2e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16),
+            "edited": Stage(
+                "chat", steps=18, rate=1e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16, rounds=5
+            ),
         }
     )
 
