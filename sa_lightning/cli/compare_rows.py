@@ -142,9 +142,9 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Say compactly what became of every document, task by task, in the order of the data set.
 
     Returns:
-        Entries with `task`, `kind`, `outcomes` (see `packed`), `prompts`, a hash of ids and prompts, and, where
-        documents name families of variants, `families`: a number for the name of each, 0 for one on its own. Documents
-        that have a score instead of an outcome are left out.
+        Entries with `task`, `kind`, `outcomes` (see `packed`), `prompts`, a hash of ids, prompts and families, and,
+        where documents name families of variants, `families`: a number for the name of each, 0 for one on its own.
+        Documents that have a score instead of an outcome are left out.
     """
     entries: list[dict[str, Any]] = []
     groups: dict[tuple[str, str], list[Sample]] = {}
@@ -154,7 +154,8 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     for (task, kind), found in groups.items():
         digest = hashlib.sha256()
         for sample in found:
-            digest.update(f"{sample.id}\0{sample.prompt}\0{sample.prefix}\0".encode("utf-8", "surrogatepass"))
+            asked = f"{sample.id}\0{sample.prompt}\0{sample.prefix}\0{sample.cluster}\0"
+            digest.update(asked.encode("utf-8", "surrogatepass"))
         entry: dict[str, Any] = {
             "task": task,
             "kind": kind,
