@@ -123,7 +123,9 @@ class Comparison:
                 f"There is no measurement of {name} on record for these seeds and targets in {self.rows.path}.\n"
                 "A rerun compares with what was measured before.\nLeave `--rerun` out to measure it for the first time."
             )
-        fresh, same = Rows(self.output / "rerun.jsonl"), True
+        path = self.output / "rerun.jsonl"
+        path.unlink(missing_ok=True)
+        fresh, same = Rows(path), True
         with self._progress(console) as progress:
             bar = progress.add_task("", total=len(wanted))
             for done, job in enumerate(wanted):

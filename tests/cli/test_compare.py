@@ -146,8 +146,10 @@ def test_a_comparison_is_measured_once_told_and_can_be_rerun(tmp_path, capsys, r
     assert done.value.code == 0
     assert "both, chat, seed 0, report" in capsys.readouterr().out
     assert len(replies) == len(kept) + 1
-    assert outcomes(json.loads((tmp_path / "out" / "rerun.jsonl").read_text())) == outcomes(kept[-1])
-    other = [*kept[:-1], {**kept[-1], "documents": [{**e, "outcomes": "c6"} for e in kept[-1]["documents"]]}]
+    (both,) = (row for row in kept if row["row"] == "both")
+    assert outcomes(json.loads((tmp_path / "out" / "rerun.jsonl").read_text())) == outcomes(both)
+    wrong = {**both, "documents": [{**entry, "outcomes": "c6"} for entry in both["documents"]]}
+    other = [wrong if row is both else row for row in kept]
     (tmp_path / "out" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in other))
     with pytest.raises(SystemExit) as done:
         compare.run([*arguments, "--rerun", "both"])
