@@ -151,7 +151,10 @@ def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
         "masks": {"from": "mild", "set": {"surgery.select": "random"}, "draws": 20, "draw": "surgery.seed"},
     }
     criterion = {"row": "mild", "percentile_of_draws": 0.95, "control": "masks"}
-    plan = plan_of(tmp_path, rows=rows, seeds={"report": [10, 11]}, criteria=[{**criterion, "seeds_at_least": 2}])
+    drawn = {"row": "masks", "relative_drop": 0.1}  # of which draw?
+    plan = plan_of(
+        tmp_path, rows=rows, seeds={"report": [10, 11]}, criteria=[{**criterion, "seeds_at_least": 2}, drawn]
+    )
 
     def outcome(job):
         # On seed 11, one draw of the twenty does as well.
@@ -163,7 +166,7 @@ def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
     found = findings(plan)
     draws = found["targets"]["target"]["rows"]["mild"]["controls"]["masks"]["draws"]
     assert [(entry["beaten"], entry["of"]) for entry in draws.values()] == [(20, 20), (19, 20)]
-    assert found["criteria"][0]["verdict"] == "met"
+    assert [one["verdict"] for one in found["criteria"]] == ["met", "not measured"]
     masks = found["targets"]["target"]["rows"]["masks"]
     assert masks["of_draws"]["attack_success"] == [0.35] + [0.4] * 19
     assert masks["rates"]["attack_success"]["low"] is None  # draws on the same prompts are no further prompts
