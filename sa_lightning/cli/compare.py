@@ -116,7 +116,7 @@ class Comparison:
 
     def rerun(self, name: str, console: Console) -> int:
         """Run a row afresh; 0 if every outcome is the one that is on record, 1 if not."""
-        wanted = [job for job in self.plan.jobs()[0] if job.row == name and self._is_wanted(job, rows=False)]
+        wanted = [job for job in self.plan.jobs([name])[0] if self._is_wanted(job)]
         wanted = [job for job in wanted if self.rows.find(job.key) is not None]
         if not wanted:
             raise SettingError(
@@ -224,18 +224,17 @@ class Comparison:
         asked = self.settings
         return asked.only is None and asked.only_targets is None and asked.only_seeds is None
 
-    def _is_wanted(self, job: Job, *, rows: bool = True) -> bool:
+    def _is_wanted(self, job: Job) -> bool:
         asked = self.settings
-        return (
-            (not rows or asked.only is None or job.row in asked.only or job.row == "original")
-            and (asked.only_targets is None or job.target in asked.only_targets)
-            and (asked.only_seeds is None or job.seed in asked.only_seeds)
+        return (asked.only_targets is None or job.target in asked.only_targets) and (
+            asked.only_seeds is None or job.seed in asked.only_seeds
         )
 
     def _todo(self) -> list[Job]:
         """What can be run now: choices first, the jobs of a model together."""
         self.rows.refresh()
-        jobs, _ = self.plan.jobs()
+        only = self.settings.only
+        jobs, _ = self.plan.jobs(None if only is None else ["original", *only])
         todo = [job for job in jobs if self.rows.find(job.key) is None and self._is_wanted(job)]
         places = {(job.target, job.seed): number for number, job in reversed([*enumerate(todo)])}
         if self._held is not None:

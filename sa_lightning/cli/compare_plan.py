@@ -1,7 +1,7 @@
 """The plan of a comparison: which measurements it takes, as far as those that are there can tell."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -191,8 +191,11 @@ class Plan:
                 found.append(self._job(name, target, seed, "report", settings | first | point, tasks, curve=True))
         return found
 
-    def jobs(self) -> tuple[list[Job], list[tuple[str, str, int]]]:
-        """Return all measurements that are known, and what waits for a choice: row, target, how many they will be."""
+    def jobs(self, only: Collection[str] | None = None) -> tuple[list[Job], list[tuple[str, str, int]]]:
+        """Return all measurements that are known, and what waits for a choice: row, target, how many they will be.
+
+        A measurement that several rows share is there once; with `only`, those of these rows are, whoever shares them.
+        """
         found, waiting = list(self.choosing()), []
         for name, method in self.methods.items():
             for target in self.targets_of(name):
@@ -208,6 +211,7 @@ class Plan:
                     waiting.append((name, target, count))
                 else:
                     found += self.reporting(name, target)
+        found = [job for job in found if only is None or job.row in only]
         once = {job.key: job for job in reversed(found)}
         return [job for job in found if once[job.key] is job], waiting
 

@@ -142,17 +142,17 @@ def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
             "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05, rounds=2),
-            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, rounds=4),
+            "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, rounds=8),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_acts": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_base": Stage("base", steps=120, rate=2e-4, batch=32),
             "benign": Stage("chat", steps=120, rate=2e-4, batch=32),
-            "sft": Stage("chat", steps=150, rate=4e-4, batch=32, rounds=3),
-            "sft_lora": Stage("chat", steps=150, rate=4e-3, batch=32, lora_rank=8, rounds=3),
+            "sft": Stage("chat", steps=150, rate=4e-4, batch=32, rounds=8),
+            "sft_lora": Stage("chat", steps=150, rate=4e-3, batch=32, lora_rank=8, rounds=8),
             "over": Stage("chat", steps=80, rate=4e-4, batch=32),
             "edited": Stage(
-                "chat", steps=18, rate=1e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16, rounds=5
+                "chat", steps=18, rate=1e-3, batch=16, trains=r"layers\.2\.mlp\.down_proj", examples=16, rounds=8
             ),
         }
     )
