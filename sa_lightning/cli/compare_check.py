@@ -59,13 +59,13 @@ def check(plan: Plan, rerun: str | None) -> None:
         among = plan.candidates
         _names("compare.candidates.names", among.names, settings.rows)
         _names("compare.candidates.baseline", [among.baseline], [n for n in plan.methods if n not in among.names])
-        _names("compare.candidates.on", [among.on] if among.on else (), plan.models)
-        on = among.on or next(iter(plan.models))
+        _names("compare.candidates.target", [among.target] if among.target else (), plan.models)
+        on = among.target or next(iter(plan.models))
         lacking = [name for name in among.names if on not in plan.targets_of(name)]
         if lacking or not among.names:
             raise SettingError(
                 f"`compare.candidates` chooses on {on}, on which {', '.join(lacking) or 'nothing'} is run.\n"
-                "Candidates are compared on the same model.\nChange `on`, or the `targets` of these rows."
+                "Candidates are compared on the same model.\nChange `target`, or the `targets` of these rows."
             )
     for number, criterion in enumerate(plan.criteria, 1):
         _check_criterion(plan, f"Criterion {number}", criterion)

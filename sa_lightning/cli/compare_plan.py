@@ -127,7 +127,7 @@ class Plan:
         Of equals the first is taken. A candidate that falls back is none.
         """
         assert self.candidates is not None
-        target = self.candidates.on or next(iter(self.models))
+        target = self.candidates.target or next(iter(self.models))
         choices = {name: self.choice(name, target) for name in self.candidates.names}
         if any(choice.state == "waiting" for choice in choices.values()):
             return None

@@ -36,7 +36,7 @@ class CompareSettings:
         choose_tasks: What settings are chosen by; `evaluation.tasks` if not set.
         objective: The rate that chooses.
         limits: How much worse than the original's a rate may get for a setting to be chosen by `best`.
-        candidates: `names` of rows, of which the best on the prompts for choosing, on the target `on`, alone is
+        candidates: `names` of rows, of which the best on the prompts for choosing, on the model `target`, alone is
             reported, and tested against the row `baseline`.
         criteria: Statements to check: `row`, a `target`, and one of `relative_drop` (0.5: attack success halved),
             `percentile_of_draws` (0.95: lower than that of at least so many draws of the row `control`),
@@ -96,7 +96,7 @@ class Candidates:
 
     names: list[str]
     baseline: str
-    on: str | None = None
+    target: str | None = None
 
 
 @dataclass
