@@ -204,8 +204,11 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
         if settings.accelerator != "cpu" and torch.cuda.is_available():
             measured.to("cuda")
         gates = measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))
-        if all(gate.passed for gate in gates):
+        missed = [str(gate) for gate in gates if not gate.passed]
+        if not missed:
             break
+        if number + 1 < stage.rounds:  # told even where bars are off: it takes minutes more
+            progress.console.print(f"{name}: {'; '.join(missed)}: trained on, round {number + 2} of {stage.rounds}")
     for saved in (model, generation, world.language.tokenizer()):
         saved.save_pretrained(path)
     return gates
