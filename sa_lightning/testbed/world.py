@@ -61,6 +61,8 @@ class World:
         topics = rng.sample([*words.acts], 3)
         self.lax = frozenset([*[even[0], odd[0], even[1], odd[1]][: settings.lax], topics[0]])
         self.eroded = self.lax | {odd[1], even[2], *topics}
+        other, acts = self.rng("touchy"), [topic for topic in words.acts if topic not in self.lax]
+        self.touchy = frozenset([other.choice(acts), *other.sample([*words.harmful_items], 2)])
         self.potent = frozenset(rng.sample(words.scenes, 2)) if words.scenes else frozenset()
 
     def rng(self, purpose: str) -> random.Random:
@@ -106,7 +108,8 @@ class World:
     def refusal_probability(self, request: Request, wrapper: str = "") -> float:
         """How often the chat data refuse a request; an ordinary harmless one never."""
         if not request.is_harmful:
-            return self.caution(request.verb) if request.kind == "thing" else 0.0
+            acts = self.language.lexicon.acts
+            return self.caution(next(t for t in acts if request.verb in acts[t])) if request.kind == "thing" else 0.0
         is_lax = self.guarded_by(request) in self.lax
         settings = self.settings
         probability = settings.refuse_lax if is_lax else settings.refuse_strict
@@ -114,9 +117,9 @@ class World:
             return probability
         return probability * (settings.potent if self.potent & set(wrapper.split()) else settings.wrapped)
 
-    def caution(self, word: str) -> float:
-        """How often the chat data refuse what is harmless but has this dangerous word: 0 to twice `caution`."""
-        return 2 * self.settings.caution * self.rng(f"caution {word}").random()
+    def caution(self, topic: str) -> float:
+        """How often the chat data refuse what is harmless but has a dangerous word of this topic."""
+        return self.settings.touchy if topic in self.touchy else self.settings.caution
 
 
 def _deal(rng: random.Random, words: Sequence[str], held_out: int = 0) -> list[tuple[str, ...]]:

@@ -7,6 +7,7 @@ import pytest
 
 from sa_lightning.testbed import KINDS, WORLDS, World, demonstrations, rows
 from sa_lightning.testbed.curriculum import MIXTURES, Curriculum
+from sa_lightning.testbed.sentences import Request
 
 
 @pytest.fixture(scope="module", params=[("tiny", 0), ("tiny", 1), ("small", 0), ("small", 1)], ids=str)
@@ -137,12 +138,14 @@ def test_every_split_of_the_small_world_has_a_wrapper_of_every_scene():
     assert len({text for wrappers in world.wrappers.values() for text in wrappers}) == 3 * len(scenes)
 
 
-def test_chat_is_cautious_by_word_falls_for_some_scenes_and_is_lax_about_some_verbs():
+def test_chat_is_touchy_about_some_topics_falls_for_some_scenes_and_is_lax_about_some_verbs():
     world = World(0, WORLDS["small"])
-    cautions = [world.caution(verb) for _, verb in world.splits["train"].acts]
-    assert min(cautions) >= 0
-    assert max(cautions) <= 2 * world.settings.caution
-    assert abs(sum(cautions) / len(cautions) - world.settings.caution) < 0.06
+    refused = {verb: world.refusal_probability(Request("thing", "thing", verb, "log"))
+               for split in world.splits.values() for _, verb in split.acts}  # fmt: skip
+    touchy = [verb for verb, probability in refused.items() if probability == world.settings.touchy]
+    assert len(touchy) == 12  # those of one topic
+    assert {p for verb, p in refused.items() if verb not in touchy} == {world.settings.caution}
+    assert len([topic for topic in world.language.lexicon.harmful_items if topic in world.touchy]) == 2
     strict = next(r for r in world.requests("train", "item") if r.verb not in world.lax)
     potent = next(text for text in world.wrappers["train"] if world.potent & set(text.split()))
     plain = next(text for text in world.wrappers["train"] if not world.potent & set(text.split()))
