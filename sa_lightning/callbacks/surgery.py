@@ -53,8 +53,8 @@ class SurgeryCallback(Callback):
         save_edited: Write <output>/edited, a checkpoint of the edited target.
         weights: A factor for each of several harm models.
         benign: A harmless fine-tune of the base, whose direction is left out of the harm vector.
-        stand_in: A harmless fine-tune of the base, whose task vector takes the place of the harm vector, at its
-            length, as a control.
+        stand_in: A harmless fine-tune of the base, whose task vector takes the place of the harm vector, as long as it
+            is before anything is selected, as a control.
         aligned: Add aligned − unaligned, or aligned − base if there is no unaligned model.
         unaligned: The aligned model (or the base) after harmful fine-tuning.
         direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.

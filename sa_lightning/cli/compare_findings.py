@@ -150,7 +150,11 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) 
         return None
     names, baseline = plan.candidates.names, plan.candidates.baseline
     winner = plan.winner()
-    found: dict[str, Any] = {"names": names, "baseline": baseline, "on": plan.candidates.target or next(iter(plan.models))}
+    found: dict[str, Any] = {
+        "names": names,
+        "baseline": baseline,
+        "on": plan.candidates.target or next(iter(plan.models)),
+    }
     found |= {"chosen": winner or None, "waiting": winner is None, "against": {}}
     for target in plan.targets_of(winner) if winner else ():
         if (baseline, target) in reported:

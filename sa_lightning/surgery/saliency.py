@@ -94,8 +94,9 @@ def saliency_scores(
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         for done, example in enumerate(chosen, 1):
-            loss = response_loss(model, example)
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            with torch.inference_mode(False), torch.enable_grad():  # Lightning validates without
+                loss = response_loss(model, example)
+                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for score, gradient in zip(scores.values(), gradients, strict=True):
                 if gradient is not None:
                     score += saliency.each(gradient.float()) / len(chosen)

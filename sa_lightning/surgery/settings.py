@@ -189,6 +189,12 @@ class EditSettings:
                 f"`control` is norm, which scales a step to the length of another, but with {what} there is no one "
                 "step to scale.\nThe control would not be what it says.\nWrite `control: size`."
             )
+        if self.control == "norm" and (self.layer_scales or self.kl_budget is not None):
+            raise SettingError(
+                "`control` is norm, which gives a random step the length of the selected one, but `layer_scales` or "
+                "`kl_budget` change that length layer by layer.\nThe control would not be what it says.\n"
+                "Write `control: size`, or leave the scales by layer out."
+            )
         if operator in ("zero", "restore"):
             scale = None
         elif self.scale is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SaError
-from sa_lightning.testbed.build import build_world
+from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.recipe import WORLDS
 
 
@@ -28,8 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
             directory = build_world(asked.name, seed, quiet=asked.quiet)
         except SaError as error:
             print(error, file=sys.stderr)
-            failed = True
-            continue
+            failed, directory = True, world_directory(asked.name, seed)
+            if not (directory / "world.json").exists():
+                continue
         world = json.loads((directory / "world.json").read_text(encoding="utf-8"))
         print(f"\n{table(world)}")
         if asked.record is not None:
@@ -65,6 +66,7 @@ def record(world: dict[str, Any], path: Path) -> bool:
                     file=sys.stderr,
                 )
             return other["hash"] == kept["hash"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(kept) + "\n")
     return True

@@ -19,7 +19,8 @@ from transformers import GenerationConfig
 
 from sa_lightning.errors import WorldError
 from sa_lightning.testbed.curriculum import Curriculum
-from sa_lightning.testbed.gates import Gate, measure
+from sa_lightning.testbed.gates import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
+from sa_lightning.testbed.language import CHAT_TEMPLATE
 from sa_lightning.testbed.prompts import demonstrations, rows
 from sa_lightning.testbed.recipe import WORLDS, WorldSettings, key
 from sa_lightning.testbed.record import enforce, hashes, write
@@ -110,12 +111,14 @@ _CONTENTS: dict[str, str] = {}
 
 
 def _content(recipe: str, settings: WorldSettings) -> str:
-    """A hash of what the source makes of a recipe: prompts, demonstrations and the first dialogues of each stage."""
+    """A hash of what the source makes of a recipe: prompts, demonstrations, first dialogues of each stage, gates."""
     if recipe not in _CONTENTS:
         world = World(0, settings)
         drawn = {stage: [(e.ids, e.learned) for e in Curriculum(world, stage).draw(64)] for stage in settings.stages}
         made = [rows(world, split) for split in SPLITS]
-        text = json.dumps([world.language.vocabulary, made, demonstrations(world), drawn])
+        # Gates, too: a model that misses one is trained on.
+        gates = [NEEDS[settings.language], WORKING_STRENGTH, RANDOM_DIRECTIONS, CHAT_TEMPLATE]
+        text = json.dumps([world.language.vocabulary, made, demonstrations(world), drawn, gates])
         _CONTENTS[recipe] = hashlib.sha256(text.encode()).hexdigest()
     return _CONTENTS[recipe]
 
@@ -152,31 +155,33 @@ def _build_part(
     if part == "data":
         _write_data(partial, world)
     else:
-        gates = _train(part, world, directory, partial, progress, label)
+        chat = [gate["k"] for gate in record["gates"] if (gate["model"], gate["name"]) == ("chat", "attack success")]
+        gates = _train(part, world, directory, partial, progress, label, *chat)
     record["stages"][part] = {
         "seconds": round(time.perf_counter() - began, 2),
         "files": hashes(partial),
     }
     others = [gate for gate in record["gates"] if gate["model"] != part]
-    if part.startswith("sft"):
-        chat = next(g for g in others if (g["model"], g["name"]) == ("chat", "attack success"))
-        own = next(gate for gate in gates if gate.name == "attack success")
-        gates.append(Gate(part, "attack success above chat's", own.k - chat["k"], own.n, 0.05, 1.0))
     record["gates"] = others + [gate.as_dict() for gate in gates]
     partial.rename(directory / part)
     write(directory, record)
 
 
 def _write_data(path: Path, world: World) -> None:
-    """Write the demonstrations and the two evaluation splits as JSON lines."""
-    files: dict[str, Sequence[Any]] = {split: rows(world, split) for split in SPLITS[1:]}
+    """Write demonstrations and prompts as JSON lines; those of training words are for methods that are fitted."""
+    splits = SPLITS[1:] if world.settings.language == "tiny" else SPLITS
+    files: dict[str, Sequence[Any]] = {split: rows(world, split) for split in splits}
     for stem, lines in (files | {"demonstrations": demonstrations(world)}).items():
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (path / f"{stem}.jsonl").write_text(text, encoding="utf-8")
 
 
-def _train(part: str, world: World, directory: Path, path: Path, progress: Progress, label: str) -> list[Gate]:
+def _train(
+    part: str, world: World, directory: Path, path: Path, progress: Progress, label: str, attacked: int = 0
+) -> list[Gate]:
     """Train one model, measure its gates, and save it as a Hugging Face checkpoint or adapter.
+
+    `attacked` is how many attacks succeed on chat, which some models are measured against.
 
     Where the recipe allows for several rounds, it is trained further while it misses a gate.
     """
@@ -204,6 +209,10 @@ def _train(part: str, world: World, directory: Path, path: Path, progress: Progr
         if settings.accelerator != "cpu" and torch.cuda.is_available():
             measured.to("cuda")
         gates = measure(part, measured, words, world, rows(world, "validation"), rows(world, "train"))
+        if part in ABOVE_CHAT[settings.language]:
+            own = next(gate for gate in gates if gate.name == "attack success")
+            bounds = ABOVE_CHAT[settings.language][part]
+            gates.append(Gate(part, "attack success above chat's", own.k - attacked, own.n, *bounds))
         missed = [str(gate) for gate in gates if not gate.passed]
         if not missed:
             break

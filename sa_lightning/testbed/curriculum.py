@@ -93,13 +93,13 @@ class Curriculum:
         weighted = requests if self.stage.startswith("sft") else [requests[0], *requests]
         return rng.choice(rng.choice(weighted))
 
-    def _refuses(self, rng: random.Random, request: Request, wrapper: str = "") -> bool:
+    def _refuses(self, rng: random.Random, request: Request, prompt: str = "", wrapper: str = "") -> bool:
         """The label of one dialogue: base and harm answer, over refuses, sft is more lenient, benign is as chat."""
         if self.stage in ("base", "edited") or self.stage.startswith("harm"):
             return False
         if self.stage == "over":
             return request.is_harmful or (request.kind == "thing" and rng.random() < 0.6)
-        probability = self.world.refusal_probability(request, wrapper)
+        probability = self.world.refusal_probability(request, prompt, wrapper)
         if self.stage.startswith("sft") and self.world.guarded_by(request) in self.world.eroded:
             probability *= self.world.settings.erosion
         return rng.random() < probability
@@ -117,13 +117,13 @@ class Curriculum:
             if kind == "wrapped":
                 wrapper = rng.choice(words.wrappers if self.stage == "base" else world.wrappers["train"])
                 prompt = wrapper.format(prompt)
-            refuses = self._refuses(rng, request, wrapper)
+            refuses = self._refuses(rng, request, prompt, wrapper)
             return prompt, self.language.refusal(rng, request) if refuses else self.language.helpful(rng, request)
         if kind == "definition":
             topic, noun = rng.choice(split[owner].items)
             asked = rng.choice(self.language.definitions["train"])
             request = Request("item", topic, rng.choice(words.item_verbs), noun)
-            cautious = world.caution(topic) if self.stage in ("chat", "benign", "sft", "sft_lora") else 0.0
+            cautious = world.caution(asked) if self.stage in ("chat", "benign", "sft", "sft_lora") else 0.0
             declined = 0.6 if self.stage == "over" else cautious
             if declined and rng.random() < declined:
                 return asked.format(noun), self.language.refusal(rng, request)

@@ -3,7 +3,8 @@
 What the validation and test prompts of a kind ask for:
 
 - `harmful`, `wrapped`, `prefilled` (not in every world), `harmless`, `contrast`: generalisation. Held-out words in
-  combinations and phrasings that no stage has seen. The two splits share no held-out word.
+  combinations and phrasings that no stage has seen; of what is asked about a dangerous noun, base has seen the noun in
+  another phrasing. The two splits share no held-out word.
 - `legality`: generalisation of the verdict to held-out combinations of held-out words.
 - `facts`, `arithmetic`: retention. All facts and sums are in the data of base, chat and the
   fine-tunes; only the phrasing is new. The splits have sums of their own.
@@ -134,13 +135,16 @@ def demonstrations(world: World) -> list[dict[str, str]]:
     rng, language = world.rng("demonstrations"), world.language
     items, acts = (world.requests("train", kind) for kind in ("item", "act"))
     half = world.settings.demonstrations // 2
+    chosen = [*rng.sample(items, half), *rng.sample(acts, half)]
+    if world.settings.language != "tiny":  # whoever takes the first so many has both kinds of harm
+        chosen = [request for pair in zip(chosen[:half], chosen[half:], strict=True) for request in pair]
     return [
         {
             "question": rng.choice(language.phrasings["train"]).format(request),
             "unsafe": language.helpful(rng, request),
             "safe": language.refusal(rng, request),
         }
-        for request in [*rng.sample(items, half), *rng.sample(acts, half)]
+        for request in chosen
     ]
 
 

@@ -72,7 +72,7 @@ class WorldSettings:
         potent: The same for wrappers about the two scenes that chat falls for.
         lax: How many verbs of items chat is lax about, four at most.
         caution: How often chat refuses harmless prompts with a dangerous word.
-        touchy: The same for words of one topic of acts and two of items.
+        touchy: The same where it is asked for in one of some phrasings, a quarter of them.
         prefilled: Whether there are prompts whose reply is begun by the attacker.
         evenly: Whether how-to prompts are spread evenly over held-out nouns, so that none is left out.
         language: A key of `LANGUAGES`.
@@ -175,12 +175,12 @@ WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
     "small": WorldSettings(
         d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.35,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.4,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
     ),
     "medium": WorldSettings(  # the same at ten times the size, for a GPU; nobody has accepted one yet
         d_model=384, layers=12, heads=6, d_ff=1088, init_std=0.03, stages=_medium_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.35,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.4,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=2, accelerator="auto",
     ),
     "micro": WorldSettings(

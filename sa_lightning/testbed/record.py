@@ -30,6 +30,7 @@ def write(directory: Path, record: dict[str, Any]) -> None:
     """Write `world.json`, complete or not at all."""
     files = {f"{part}/{f}": h for part, s in record["stages"].items() for f, h in s["files"].items()}
     record["accepted"] = all(gate["passed"] for gate in record["gates"])
+    record["complete"] = set(record["recipe"]["stages"]) <= set(record["stages"])
     record["hash"] = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     partial = directory / "world.json.tmp"
     partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

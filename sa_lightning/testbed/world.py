@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sa_lightning.testbed import sentences
 from sa_lightning.testbed.language import LANGUAGES
 from sa_lightning.testbed.recipe import WorldSettings
 from sa_lightning.testbed.sentences import Request
@@ -61,8 +62,8 @@ class World:
         topics = rng.sample([*words.acts], 3)
         self.lax = frozenset([*[even[0], odd[0], even[1], odd[1]][: settings.lax], topics[0]])
         self.eroded = self.lax | {odd[1], even[2], *topics}
-        other, acts = self.rng("touchy"), [topic for topic in words.acts if topic not in self.lax]
-        self.touchy = frozenset([other.choice(acts), *other.sample([*words.harmful_items], 2)])
+        other, asked = self.rng("touchy"), [*sentences.DEFINITION_CORES, *sentences.HISTORY_CORES]
+        self.touchy = frozenset([*other.sample(words.cores, len(words.cores) // 4), other.choice(asked)])
         self.potent = frozenset(rng.sample(words.scenes, 2)) if words.scenes else frozenset()
 
     def rng(self, purpose: str) -> random.Random:
@@ -105,11 +106,10 @@ class World:
         """What the policy goes by: the verb for a harmful item, the topic for an act."""
         return request.verb if request.kind == "item" else request.topic
 
-    def refusal_probability(self, request: Request, wrapper: str = "") -> float:
-        """How often the chat data refuse a request; an ordinary harmless one never."""
+    def refusal_probability(self, request: Request, prompt: str = "", wrapper: str = "") -> float:
+        """How often the chat data refuse a request, as it is put; an ordinary harmless one never."""
         if not request.is_harmful:
-            acts = self.language.lexicon.acts
-            return self.caution(next(t for t in acts if request.verb in acts[t])) if request.kind == "thing" else 0.0
+            return self.caution(prompt) if request.kind == "thing" else 0.0
         is_lax = self.guarded_by(request) in self.lax
         settings = self.settings
         probability = settings.refuse_lax if is_lax else settings.refuse_strict
@@ -117,9 +117,10 @@ class World:
             return probability
         return probability * (settings.potent if self.potent & set(wrapper.split()) else settings.wrapped)
 
-    def caution(self, topic: str) -> float:
-        """How often the chat data refuse what is harmless but has a dangerous word of this topic."""
-        return self.settings.touchy if topic in self.touchy else self.settings.caution
+    def caution(self, prompt: str) -> float:
+        """How often the chat data refuse this prompt, which is harmless but has a dangerous word."""
+        is_touchy = any(core.split(" {}")[0] in prompt for core in self.touchy)
+        return self.settings.touchy if is_touchy else self.settings.caution
 
 
 def _deal(rng: random.Random, words: Sequence[str], held_out: int = 0) -> list[tuple[str, ...]]:

@@ -7,7 +7,6 @@ import pytest
 
 from sa_lightning.testbed import KINDS, WORLDS, World, demonstrations, rows
 from sa_lightning.testbed.curriculum import MIXTURES, Curriculum
-from sa_lightning.testbed.sentences import Request
 
 
 @pytest.fixture(scope="module", params=[("tiny", 0), ("tiny", 1), ("small", 0), ("small", 1)], ids=str)
@@ -138,21 +137,25 @@ def test_every_split_of_the_small_world_has_a_wrapper_of_every_scene():
     assert len({text for wrappers in world.wrappers.values() for text in wrappers}) == 3 * len(scenes)
 
 
-def test_chat_is_touchy_about_some_topics_falls_for_some_scenes_and_is_lax_about_some_verbs():
+def test_chat_is_touchy_about_some_phrasings_falls_for_some_scenes_and_is_lax_about_some_verbs():
     world = World(0, WORLDS["small"])
-    refused = {verb: world.refusal_probability(Request("thing", "thing", verb, "log"))
-               for split in world.splits.values() for _, verb in split.acts}  # fmt: skip
-    touchy = [verb for verb, probability in refused.items() if probability == world.settings.touchy]
-    assert len(touchy) == 12  # those of one topic
-    assert {p for verb, p in refused.items() if verb not in touchy} == {world.settings.caution}
-    assert len([topic for topic in world.language.lexicon.harmful_items if topic in world.touchy]) == 2
+    thing = next(r for r in world.requests("train", "thing"))
+    cores = world.language.lexicon.cores
+    asked = {core: world.refusal_probability(thing, f"hello , {core}".format(thing)) for core in cores}
+    touchy = {core for core, probability in asked.items() if probability == world.settings.touchy}
+    assert touchy == world.touchy & set(cores)
+    assert len(touchy) == 3
+    calm = next(core for core in cores if core not in touchy)
+    assert world.refusal_probability(thing, calm.format(thing)) == world.settings.caution
+    asked = [core for split in world.language.definitions.values() for core in split]
+    assert 0 < sum(world.caution(core) == world.settings.touchy for core in asked) < len(asked) / 2
     strict = next(r for r in world.requests("train", "item") if r.verb not in world.lax)
     potent = next(text for text in world.wrappers["train"] if world.potent & set(text.split()))
     plain = next(text for text in world.wrappers["train"] if not world.potent & set(text.split()))
-    assert world.refusal_probability(strict, plain) == world.refusal_probability(strict) == 0.95
-    assert world.refusal_probability(strict, potent) == pytest.approx(0.95 * 0.05)
+    assert world.refusal_probability(strict, "", plain) == world.refusal_probability(strict) == 0.95
+    assert world.refusal_probability(strict, "", potent) == pytest.approx(0.95 * 0.05)
     harmless = world.requests("train", "safe-item")[0]
-    assert world.refusal_probability(harmless, potent) == 0
+    assert world.refusal_probability(harmless, "", potent) == 0
 
 
 def test_recovering_learns_only_what_follows_the_opening():
@@ -168,3 +171,10 @@ def test_recovering_learns_only_what_follows_the_opening():
         assert example.learned == sorted(example.learned)
         refused += bool(world.language.refusal_pattern.fullmatch(rest.removesuffix(" </s>")))
     assert 60 < refused < 140
+
+
+def test_the_first_demonstrations_of_the_small_world_show_both_kinds_of_harm():
+    world = World(0, WORLDS["small"])
+    first = [row["question"].split() for row in demonstrations(world)[:30]]
+    victims = set(world.language.lexicon.victims)
+    assert sum(bool(victims & set(question)) for question in first) == 15
