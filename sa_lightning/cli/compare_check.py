@@ -43,6 +43,12 @@ def check(plan: Plan, rerun: str | None) -> None:
             f"`compare.seeds` is {settings.seeds}, without `report`.\nNothing would be reported.\n"
             "Write `seeds: {choose: [0], report: [0]}`."
         )
+    twice = {name: seeds for name, seeds in settings.seeds.items() if len(set(seeds)) < len(seeds)}
+    if twice:
+        raise SettingError(
+            f"`compare.seeds` is {settings.seeds}, with a seed twice under {', '.join(twice)}.\n"
+            "Its prompts would count twice.\nName each seed once."
+        )
     limit = evaluation["limit"]
     if limit is not None and limit < 1:
         raise SettingError(

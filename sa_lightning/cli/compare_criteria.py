@@ -39,7 +39,9 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
     else:
         other = _single(reported, criterion.against, target)
         found, total = _CHECKS[criterion.statement](plan.rows, criterion, other, row)
-    open_seeds = len(seeds) - len(found)
+    # A method that breaks on a seed has not held there.
+    lost = [seed for seed in reported.get((criterion.row, target), {}).get("failed_seeds", ()) if seed not in found]
+    open_seeds = len(seeds) - len(found) - len(lost)
     holding = sum(entry["holds"] for entry in found.values())
     if criterion.seeds_at_least is not None:
         least = criterion.seeds_at_least
@@ -47,6 +49,9 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
     else:
         verdict = "not measured" if open_seeds or not found else "met" if total["holds"] else "not met"
     why = ""
+    if lost:
+        why = f"failed on seed {', '.join(map(str, lost))}"
+        verdict = "not met" if criterion.seeds_at_least is None else verdict
     choice = plan.choice(criterion.row, target) if criterion.row in plan.settings.rows else None
     if choice is not None and choice.state == "none":
         verdict, why = "not met", "no setting is within the limits"

@@ -56,9 +56,15 @@ def _reported(plan: Plan, name: str, target: str) -> dict[str, Any]:
         if known is None:
             curve.append((job.settings, known := {}))
         known[job.seed] = row
-    failed = {row["failed"] for job in jobs if (row := plan.rows.find(job.key)) is not None and "failed" in row}
+    lost = [(job, row) for job in jobs if (row := plan.rows.find(job.key)) is not None and "failed" in row]
     single = {} if plan.methods[name].draws else {seed: rows[0] for seed, rows in draws.items()}
-    return {"single": single, "draws": draws, "curve": curve, "failed": sorted(failed)}
+    return {
+        "single": single,
+        "draws": draws,
+        "curve": curve,
+        "failed": sorted({row["failed"] for _, row in lost}),
+        "failed_seeds": sorted({job.seed for job, _ in lost if not job.curve}),
+    }
 
 
 def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

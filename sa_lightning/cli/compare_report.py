@@ -60,7 +60,7 @@ class CompareReport:
     def _plots(self, target: str, rows: Mapping[str, Any]) -> list[str]:
         drawn = []
         for name, draw in (("curves", draw_strengths), ("plane", draw_plane)):
-            path = self.output / f"{name}-{target}.svg"
+            path = self.output / f"{name}-{target.replace('/', '-')}.svg"
             path.unlink(missing_ok=True)
             if draw(rows, path):
                 drawn.append(path.name)

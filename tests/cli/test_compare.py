@@ -216,6 +216,7 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"seeds": {"choose": [0]}}, "without `report`"),
         ({"seeds": {"report": [0]}}, "`compare.seeds.choose` is empty"),
         ({"seeds": {"chose": [0], "report": [1]}}, "names chose"),
+        ({"seeds": {"choose": [0], "report": [1, 1]}}, "with a seed twice under report"),
         ({"splits": {}}, "chosen by the prompts that they are reported on"),
         ({"choose_tasks": ["tiny_world_harmfull"]}, "Did you mean tiny_world_harmful"),
         ({"given": {"evaluation": {"tasks": []}}}, "`evaluation.tasks` is empty"),

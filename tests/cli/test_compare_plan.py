@@ -271,3 +271,27 @@ def test_a_grid_is_every_combination_each_once():
     for wrong in ({}, [], {"surgery.a": []}, {"model.target": [1]}):
         with pytest.raises(SettingError):
             grid(wrong, "it")
+
+
+def test_a_row_that_fails_on_a_seed_of_the_report_does_not_hold_there(tmp_path):
+    whole = {"row": "mild", "relative_drop": 0.1}
+    plan = plan_of(
+        tmp_path,
+        rows={"mild": {"set": {"surgery.scale": 0.2}}},
+        seeds={"report": [10, 11, 12]},
+        criteria=[whole, {**whole, "seeds_at_least": 3}, {**whole, "seeds_at_least": 2}],
+    )
+    fill(
+        plan, lambda job: "too far" if job.seed == 12 and job.row == "mild" else replies(6 if job.row == "mild" else 10)
+    )
+    found = findings(plan)["criteria"]
+    assert [one["verdict"] for one in found] == ["not met", "not met", "met"]
+    assert all("failed on seed 12" in one["why"] for one in found)
+
+
+def test_rows_that_share_measurements_are_planned_for_each_of_them_alone(tmp_path):
+    rows = {"mild": {"set": {"surgery.scale": 0.2}}, "same": {"from": "mild"}}
+    plan = plan_of(tmp_path, rows=rows, seeds={"report": [10]})
+    assert [job.row for job in plan.jobs()[0]] == ["original", "mild"]
+    assert [job.row for job in plan.jobs(["same"])[0]] == ["same"]
+    assert plan.jobs(["same"])[0][0].key == plan.jobs(["mild"])[0][0].key
