@@ -91,12 +91,15 @@ class Rows:
         """Append a measurement, unless another process has made it meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self._check_end()
             self.refresh()
             if row["key"] in self._rows:
                 return
             known = self._families
             entries = [
-                {name: value for name, value in entry.items() if name != "families" or entry["prompts"] not in known}
+                {**{name: value for name, value in entry.items() if name != "families"}, "clustered": True}
+                if "families" in entry and entry["prompts"] in known
+                else entry
                 for entry in row["documents"]
             ]
             row = {**row, "documents": entries}
@@ -104,6 +107,26 @@ class Rows:
                 file.truncate(self._read)  # half a line, if a kill has left one
                 file.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
         self.refresh()
+
+    def _check_end(self) -> None:
+        """Refuse a file that has become shorter; end a last line that is whole, as an editor may leave it.
+
+        Raises:
+            DataError: If measurements that were read are gone.
+        """
+        text = self.path.read_bytes() if self.path.exists() else b""
+        if len(text) < self._read:
+            raise DataError(
+                f"{self.path} has {len(text)} bytes, and had {self._read} when it was read: somebody else has changed "
+                "it meanwhile.\nMeasurements would be lost.\nBring it back, or start the command again."
+            )
+        last = text[text.rfind(b"\n") + 1 :]
+        try:
+            json.loads(last)
+        except ValueError:
+            return
+        with self.path.open("ab") as file:
+            file.write(b"\n")
 
     def hits(
         self, row: Mapping[str, Any], metric: str, entries: Iterable[tuple[str, str]] | None = None
@@ -126,6 +149,11 @@ class Rows:
         for place in there if entries is None else entries:
             entry = there[place]
             marks = _marks(entry["kind"], entry["outcomes"], metric)
+            if entry.get("clustered") and entry["prompts"] not in self._families:
+                raise DataError(
+                    f"{self.path} does not say which prompts of {entry['task']} are variants of one another: the line "
+                    "that did is gone.\nIntervals and tests would take them as independent.\nBring the line back."
+                )
             numbers = np.array(self._families.get(entry["prompts"], [0] * len(marks)), dtype=np.int64)
             over = marks >= 0
             hits.append(marks[over])

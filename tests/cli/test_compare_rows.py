@@ -87,3 +87,35 @@ def test_a_whole_line_that_is_no_row_is_refused_by_its_number(tmp_path):
         file.write("\n{}\n")
     with pytest.raises(DataError, match=r"Line 3 of .*rows.jsonl is no row"):
         Rows(path)
+
+
+def test_families_whose_line_is_gone_are_not_taken_for_none(tmp_path):
+    samples = documents(families=True, cakes="ccrr")
+    rows = Rows(tmp_path / "rows.jsonl")
+    for seed in (0, 1):
+        rows.add(row(f"k{seed}", seed, samples=samples))
+    _, second = rows.path.read_text().splitlines()
+    rows.path.write_text(second + "\n")
+    left = Rows(rows.path)
+    with pytest.raises(DataError, match="variants of one another"):
+        left.hits(next(iter(left)), "attack_success")
+
+
+def test_a_file_that_was_made_shorter_meanwhile_is_left_as_it_is(tmp_path):
+    rows = Rows(tmp_path / "rows.jsonl")
+    for seed in (0, 1):
+        rows.add(row(f"k{seed}", seed, samples=documents(cakes="cr")))
+    first = rows.path.read_text().splitlines()[0] + "\n"
+    rows.path.write_text(first)
+    with pytest.raises(DataError, match="when it was read"):
+        rows.add(row("k2", 2, samples=documents(cakes="cr")))
+    assert rows.path.read_text() == first
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
+    rows = Rows(tmp_path / "rows.jsonl")
+    rows.add(row("k0", 0, samples=documents(cakes="cr")))
+    rows.path.write_text(rows.path.read_text() + rows.path.read_text().strip().replace('"k0"', '"k1"'))
+    again = Rows(rows.path)
+    again.add(row("k2", 2, samples=documents(cakes="cr")))
+    assert [one["key"] for one in Rows(rows.path)] == ["k0", "k1", "k2"]
