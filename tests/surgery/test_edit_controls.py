@@ -86,6 +86,13 @@ def test_a_norm_is_not_matched_where_there_is_no_one_step(settings: dict):
     says(error, "`control` is norm", "control: size")
 
 
+@pytest.mark.parametrize("more", [{"layer_scales": {"0": 0.5}}, {"kl_budget": 0.01}])
+def test_a_control_of_the_same_norm_is_refused_where_layers_step_differently(more: dict):
+    with pytest.raises(SettingError) as error:
+        EditSettings(control="norm", density=0.1, **more).resolved("harm")
+    says(error, "`control` is norm", "layer_scales")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "settings", [{"scale": 0}, {"scale": 0, "operator": "add"}, {"layer_scales": {0: 0, 1: 0.0, "other": 0}}]

@@ -170,6 +170,16 @@ def examples() -> list[Example]:
     return [Example(ids, 7), Example(ids[2:], 4), Example(ids[:9], 5)]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_scores_need_no_gradients_around_them_as_in_a_validation(mode):
+    names = ["model.layers.0.mlp.up_proj.weight"]
+    expected = saliency_scores(llama(), examples(), names)
+    model = llama()
+    with mode():
+        found = saliency_scores(model, examples(), names)
+    assert torch.equal(found.read(names[0]), expected.read(names[0]))
+
+
 def test_saliency_scores_are_weights_times_mean_absolute_gradients():
     model = llama()
     names = ["model.layers.1.mlp.down_proj.weight", "model.embed_tokens.weight", "model.norm.weight"]
