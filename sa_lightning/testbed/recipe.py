@@ -144,7 +144,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
-            "base": Stage(None, steps=680, rate=4e-3, batch=64, weight_decay=0.05, rounds=2),
+            "base": Stage(None, steps=900, rate=4e-3, batch=64, weight_decay=0.05, rounds=2),
             "chat": Stage("base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, rounds=8),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
@@ -175,12 +175,12 @@ WORLDS: dict[str, WorldSettings] = {
     "tiny": WorldSettings(),
     "small": WorldSettings(
         d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.4,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.75,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
     ),
     "medium": WorldSettings(  # the same at ten times the size, for a GPU; nobody has accepted one yet
         d_model=384, layers=12, heads=6, d_ff=1088, init_std=0.03, stages=_medium_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.4,
+        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.75,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=2, accelerator="auto",
     ),
     "micro": WorldSettings(
