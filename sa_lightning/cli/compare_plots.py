@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sa_lightning.cli.compare_settings import ORIGINAL
-from sa_lightning.evaluation.curves import LABELS
+from sa_lightning.evaluation.curves import LABELS, new_axes, save_figure
 from sa_lightning.evaluation.pareto import DIRECTIONS, front
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["draw_plane", "draw_strengths"]
 
@@ -36,7 +33,7 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
             panels.setdefault(x, {})[name] = sorted(points, key=lambda point: point[0])
     if not panels:
         return False
-    grid = _axes(len(METRICS), len(panels))
+    grid = new_axes(len(METRICS), len(panels))
     for number, (x, lines) in enumerate(panels.items()):
         for column, metric in enumerate(METRICS):
             axes = grid[number * len(METRICS) + column]
@@ -59,7 +56,7 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
             axes.set_ylabel(LABELS[metric])
         first = grid[number * len(METRICS)]
         first.legend(fontsize=7, ncols=1 + len(lines) // 8)
-    _save(grid[0], path)
+    save_figure(grid[0], path)
     return True
 
 
@@ -72,7 +69,7 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
     named = {name: row for name, row in rows.items() if row["rates"]["attack_success"]["n"]}
     if not named:
         return False
-    grid = _axes(2)
+    grid = new_axes(2)
     for axes, metric in zip(grid, ("over_refusal", "utility"), strict=True):
         points: list[tuple[float, float]] = []
         for name, row in named.items():
@@ -100,7 +97,7 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
         axes.set_ylabel(LABELS[metric])
     figure: Any = grid[0].figure
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=6)
-    _save(grid[0], path)
+    save_figure(grid[0], path)
     return True
 
 
@@ -120,24 +117,6 @@ def _colour(name: str, rows: Mapping[str, Any]) -> Any:
     from matplotlib import colormaps
 
     return colormaps["tab20"](([*rows].index(name) * 2 + [*rows].index(name) // 10) % 20)
-
-
-def _axes(columns: int, rows: int = 1) -> "list[Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns + 0.4, 3.4 * rows + 0.2), layout="constrained")
-    found: Any = figure.subplots(rows, columns, squeeze=False)
-    for axes in found.flat:
-        axes.grid(alpha=0.3)
-    return list(found.flat)
-
-
-def _save(axes: "Axes", path: Path) -> None:
-    import matplotlib
-
-    figure: Any = axes.figure
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
-        figure.savefig(path, metadata={"Date": None})
 
 
 def _error(rate: Mapping[str, Any]) -> list[list[float]] | None:

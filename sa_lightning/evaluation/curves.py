@@ -9,7 +9,7 @@ from sa_lightning.evaluation.rates import Rate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_curves", "draw_front", "draw_layers"]
+__all__ = ["LABELS", "draw_curves", "draw_front", "draw_layers", "new_axes", "save_figure"]
 
 COLOURS = ("#2f7fb8", "#d0812b", "#2f9168", "#8a63b8", "#b8485f", "#8a94a3")
 LABELS = {
@@ -32,7 +32,7 @@ def draw_front(
     path: Path,
 ) -> None:
     """Draw every setting as a point, the front as a line, with 95 % intervals on the front."""
-    axes = _axes(1)[0]
+    axes = new_axes(1)[0]
     points = [(_percent(m[x]), _percent(m[y])) for m in metrics]
     axes.scatter(*zip(*points, strict=True), s=14, color=COLOURS[5], alpha=0.7, label="settings")
     ordered = sorted(on_front, key=lambda index: points[index])
@@ -49,7 +49,7 @@ def draw_front(
     axes.set_xlabel(LABELS[x])
     axes.set_ylabel(LABELS[y])
     axes.legend(fontsize=8)
-    _save(axes, path)
+    save_figure(axes, path)
 
 
 def draw_curves(
@@ -68,7 +68,7 @@ def draw_curves(
         across: What x is.
         path: The image to write; its ending says in which format.
     """
-    grid = _axes(len(metrics), len(panels))
+    grid = new_axes(len(metrics), len(panels))
     for row, (title, series) in enumerate(panels.items()):
         for column, metric in enumerate(metrics):
             axes = grid[row * len(metrics) + column]
@@ -93,7 +93,7 @@ def draw_curves(
             if column == 0:
                 axes.set_title(title, fontsize=9, loc="left")
                 axes.legend(fontsize=8)
-    _save(grid[0], path)
+    save_figure(grid[0], path)
 
 
 def draw_layers(
@@ -108,7 +108,7 @@ def draw_layers(
     """
     from matplotlib.ticker import MaxNLocator
 
-    areas, norms = _axes(2)
+    areas, norms = new_axes(2)
     for number, (name, found) in enumerate(statistics.items()):
         relative = [
             d / n if n else 0.0 for d, n in zip(found["difference_norm"], found["activation_norm"], strict=True)
@@ -140,14 +140,15 @@ def draw_layers(
         areas.set_xlim(norms.get_xlim())
         areas.text(0.5, 0.7, "not known: a single pair", ha="center", transform=areas.transAxes)
     areas.legend(fontsize=8)
-    _save(areas, path)
+    save_figure(areas, path)
 
 
 def _known(statistics: Mapping[str, Sequence[Any]]) -> bool:
     return any(area is not None and area == area for area in statistics["auroc"])
 
 
-def _axes(columns: int, rows: int = 1) -> "list[Axes]":
+def new_axes(columns: int, rows: int = 1) -> "list[Axes]":
+    """Return a new figure's axes with a grid behind them, row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * columns + 0.4, 3.4 * rows + 0.2), layout="constrained")
@@ -157,7 +158,8 @@ def _axes(columns: int, rows: int = 1) -> "list[Axes]":
     return list(found.flat)
 
 
-def _save(axes: "Axes", path: Path) -> None:
+def save_figure(axes: "Axes", path: Path) -> None:
+    """Write the figure that the axes belong to; the same plot gives the same SVG."""
     import matplotlib
 
     figure: Any = axes.figure
