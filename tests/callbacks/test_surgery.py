@@ -48,7 +48,8 @@ def edited(surgery: SurgeryCallback, module: CausalLMModule) -> dict[str, torch.
         {"harm": "harm", "select": "snip", "prompts": "prompts.jsonl", "density": 0.05},
         {"harm": "harm", "select": "fisher", "prompts": "prompts.jsonl", "density": 0.05, "benign": "benign"},
         {"harm": "harm", "select": "heads", "heads": {1: [0, 2]}},
-        {"harm": "harm", "stand_in": "benign", "control": "norm", "layer_scales": {0: 0.5, "other": 0.0}},
+        {"harm": "harm", "stand_in": "benign", "layer_scales": {0: 0.5, "other": 0.0}},
+        {"harm": "harm", "stand_in": "benign", "control": "norm"},
         {"harm": "harm", "minus": Minus(0.05, select="magnitude"), "scope": Scope(layers=(1, 2), norms=False)},
     ],
 )
@@ -95,6 +96,7 @@ def test_a_mistake_is_found_before_the_model_is_loaded(models: Path):
         ({"harm": str(models / "harm"), "prompts": "x"}, "select: snip"),
         ({"harm": str(models / "harm"), "aligned": "y"}, "harm and safety"),
         ({"aligned": str(models / "harm"), "benign": "y"}, "no `harm`"),
+        ({"harm": str(models / "harm"), "control": "norm", "layer_scales": {0: 0.5}}, "length layer by layer"),
     ):
         with pytest.raises(SettingError, match=fact):
             SurgeryCallback(**given).setup(None, module, "fit")
