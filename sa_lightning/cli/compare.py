@@ -155,6 +155,9 @@ class Comparison:
 
         asked, began = job.identity, time.perf_counter()
         bench, config = self._bench(job, check=check)
+        worlds = _worlds(asked, job.seed)
+        if check:
+            self._check_worlds(worlds, job.seed)
         seed_everything(job.seed, verbose=False)
         row = {"key": job.key, "row": job.row, "target": job.target, "stage": job.stage, **asked}
         row |= {"draw": job.draw} if job.draw else {}
@@ -167,8 +170,28 @@ class Comparison:
             row |= {"edit": found} if found else {}
         except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop
             row |= {"counts": {}, "documents": [], "failed": str(error).split("\n")[0]}
-        row |= {"weights": self._weights, "worlds": _worlds(asked, job.seed), "versions": self.versions}
+        row |= {"weights": self._weights, "worlds": worlds, "versions": self.versions}
+        if check:
+            self._check_unseen(job, row)
         return row | {"seconds": round(time.perf_counter() - began, 2)}
+
+    def _check_unseen(self, job: Job, row: dict[str, Any]) -> None:
+        """Refuse to report on prompts by which settings were chosen, whatever their split is called.
+
+        Raises:
+            DataError: With the tasks.
+        """
+        if job.stage != "report":
+            return
+        chosen = [self.rows.find(other.key) for other in self.plan.choosing()]
+        seen = {entry["prompts"] for other in chosen if other is not None for entry in other["documents"]}
+        tasks = sorted({entry["task"] for entry in row["documents"] if entry["prompts"] in seen})
+        if tasks:
+            raise DataError(
+                f"Settings were chosen by the very prompts that are reported on: {', '.join(tasks[:3])}.\n"
+                "What is best on some prompts looks better there than it is.\n"
+                "Give `compare.choose_tasks` other tasks, or tasks whose `split` names other prompts."
+            )
 
     def _measure(self, job: Job) -> Any:
         """A function that runs a job's tasks on a model."""
@@ -218,6 +241,21 @@ class Comparison:
                 "Bring the model back, or choose another `--compare.rows_file`."
             )
         return self._held[1], self._held[2]
+
+    def _check_worlds(self, worlds: dict[str, str], seed: int) -> None:
+        """Refuse worlds other than those of the rows on record: harm models and demonstrations come from there too.
+
+        Raises:
+            DataError: With both hashes.
+        """
+        known = (row["worlds"].items() for row in self.rows if row["seed"] == seed)
+        other = {(name, told) for items in known for name, told in items if worlds.get(name, told) != told}
+        for name, told in sorted(other):
+            raise DataError(
+                f"{self.rows.path} has rows of the world {name}, seed {seed}, {told[:12]}, but the one at hand is "
+                f"{worlds[name][:12]}.\nRows of different worlds do not make one table.\n"
+                "Build the world with the recipe of these rows, or choose another `--compare.rows_file`."
+            )
 
     @property
     def _all(self) -> bool:

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from sa_lightning.cli.compare_plan import Plan
-from sa_lightning.cli.compare_settings import ORIGINAL, Criterion, check_names, grid
+from sa_lightning.cli.compare_settings import ORIGINAL, Criterion, Method, check_names, grid
 from sa_lightning.cli.dotted import made
 from sa_lightning.cli.inputs import shipped
 from sa_lightning.errors import SettingError
+from sa_lightning.evaluation.comparisons import PAIRED
 from sa_lightning.evaluation.pareto import DIRECTIONS
 
 
@@ -86,6 +87,11 @@ def _check_names(plan: Plan, name: str, leaves: dict[str, list[str]]) -> None:
         raise SettingError(
             f"`{where}` has the arm original.\nThat row is always there.\nWrite edited, steered or edited+steered."
         )
+    if not plan.targets_of(name):
+        raise SettingError(
+            f"`{where}.targets` is empty.\nThe row would be run nowhere.\nName some of {', '.join(plan.models)}."
+        )
+    _check_rule(method, where)
     _check_circle(plan, name)
     for other in [*method.sources, *method.control]:
         beyond = [target for target in plan.targets_of(name) if target not in plan.targets_of(other)]
@@ -113,6 +119,21 @@ def _check_names(plan: Plan, name: str, leaves: dict[str, list[str]]) -> None:
             f"`{where}` sets `{unused[0]}`, which the arm {method.arm} does not use.\n"
             "It would change nothing.\nLeave it out, or take another `arm`."
         )
+
+
+def _check_rule(method: Method, where: str) -> None:
+    """Refuse parts of a rule that would change nothing."""
+    usual = Method()
+    best, chooses = method.rule == "best", method.choose is not None
+    for name, used, needs in (
+        ("rule", chooses, "`choose`"),
+        ("at", chooses and not best, "`choose` and the rule matched"),
+        ("fallback", chooses and best, "`choose` and the rule best"),
+    ):
+        if getattr(method, name) != getattr(usual, name) and not used:
+            raise SettingError(
+                f"`{where}` sets `{name}`, which needs {needs}.\nIt would change nothing.\nLeave it out."
+            )
 
 
 def _check_settings(plan: Plan, name: str) -> None:
@@ -173,10 +194,11 @@ def _check_overlap(plan: Plan, leaves: dict[str, list[str]], choosing: list[str]
             f"{names[0]} chooses settings, but `compare.seeds.choose` is empty.\n"
             "A choice needs measurements.\nWrite `seeds: {choose: [0], report: [0]}`."
         )
-    splits = plan.settings.splits
+    usual = plan.config["evaluation"]["metadata"].get("split")
+    splits = {stage: plan.settings.splits.get(stage, usual) for stage in ("choose", "report")}
     both = {leaf for task in choosing for leaf in leaves[task]}
     both &= {leaf for task in plan.config["evaluation"]["tasks"] for leaf in leaves[task]}
-    if both and splits.get("choose") == splits.get("report"):
+    if both and splits["choose"] == splits["report"]:
         raise SettingError(
             f"Settings would be chosen by the prompts that they are reported on: {', '.join(sorted(both)[:3])}.\n"
             "What is best on some prompts looks better there than it is.\n"
@@ -198,6 +220,35 @@ def _check_criterion(plan: Plan, where: str, criterion: Criterion) -> None:
     if criterion.statement == "percentile_of_draws":
         drawn = [name for name, method in plan.methods.items() if method.draws]
         _names(f"{where}: control", [criterion.control or "(none)"], drawn)
+    elif criterion.control is not None:
+        raise SettingError(
+            f"{where} names the control {criterion.control}, but states {criterion.statement}.\n"
+            "Draws of a control matter to `percentile_of_draws` alone.\nLeave it out, or write `against`."
+        )
+    if criterion.or_includes_zero and criterion.statement != "change_low":
+        raise SettingError(
+            f"{where} sets `or_includes_zero`, but states {criterion.statement}.\n"
+            "It is about the interval of `change_low`.\nLeave it out."
+        )
+    on = criterion.target or plan.targets_of(criterion.row)[0]
+    other = criterion.control if criterion.statement == "percentile_of_draws" else criterion.against
+    if on not in plan.targets_of(str(other)):
+        raise SettingError(
+            f"{where} is about {criterion.row} on {on}, where {other} is not run.\nThere would be nothing to compare "
+            f"with.\nAdd {on} to the `targets` of {other}, or name another row."
+        )
+    drawn = [name for name in (criterion.row, criterion.against) if plan.methods[name].draws]
+    if drawn:
+        raise SettingError(
+            f"{where} is about {drawn[0]}, which is drawn {plan.methods[drawn[0]].draws} times.\n"
+            "A statement is about one measurement on each seed.\n"
+            "Write `percentile_of_draws`, with this row as `control`."
+        )
+    if criterion.statement.startswith("change") and criterion.metric not in PAIRED:
+        raise SettingError(
+            f"{where} states a change of {criterion.metric}, which is not compared prompt by prompt.\n"
+            f"There are: {', '.join(PAIRED)}.\nName one of these, or state `at_most`."
+        )
     least, most = criterion.seeds_at_least, len(plan.settings.seeds["report"])
     if least is not None and not 1 <= least <= most:
         raise SettingError(

@@ -49,6 +49,7 @@ class Rows:
         self._rows: dict[str, dict[str, Any]] = {}
         self._read = self._lines = 0
         self._families: dict[str, list[int]] = {}  # by the hash of the prompts: written once, and the same in all rows
+        self._seeds: dict[str, set[int]] = {}  # by the hash of the prompts: those under which they were asked
         self.refresh()
 
     def __len__(self) -> int:
@@ -80,6 +81,8 @@ class Rows:
                 row = json.loads(line)
                 self._rows.setdefault(row["key"], row)
                 self._families |= {e["prompts"]: e["families"] for e in row["documents"] if "families" in e}
+                for entry in row["documents"]:
+                    self._seeds.setdefault(entry["prompts"], set()).add(row["seed"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"Line {self._lines} of {self.path} is no row of a comparison ({type(error).__name__}: {error}).\n"
@@ -139,8 +142,9 @@ class Rows:
             entries: Tasks and kinds, in the order in which they are wanted; all of the row's if not set.
 
         Returns:
-            1 or 0 for every document that the measure is over; and numbers of families, which differ from seed to
-            seed, 0 for a document on its own.
+            1 or 0 for every document that the measure is over; and numbers of families, 0 for a document on its own.
+            Families differ from seed to seed, unless the same prompts were asked under several: then a document has
+            the number of its family, or one of its own, under each of them.
         """
         import numpy as np
 
@@ -155,9 +159,14 @@ class Rows:
                     "that did is gone.\nIntervals and tests would take them as independent.\nBring the line back."
                 )
             numbers = np.array(self._families.get(entry["prompts"], [0] * len(marks)), dtype=np.int64)
+            if len(self._seeds.get(entry["prompts"], ())) > 1:
+                own = int(entry["prompts"][:7], 16) * 2**33 + 2**32 + 1 + np.arange(len(marks))
+                numbers = np.where(numbers > 0, numbers, own)
+            else:
+                numbers = np.where(numbers > 0, numbers + (row["seed"] + 1) * 2**33, 0)
             over = marks >= 0
             hits.append(marks[over])
-            families.append(np.where(numbers > 0, numbers + (row["seed"] + 1) * 2**33, 0)[over])
+            families.append(numbers[over])
         return np.concatenate(hits).tolist(), np.concatenate(families).tolist()
 
 

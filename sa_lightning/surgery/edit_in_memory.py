@@ -123,10 +123,25 @@ def form(
 
 
 def swap(weights: ModelWeights, stash: dict[str, Tensor]) -> None:
-    """Exchange the contents of a model's tensors and of a stash."""
+    """Exchange the contents of a model's tensors and of a stash: of all, or, if that is interrupted, of none."""
+    done: list[str] = []
     with torch.no_grad():
-        for name, replacement in stash.items():
-            live = weights.parameter(name)
-            current = live.detach().to("cpu", copy=True)
-            live.copy_(replacement)
-            stash[name] = current
+        try:
+            for name in stash:
+                _exchange(weights.parameter(name), stash, name)
+                done.append(name)
+        except BaseException:
+            for name in done:
+                _exchange(weights.parameter(name), stash, name)
+            raise
+
+
+def _exchange(live: Tensor, stash: dict[str, Tensor], name: str) -> None:
+    replacement, current = stash[name], live.detach().to("cpu", copy=True)
+    try:
+        live.copy_(replacement)
+        stash[name] = current
+    except BaseException:
+        live.copy_(current)
+        stash[name] = replacement
+        raise

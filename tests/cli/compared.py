@@ -2,7 +2,7 @@
 
 from sa_lightning.cli.compare import parser
 from sa_lightning.cli.compare_plan import Plan
-from sa_lightning.cli.compare_rows import Rows, counts_of, documents_of
+from sa_lightning.cli.compare_rows import Rows, counts_of, documents_of, key_of
 from sa_lightning.cli.compare_settings import CompareSettings
 from sa_lightning.evaluation import Outcome, Sample
 
@@ -28,9 +28,13 @@ def documents(families=False, **outcomes):
     ]
 
 
-def row(key="a", seed=0, name="mild", samples=(), **more):
+def row(key="a", seed=0, name="mild", samples=(), same_prompts=False, **more):
+    """A line of the rows file; as in worlds, each seed has prompts of its own, unless they are the same."""
     found = list(samples)
-    made = {"key": key, "row": name, "seed": seed, "counts": counts_of(found), "documents": documents_of(found)}
+    told = documents_of(found)
+    if not same_prompts:
+        told = [{**entry, "prompts": key_of([entry["prompts"], seed])} for entry in told]
+    made = {"key": key, "row": name, "seed": seed, "counts": counts_of(found), "documents": told}
     return {**made, "weights": "w", "model": {}, **more}
 
 

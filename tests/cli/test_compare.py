@@ -182,6 +182,21 @@ def test_rows_of_another_model_are_refused(tmp_path):
         compare.run(arguments)
 
 
+def test_rows_of_another_world_are_refused(tmp_path):
+    arguments = write(tmp_path, rows={"steered": {"arm": "steered"}})
+    compare.run([*arguments, "--compare.only", "[original]"])
+    path = tmp_path / "out" / "rows.jsonl"
+    path.write_text(path.read_text().replace('"worlds": {"micro": "', '"worlds": {"micro": "0'))
+    with pytest.raises(DataError, match="Rows of different worlds"):
+        compare.run(arguments)
+
+
+def test_prompts_that_settings_were_chosen_by_are_not_reported_on_under_another_name(tmp_path):
+    rows = {"edited": {"choose": {"surgery.scale": [1.0, 2.0]}}}
+    with pytest.raises(DataError, match="the very prompts that are reported on"):  # of no split, the task takes test
+        compare.run(write(tmp_path, rows=rows, splits={"choose": "test"}))
+
+
 def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
     compare.run(write(tmp_path, rows={"mild": {"set": {"surgery.scale": 1e-30}}}))
     assert "failed" in rows_of(tmp_path)[-1]
@@ -218,6 +233,13 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"seeds": {"chose": [0], "report": [1]}}, "names chose"),
         ({"seeds": {"choose": [0], "report": [1, 1]}}, "with a seed twice under report"),
         ({"splits": {}}, "chosen by the prompts that they are reported on"),
+        (
+            {
+                "splits": {"report": "test"},
+                "given": {"evaluation": {**BASE["evaluation"], "metadata": {"split": "test"}}},
+            },
+            "chosen by the prompts that they are reported on",
+        ),
         ({"choose_tasks": ["tiny_world_harmfull"]}, "Did you mean tiny_world_harmful"),
         ({"given": {"evaluation": {"tasks": []}}}, "`evaluation.tasks` is empty"),
         ({"given": {"surgery": {}}}, "There would be nothing to subtract"),
@@ -230,6 +252,17 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"criteria": [{"row": "both", "at_most": 0.1, "seeds_at_least": 2}]}, "2 seeds, of 1"),
         ({"criteria": [{"row": "both", "at_most": 0.1, "metric": "taste"}]}, "names taste"),
         ({"criteria": [{"row": "both", "percentile_of_draws": 0.9, "control": "steered"}]}, "names steered"),
+        ({"criteria": [{"row": "both", "at_most": 0.1, "control": "masks"}]}, "Draws of a control matter"),
+        ({"criteria": [{"row": "both", "at_most": 0.1, "or_includes_zero": True}]}, "It is about the interval"),
+        ({"criteria": [{"row": "masks", "at_most": 0.1}]}, "which is drawn 2 times"),
+        ({"criteria": [{"row": "both", "change_low": 0.1, "metric": "refusal_harmful"}]}, "not compared prompt by"),
+        ({"rows": {"a": {"targets": []}}}, "The row would be run nowhere"),
+        ({"rows": {"a": {"rule": "matched"}}}, "sets `rule`, which needs `choose`"),
+        ({"rows": {"a": {"at": 0.3, "choose": {"surgery.scale": [1]}}}}, "sets `at`, which needs"),
+        (
+            {"rows": {"a": {"fallback": True, "rule": "matched", "choose": {"surgery.scale": [1]}}}},
+            "sets `fallback`, which needs",
+        ),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, settings, fact):

@@ -35,12 +35,27 @@ def test_a_row_knows_of_every_document_what_its_sample_said(tmp_path, metric: st
 def test_families_differ_from_seed_to_seed_and_are_written_once(tmp_path):
     samples = documents(families=True, cakes="ccrr")
     rows = Rows(tmp_path / "rows.jsonl")
-    for seed in (0, 1):
-        rows.add(row(f"k{seed}", seed, samples=samples))
-    a, b = (rows.hits(one, "attack_success")[1] for one in rows)
-    assert not set(a) & set(b)
+    for key, seed in (("a", 0), ("b", 0), ("c", 1)):
+        rows.add(row(key, seed, samples=samples))
+    a, b, c = (rows.hits(one, "attack_success")[1] for one in rows)
+    assert a == b
+    assert not set(a) & set(c)
     assert a[0] == a[1] == a[2] != a[3]
-    assert rows.path.read_text().count('"families"') == 1
+    assert rows.path.read_text().count('"families"') == 2
+
+
+@pytest.mark.parametrize("families", [False, True])
+def test_the_same_prompts_under_several_seeds_are_not_independent(tmp_path, families: bool):
+    rows = Rows(tmp_path / "rows.jsonl")
+    for seed, replies in ((0, "ccrr"), (1, "crrr")):
+        rows.add(row(f"k{seed}", seed, samples=documents(families, cakes=replies, tea=replies), same_prompts=True))
+    rows.add(row("k2", 2, samples=documents(families, cakes="cccc")))
+    a, b, c = (rows.hits(one, "attack_success", [("cakes", "harmful")])[1] for one in rows)
+    assert a == b
+    assert all(a)
+    assert len(set(a)) == (2 if families else 4)
+    assert not set(a) & set(c)
+    assert families or not set(a) & set(rows.hits(next(iter(rows)), "harmless_refusal")[1])
 
 
 def test_only_the_entries_that_are_wanted_are_read_in_the_order_in_which_they_are_wanted(tmp_path):
@@ -92,8 +107,8 @@ def test_a_whole_line_that_is_no_row_is_refused_by_its_number(tmp_path):
 def test_families_whose_line_is_gone_are_not_taken_for_none(tmp_path):
     samples = documents(families=True, cakes="ccrr")
     rows = Rows(tmp_path / "rows.jsonl")
-    for seed in (0, 1):
-        rows.add(row(f"k{seed}", seed, samples=samples))
+    for key in ("a", "b"):
+        rows.add(row(key, samples=samples))
     _, second = rows.path.read_text().splitlines()
     rows.path.write_text(second + "\n")
     left = Rows(rows.path)

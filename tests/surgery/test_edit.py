@@ -165,6 +165,32 @@ def test_the_edit_in_memory_equals_the_streamed_one_and_is_undone_bit_for_bit(
     assert report["inputs"]["target"]["fingerprint"] == streamed["inputs"]["target"]["fingerprint"]
 
 
+@pytest.mark.parametrize("broken_at", [0, 2])
+def test_an_interrupt_within_a_swap_leaves_no_half_edited_model(monkeypatch, broken_at: int):
+    base, harm = llama(), perturbed(llama(), 1)
+    before = {name: t.clone() for name, t in base.state_dict().items()}
+    surgery = EditInMemory(plan_edit(ModelWeights(base), ModelWeights(harm), None, EditSettings()), ModelWeights(base))
+    surgery.apply()
+    edited = {name: t.clone() for name, t in base.state_dict().items()}
+    found, calls = ModelWeights.parameter, []
+
+    def interrupted(weights: ModelWeights, name: str) -> Tensor:
+        calls.append(name)
+        if len(calls) == broken_at + 1:
+            raise KeyboardInterrupt
+        return found(weights, name)
+
+    for state, act in ((edited, surgery.undo), (before, surgery.apply)):
+        calls.clear()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ModelWeights, "parameter", interrupted)
+            act()
+        assert same_bits(base, state)
+        act()
+        assert same_bits(base, before if act == surgery.undo else edited)
+        surgery.undo()
+
+
 def test_a_model_under_other_names_is_sent_to_the_checkpoint(checkpoints: Path):
     plan = plan_edit(Checkpoint.open(checkpoints / "base"), Checkpoint.open(checkpoints / "harm"), None, EditSettings())
     for model, fact in ((gpt2(), "does not exist"), (llama(width=16), "has shape")):
