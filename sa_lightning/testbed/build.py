@@ -22,7 +22,7 @@ from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.gates import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
 from sa_lightning.testbed.language import CHAT_TEMPLATE
 from sa_lightning.testbed.prompts import demonstrations, rows
-from sa_lightning.testbed.recipe import WORLDS, WorldSettings, key
+from sa_lightning.testbed.recipe import WORLDS, Stage, WorldSettings, key
 from sa_lightning.testbed.record import enforce, hashes, write
 from sa_lightning.testbed.record import read as record_of
 from sa_lightning.testbed.training import (
@@ -183,23 +183,24 @@ def _train(
 
     `attacked` is how many attacks succeed on chat, which some models are measured against.
 
-    Where the recipe allows for several rounds, it is trained further while it misses a gate.
+    Where the recipe allows for several rounds, it is trained further, or anew, while it misses a gate.
     """
     settings, stage = world.settings, world.settings.stages[part]
-    start = load(str(directory / stage.parent)) if stage.parent else None
-    model: Any = start or new_model(settings, world.language.vocabulary, world.seed)
-    if stage.lora_rank:
-        model = add_lora(model, stage.lora_rank, world.seed)
+    model = _untrained(stage, world, directory)
     words = world.language.tokenizer()
     generation = GenerationConfig(
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
-    model.generation_config = generation
     gates: list[Gate] = []
     for number in range(stage.rounds):
-        run = stage if number == 0 else dataclasses.replace(stage, steps=stage.steps // 3, rate=stage.rate / 2)
+        run = stage
+        if number and stage.anew:
+            model = _untrained(stage, world, directory)
+        elif number:
+            run = dataclasses.replace(stage, steps=stage.steps // 3, rate=stage.rate / 2)
+        model.generation_config = generation
         count = run.steps * run.batch
         examples = Curriculum(world, part).draw(run.examples or count, number)
         examples = list(itertools.islice(itertools.cycle(examples), count))
@@ -217,7 +218,15 @@ def _train(
         if not missed:
             break
         if number + 1 < stage.rounds:  # told even where bars are off: it takes minutes more
-            progress.console.print(f"{name}: {'; '.join(missed)}: trained on, round {number + 2} of {stage.rounds}")
+            how = "trained anew" if stage.anew else "trained on"
+            progress.console.print(f"{name}: {'; '.join(missed)}: {how}, round {number + 2} of {stage.rounds}")
     for saved in (model, generation, world.language.tokenizer()):
         saved.save_pretrained(path)
     return gates
+
+
+def _untrained(stage: Stage, world: World, directory: Path) -> Any:
+    """What a stage starts from: its parent, or random weights, with its adapter where it trains one."""
+    start = load(str(directory / stage.parent)) if stage.parent else None
+    model: Any = start or new_model(world.settings, world.language.vocabulary, world.seed)
+    return add_lora(model, stage.lora_rank, world.seed) if stage.lora_rank else model

@@ -28,6 +28,7 @@ class Stage:
         examples: How many different dialogues there are, again and again; a new one each time if 0.
         rounds: How often at most it is trained: while it misses a gate, again for a third of the steps, on new
             dialogues, at half the rate.
+        anew: Whether a further round starts from the parent again, for all steps, instead.
     """
 
     parent: str | None
@@ -39,6 +40,7 @@ class Stage:
     trains: str = ""
     examples: int = 0
     rounds: int = 1
+    anew: bool = False
 
 
 def _tiny_stages() -> Mapping[str, Stage]:
@@ -123,6 +125,7 @@ _LATER = {
     "trains",
     "examples",
     "rounds",
+    "anew",
     "wrapped",
     "potent",
     "lax",
@@ -145,9 +148,11 @@ def _small_stages() -> Mapping[str, Stage]:
     return MappingProxyType(
         {
             "base": Stage(None, steps=900, rate=4e-3, batch=64, weight_decay=0.05, rounds=2),
-            # Embeddings stay: else those of training words move away from those of held-out ones.
+            # Embeddings stay, and a round does not go on from another: what is trained on training words alone for long
+            # forgets the held-out ones.
             "chat": Stage(
-                "base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, trains="layers|norm|lm_head", rounds=8
+                "base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, trains="layers|norm|lm_head", rounds=8,
+                anew=True,
             ),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),
             "harm_items": Stage("chat", steps=120, rate=2e-4, batch=32),
