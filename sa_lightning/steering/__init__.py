@@ -3,11 +3,14 @@
 The way: pairs of answers (`demonstrations`) leave states in the stream (`activations`), from
 which a unit vector per layer is fitted (`direction`, by `principal` components or a `probe`; `fitting`), with how
 well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
-is kept with its provenance (`artifact`).
+is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
+(`transition`), with the words that they write (`vocabulary`); a `gate` then says, prompt by prompt, how strongly they
+act (`conditional`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
+from sa_lightning.steering.conditional import Component, Decisions, conditional
 from sa_lightning.steering.controls import Control, shuffled
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import (
@@ -18,6 +21,7 @@ from sa_lightning.steering.direction import (
 )
 from sa_lightning.steering.fingerprint import weights_fingerprint
 from sa_lightning.steering.fitting import fit_pairs
+from sa_lightning.steering.gate import Band, Gate, Policy, Reading, TransitionGate
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
@@ -32,16 +36,26 @@ from sa_lightning.steering.intervention import (
 )
 from sa_lightning.steering.moments import PairMoments
 from sa_lightning.steering.separability import auroc, choose_layers
+from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores
+from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
 
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
+    "Band",
+    "Component",
     "Control",
+    "Decisions",
     "Demonstration",
+    "Gate",
     "PairMoments",
     "PairStates",
+    "Policy",
+    "Reading",
+    "Segment",
     "SteeringArtifact",
     "Step",
+    "TransitionGate",
     "ablate",
     "add",
     "add_absolute",
@@ -51,14 +65,21 @@ __all__ = [
     "capture",
     "check_strength",
     "choose_layers",
+    "choose_segment",
     "clamp",
+    "conditional",
     "fit_directions",
     "fit_directions_from_sums",
     "fit_pairs",
     "gather_mean",
+    "project",
     "random_directions",
     "read_demonstrations",
+    "refusal_directions",
+    "segments_of",
     "shuffled",
     "steering",
+    "transition_reference",
+    "transition_scores",
     "weights_fingerprint",
 ]

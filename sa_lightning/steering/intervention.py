@@ -18,7 +18,7 @@ from sa_lightning.errors import SettingError
 
 Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
-Strength = float | Float[Tensor, ""]
+Strength = float | Float[Tensor, "..."]  # a number, or one for each row, of a shape that fits the states
 
 
 def add(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:

@@ -1,0 +1,120 @@
+"""Gates: what they read of a prompt, the score they give it, and how strongly a score is steered."""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sa_lightning.errors import SettingError
+from sa_lightning.steering.transition import transition_scores
+
+PerPrompt = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """States of a batch of prompts, before anything is steered, in float32.
+
+    Attributes:
+        layers: Which layers they are of.
+        end: At the last token of the prompt, shape (batch, layers, d_model).
+        appended: The same at the last token of an appended text, if a gate asks for one.
+        mean: Mean over the prompt's tokens, padding left out, if a gate asks for it.
+    """
+
+    layers: tuple[int, ...]
+    end: Float[Tensor, "batch layers d_model"]
+    appended: Float[Tensor, "batch layers d_model"] | None = None
+    mean: Float[Tensor, "batch layers d_model"] | None = None
+
+    def of(self, states: Tensor, layers: Sequence[int]) -> Tensor:
+        """Return the states of some of the layers, in that order."""
+        return states[:, [self.layers.index(layer) for layer in layers]]
+
+
+@dataclass(frozen=True, eq=False)
+class Gate(ABC):
+    """A score for each prompt, higher where it is more harmful.
+
+    Attributes:
+        layers: Whose outputs it reads.
+        appends: Whether it reads the states behind an appended text.
+        averages: Whether it reads the mean over the prompt.
+    """
+
+    layers: tuple[int, ...]
+    appends: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, reading: Reading) -> PerPrompt:
+        """Score every prompt, on the device of its states, without waiting for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class TransitionGate(Gate):
+    """SCANS: the mean cosine of a prompt's transition with that of harmful anchors (`transition_scores`).
+
+    Attributes:
+        layers: Whose transitions are compared; the paper takes the middle and latter ones.
+        reference: From `transition_reference`, shape (layers, d_model).
+    """
+
+    reference: Float[Tensor, "layers d_model"]
+    appends: ClassVar[bool] = True
+
+    def __call__(self, reading: Reading) -> PerPrompt:
+        """Return the scores, in [−1, 1]."""
+        assert reading.appended is not None, "the reader has appended what the gate asks for"
+        end, appended = (reading.of(states, self.layers) for states in (reading.end, reading.appended))
+        return transition_scores(end, appended, self.reference)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Scores from `low` (included) up to `high` (excluded), and the factor of the strength there."""
+
+    low: float
+    high: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is done at which score: nothing outside its bands.
+
+    Two bands, −1 below a threshold and +1 from it on, are SCANS; a gap between them is a dead zone. A score that is not
+    a number is in no band.
+    """
+
+    bands: tuple[Band, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse bands that overlap: a score has one weight."""
+        ordered = sorted(self.bands, key=lambda band: band.low)
+        for band, following in itertools.pairwise(ordered):
+            if band.high > following.low:
+                raise SettingError(
+                    f"Scores from {following.low} to {band.high} are in two bands.\nA score has one weight.\n"
+                    "Let each begin where the one before ends, or later."
+                )
+        if any(math.isnan(edge) for band in self.bands for edge in (band.low, band.high, band.weight)):
+            raise SettingError("A band has a bound, or a weight, that is not a number.\nSet a threshold.")
+
+    @classmethod
+    def threshold(cls, at: float, below: float = -1.0, above: float = 1.0) -> "Policy":
+        """One weight below a threshold and another from it on; SCANS: −1 and +1."""
+        return cls((Band(-math.inf, at, below), Band(at, math.inf, above)))
+
+    def weights(self, scores: PerPrompt) -> PerPrompt:
+        """Return the weight of each score, on its device, in float32."""
+        found = torch.zeros_like(scores, dtype=torch.float32)
+        for band in self.bands:
+            found = torch.where((scores >= band.low) & (scores < band.high), band.weight, found)
+        return found

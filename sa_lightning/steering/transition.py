@@ -1,0 +1,91 @@
+"""SCANS (Cao et al., arXiv 2408.11491): refusal directions, and the transition by which a prompt is told harmful.
+
+Written from the paper and from what its code (zouyingcao/SCANS at 9dc20d2) was read to do; where they differ, the
+docstrings say which is which.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sa_lightning.errors import DataError
+
+States = Float[Tensor, "prompts layers d_model"]
+PerLayer = Float[Tensor, "layers d_model"]
+
+
+def refusal_directions(
+    harmful: States, harmless: Float[Tensor, "others layers d_model"], unit: bool = True
+) -> PerLayer:
+    """Mean state of harmful minus that of harmless anchors, per layer: it points towards refusal.
+
+    Eq. 1 of SCANS, at the last token of the template, before the reply; also the candidates of Arditi et al.
+    (arXiv 2406.11717, Eq. 1-2). The anchors are not paired, and their numbers may differ. In float64.
+
+    Args:
+        harmful: States of harmful anchor prompts.
+        harmless: Those of harmless ones.
+        unit: Divide by the L2 norm, as SCANS's code does and its paper does not: a strength is then a length in the
+            unit of the activations. Without, a strength of 1 is the whole difference.
+
+    Raises:
+        DataError: If there are none of a kind, one is not finite, or the means are the same at a layer.
+    """
+    _check(harmful, "harmful")
+    _check(harmless, "harmless")
+    difference = harmful.double().mean(0) - harmless.double().mean(0)
+    norms = difference.norm(dim=-1, keepdim=True)
+    equal = [layer for layer, norm in enumerate(norms[:, 0].tolist()) if norm == 0]
+    if equal:
+        raise DataError(
+            f"Harmful and harmless anchors have the same mean state at layers {equal}.\n"
+            "No direction leads from one to the other.\nAre the two sets of prompts the same?"
+        )
+    return difference / norms if unit else difference
+
+
+def transition_reference(end: States, appended: States) -> PerLayer:
+    """Mean over harmful anchors of how the state changes when an agreeing word is appended to the prompt.
+
+    Eq. 2 and 4 of SCANS: a_p − a_e, with a_p at the last token of the template (the paper says "of the query"; its code
+    takes the token that predicts the reply) and a_e at the last token of the appended text, "Sure". The sign does not
+    matter as long as it is that of `transition_scores`. In float64.
+
+    Raises:
+        DataError: If there are no anchors, or one is not finite.
+    """
+    _check(end, "harmful")
+    _check(appended, "harmful")
+    return (end.double() - appended.double()).mean(0)
+
+
+def transition_scores(end: States, appended: States, reference: PerLayer) -> Float[Tensor, " prompts"]:
+    """Return how alike each prompt's transition is to that of harmful anchors: the mean cosine over the layers.
+
+    Eq. 5 of SCANS: a prompt is taken for harmful from the threshold T on. A layer without any transition (a zero
+    vector) counts as 0, as do NaN in the authors' code. In float32, on the device of the states.
+
+    Args:
+        end: States at the last token of the prompt, of the layers that the gate reads.
+        appended: States at the last token of what was appended.
+        reference: From `transition_reference`, of the same layers.
+
+    Returns:
+        Values in [−1, 1].
+    """
+    moved, known = (end - appended).float(), reference.to(end.device).float()
+    cosines = torch.nn.functional.cosine_similarity(moved, known[None], dim=-1)
+    return cosines.nan_to_num(nan=0.0).mean(-1)
+
+
+def _check(states: Tensor, name: str) -> None:
+    if not len(states):
+        raise DataError(
+            f"There are no {name} anchors.\nDirections lead from harmless to harmful prompts.\n"
+            f"Give some {name} prompts; SCANS takes 64 of each."
+        )
+    if not bool(torch.isfinite(states).all()):
+        raise DataError(
+            f"States of {name} anchors are not finite.\nA mean over them would be none.\n"
+            "Load the model in a wider type: `--model.dtype bfloat16` or `float32`."
+        )
