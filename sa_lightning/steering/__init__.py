@@ -4,12 +4,13 @@ The way: pairs of answers (`demonstrations`) leave states in the stream (`activa
 which a unit vector per layer is fitted (`direction`, by `principal` components or a `probe`; `fitting`), with how
 well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
 is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
-(`transition`), with the words that they write (`vocabulary`); a `gate` then says, prompt by prompt, how strongly they
-act (`conditional`).
+(`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
+prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
+from sa_lightning.steering.condition import ConditionGate, Joined
 from sa_lightning.steering.conditional import Component, Decisions, conditional
 from sa_lightning.steering.controls import Control, shuffled
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
@@ -34,9 +35,11 @@ from sa_lightning.steering.intervention import (
     check_strength,
     clamp,
 )
+from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
 from sa_lightning.steering.moments import PairMoments
+from sa_lightning.steering.null_space import MappedStep, null_space_map, null_space_projector
 from sa_lightning.steering.separability import auroc, choose_layers
-from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores
+from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
 from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
 
 __all__ = [
@@ -44,10 +47,14 @@ __all__ = [
     "INTERVENTIONS",
     "Band",
     "Component",
+    "ConditionGate",
     "Control",
     "Decisions",
     "Demonstration",
     "Gate",
+    "Joined",
+    "LinearGate",
+    "MappedStep",
     "PairMoments",
     "PairStates",
     "Policy",
@@ -70,8 +77,11 @@ __all__ = [
     "conditional",
     "fit_directions",
     "fit_directions_from_sums",
+    "fit_linear_gate",
     "fit_pairs",
     "gather_mean",
+    "null_space_map",
+    "null_space_projector",
     "project",
     "random_directions",
     "read_demonstrations",
@@ -79,7 +89,9 @@ __all__ = [
     "segments_of",
     "shuffled",
     "steering",
+    "threshold_at_recall",
     "transition_reference",
     "transition_scores",
     "weights_fingerprint",
+    "without",
 ]

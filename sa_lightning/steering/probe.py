@@ -46,7 +46,7 @@ def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
     return weights.detach()[:-1]
 
 
-def whitened(safe: States, unsafe: States) -> Directions:
+def whitened(safe: States, unsafe: Float[Tensor, "others layers d_model"]) -> Directions:
     """Difference of means, whitened by the covariance within the sides: Fisher's discriminant Σ⁻¹ (μ_safe − μ_unsafe).
 
     Σ is the pooled covariance S of states around the mean of their side, shrunk towards a multiple of the identity

@@ -44,6 +44,31 @@ def refusal_directions(
     return difference / norms if unit else difference
 
 
+def without(directions: PerLayer, others: PerLayer, share: float = 1.0) -> PerLayer:
+    """Take out of each direction what lies along another: w − share · (w·r̂) r̂, as unit vectors.
+
+    Surgical (Wang et al., arXiv 2410.03415): w leads to false refusals, of borderline prompts minus harmless ones, r to
+    true ones, of harmful minus harmless; what is left of w can be ablated at less cost to r. In float64.
+
+    Args:
+        directions: w, of any length.
+        others: r, of any length; a zero vector takes nothing out.
+        share: λ of the paper: 1 makes the two orthogonal, 0 leaves w as it is.
+
+    Raises:
+        DataError: If nothing is left at a layer.
+    """
+    w, r = directions.double(), torch.nn.functional.normalize(others.double(), dim=-1)
+    left = w - share * (w * r).sum(-1, keepdim=True) * r
+    gone = [i for i, (a, b) in enumerate(zip(left.norm(dim=-1), w.norm(dim=-1), strict=True)) if not a > 1e-9 * b]
+    if gone:
+        raise DataError(
+            f"At layers {gone}, what leads to false refusals leads to true ones alone.\n"
+            "Nothing is left that could be removed at no cost.\nTake other layers, or other borderline prompts."
+        )
+    return torch.nn.functional.normalize(left, dim=-1)
+
+
 def transition_reference(end: States, appended: States) -> PerLayer:
     """Mean over harmful anchors of how the state changes when an agreeing word is appended to the prompt.
 

@@ -151,7 +151,13 @@ def _small_stages() -> Mapping[str, Stage]:
             # Embeddings stay, and a round does not go on from another: what is trained on training words alone for long
             # forgets the held-out ones.
             "chat": Stage(
-                "base", steps=450, rate=8e-4, batch=48, weight_decay=0.01, trains="layers|norm|lm_head", rounds=8,
+                "base",
+                steps=450,
+                rate=8e-4,
+                batch=48,
+                weight_decay=0.01,
+                trains="layers|norm|lm_head",
+                rounds=8,
                 anew=True,
             ),
             "harm": Stage("chat", steps=120, rate=2e-4, batch=32),

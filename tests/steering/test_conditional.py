@@ -11,8 +11,9 @@ from transformers import MistralConfig, MistralForCausalLM
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import Step
+from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.conditional import Component, conditional
-from sa_lightning.steering.gate import Band, Policy, TransitionGate
+from sa_lightning.steering.gate import Band, Policy, Reading, TransitionGate
 from sa_lightning.steering.transition import refusal_directions, transition_reference
 
 STEPS, ALPHA = 6, 2.5
@@ -164,6 +165,19 @@ def test_the_gate_costs_as_many_tokens_as_are_appended_and_one_more(fitted):
     handle.remove()
     longest = max(map(len, fitted.asked))
     assert seen == [longest, 1, 1, *[1] * (STEPS - 1)]
+
+
+def test_a_mean_over_the_prompt_leaves_padding_out(fitted):
+    gate = ConditionGate((1,), torch.randn(1, 32, generator=torch.Generator().manual_seed(4)))
+    blocks = locate_blocks(fitted.model)
+    step = (blocks.layers[0], Step("add_absolute", fitted.directions[0].float(), 1.0, torch.device("cpu")))
+    component = Component(gate, Policy.threshold(0.5, below=0.0), [step])
+    with conditional(fitted.model, blocks.decoder, blocks.at("residual"), [component]) as decisions:
+        fitted.generate(fitted.asked)
+    for row, ids in enumerate(fitted.asked):
+        mean = scans.states(fitted.model, ids)[1].mean(0)[None, None].float()
+        known = gate(Reading((1,), mean, mean=mean))
+        assert torch.allclose(decisions.scores[0][row], known[0], atol=1e-5)
 
 
 def test_the_whole_prompt_can_be_steered(fitted):

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from sa_lightning.errors import DataError
-from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores
+from sa_lightning.steering.transition import (
+    refusal_directions,
+    transition_reference,
+    transition_scores,
+    without,
+)
 
 
 def states(*rows):
@@ -24,6 +29,16 @@ def test_scores_are_mean_cosines_and_a_layer_without_a_transition_counts_as_zero
     reference = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     assert transition_scores(end, appended, reference).tolist() == [1.0, -0.5]
     assert torch.equal(transition_reference(end[:1], appended[:1]), end[0].double())
+
+
+def test_what_is_left_without_another_direction_is_orthogonal_to_it():
+    w, r = torch.tensor([[3.0, 4.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    assert torch.allclose(without(w, r), torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]).double())
+    assert torch.allclose(without(w, r, share=0.0), torch.nn.functional.normalize(w.double(), dim=-1))
+    half = without(w, r, share=0.5)[0]
+    assert torch.allclose(half, torch.tensor([3.0, 2.0]).double() / 13**0.5)
+    with pytest.raises(DataError, match="At layers \\[1\\]"):
+        without(w, torch.tensor([[1.0, 0.0], [2.0, 2.0]]))
 
 
 def test_anchors_that_tell_nothing_are_refused():
