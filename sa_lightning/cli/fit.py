@@ -95,7 +95,7 @@ def _say_gate(steering: ExtractionCallback, console: Console) -> None:
         recall, alarms = rate(k, n), rate(j, m)
         which = "held-out prompts" if found["held_out"] else "the prompts it was fitted on"
         console.print(
-            f"Gate, {name} weights: from a score of {found['threshold']:.4g} on a prompt counts as harmful. Of {which}: "
+            f"Gate, {name} weights: from {found['threshold']:.4g} on a prompt counts as harmful. Of {which}: "
             f"{k}/{n} harmful ({100 * recall['low']:.0f} to {100 * recall['high']:.0f} %), {j}/{m} others "
             f"({100 * alarms['low']:.0f} to {100 * alarms['high']:.0f} %); AUROC {found['auroc']:.3f}.",
             soft_wrap=True,

@@ -26,8 +26,8 @@ TEMPLATES = {
     ),
     # Of Vicuna 1.1 and 1.5, as FastChat writes it; their tokenizers come without one.
     "vicuna": (
-        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-        "and polite answers to the user's questions."
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
         "{% for message in messages %}"
         "{% if message['role'] == 'user' %} USER: {{ message['content'] }}"
         "{% elif message['role'] == 'assistant' %} ASSISTANT: {{ message['content'] }}"
