@@ -75,6 +75,9 @@ def steer(
         with steering(blocks.decoder, changes, blocks.callers):
             yield model
         return
+    if not changes:  # there is nothing to decide about
+        yield model
+        return
     component, ids = Component(*artifact.gate_of(name), changes), artifact.gate["ids"]
     with conditional(model, blocks.decoder, blocks.at("residual"), [component], ids, blocks.callers):
         yield model

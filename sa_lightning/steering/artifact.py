@@ -254,6 +254,7 @@ class SteeringArtifact:
         values = _shallow(self)
         directions = values.pop("directions")
         del values["gates"]
+        values["gate"] = self.gate or "always"
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
             "format_version": FORMAT_VERSION,
@@ -309,7 +310,7 @@ class SteeringArtifact:
                 "Fit it again with `sa fit`."
             )
         known = {item.name for item in fields(cls)} - {"directions", "gates"}
-        if config.get("gate") == "always":  # as written before there were others
+        if config.get("gate") == "always":
             config["gate"] = None
         if isinstance(config.get("strength"), dict):  # JSON has only text as keys
             numbers = {int(key) if key.isdigit() else key: value for key, value in config["strength"].items()}

@@ -98,6 +98,8 @@ def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoint
             steered = torch.cat(reply(model, text))
         assert torch.equal(plain, steered) == same
     assert seen == {True, False}
+    with steer(model, artifact, strength=0.0):  # not a bit changes, and no prompt runs twice
+        assert torch.equal(torch.cat(reply(model, texts[1])), torch.cat(reply(llama(), texts[1])))
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert "`linear` gate" in card
     assert f"6 of 6 harmful and {told['harmless'][0]} of 6 other prompts among held-out" in " ".join(card.split())
