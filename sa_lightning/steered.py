@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sa_lightning.errors import ArtifactError, ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import (
     INTERVENTIONS,
+    Component,
     SteeringArtifact,
     Step,
     check_strength,
+    conditional,
     steering,
     weights_fingerprint,
 )
@@ -34,7 +36,8 @@ def steer(
     share what is known of its padding.
 
     The set of directions is chosen by the fingerprint of the weights: those fitted on the
-    original target for the original, those fitted on the edited one for the edited.
+    original target for the original, those fitted on the edited one for the edited. An artifact with a gate
+    steers each prompt as its gate decides, once, from the last token of the prompt on (`steering.conditional`).
 
     Args:
         model: A causal language model of transformers, on any device, in any dtype.
@@ -57,7 +60,8 @@ def steer(
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
     strength = artifact.strength if strength is None else strength
     check_strength(strength, artifact.intervention)
-    directions = choose_directions(model, artifact, allow_other_weights=allow_other_weights)
+    name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
+    directions = artifact.directions[name]
     check_layers(strength, directions)
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]
     changes = []
@@ -67,7 +71,15 @@ def steer(
             # Placed once, where the module computes: no copy and no synchronisation while steering.
             device = _device(modules[layer], model)
             changes.append((modules[layer], Step(artifact.intervention, direction, step, device)))
-    with steering(blocks.decoder, changes, blocks.callers):
+    if artifact.gate is None:
+        with steering(blocks.decoder, changes, blocks.callers):
+            yield model
+        return
+    if not changes:  # there is nothing to decide about
+        yield model
+        return
+    component, ids = Component(*artifact.gate_of(name), changes), artifact.gate["ids"]
+    with conditional(model, blocks.decoder, blocks.at("residual"), [component], ids, blocks.callers):
         yield model
 
 
@@ -104,10 +116,8 @@ def _device(module: nn.Module, model: nn.Module) -> torch.device:
     return device
 
 
-def choose_directions(
-    model: nn.Module, artifact: SteeringArtifact, *, allow_other_weights: bool = False
-) -> dict[int, Tensor]:
-    """Return the artifact's directions for the weights that the model has now.
+def choose_set(model: nn.Module, artifact: SteeringArtifact, *, allow_other_weights: bool = False) -> str:
+    """Return the name of the artifact's set of directions for the weights that the model has now.
 
     Raises:
         ArtifactError: If no set was fitted on these weights and `allow_other_weights` is off.
@@ -115,9 +125,9 @@ def choose_directions(
     fingerprint = weights_fingerprint(model)
     for name, known in artifact.fingerprints.items():
         if known == fingerprint:
-            return artifact.directions[name]
+            return name
     if allow_other_weights:
-        return artifact.directions["original"]
+        return "original"
     known = ", ".join(f"{name} {value[:12]}" for name, value in artifact.fingerprints.items())
     raise ArtifactError(
         f"This artifact was fitted on other weights ({known}) than the model has ({fingerprint[:12]}).\n"

@@ -1,5 +1,6 @@
 """ExtractionCallback: read the states of demonstrations, fit directions, write the artifact."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts, gate_states
 from sa_lightning.callbacks.pair_states import PairStatesMetric
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
@@ -19,12 +21,15 @@ from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
     Control,
+    GateSettings,
     PairStates,
     SteeringArtifact,
     check_strength,
     choose_layers,
+    fit_gate,
     fit_pairs,
 )
+from sa_lightning.steering.demonstrations import digest
 from sa_lightning.steering.moments import SUMS_ARE_ENOUGH, refusal
 
 Method = Literal[
@@ -74,6 +79,7 @@ class ExtractionCallback(Callback):
             directions are fitted on pairs whose sides do not differ, for half of them have changed sides (and partners
             are exchanged, as a change of sides alone leaves `principal` its axis). A `strength` of 0 is one, too.
         control_seed: Of the draw: another seed is another control.
+        gate: Which prompts are steered, and which way.
         save: Write <output>/artifact at the end, and meanwhile what an interrupted run needs to go on.
     """
 
@@ -93,6 +99,7 @@ class ExtractionCallback(Callback):
         keep_states: int = 4096,
         control: Control = "none",
         control_seed: int = 1,
+        gate: GateSettings = GateSettings(),  # noqa: B008  # it is frozen
         save: bool = True,
     ) -> None:
         for name, value in (("tokens", tokens), ("choose_layers", choose_layers), ("keep_states", keep_states)):
@@ -130,6 +137,7 @@ class ExtractionCallback(Callback):
         self.keep_states = keep_states
         self.control: Control = control
         self.control_seed = control_seed
+        self.gate = gate
         self.save = save
         self.artifact: SteeringArtifact | None = None
         self.states: PairStates | None = None  # of the last pass, in the first process
@@ -139,6 +147,7 @@ class ExtractionCallback(Callback):
         self._unfinished: list[UnfinishedStates] = []  # one a pass
         self._done = torch.zeros(0, dtype=torch.bool)
         self._agree: Any = None
+        self._prompts: Any = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -168,6 +177,24 @@ class ExtractionCallback(Callback):
         if data.count > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
             raise SettingError(refusal(self.direction, data.count))
         data.read_at(self.position, self.tokens)
+        if self.gate.kind != "always":
+            self._check_gate(depth, pl_module)
+            self._prompts = gate_prompts(self.gate, data.pairs)
+
+    def _check_gate(self, depth: int, pl_module: Any) -> None:
+        wrong = [layer for layer in self.gate.layers or () if not 0 <= layer < depth]
+        if wrong or self.gate.layers == []:
+            raise SettingError(
+                f"`steering.gate.layers` are {self.gate.layers}, but {pl_module.target} has {depth} layers, 0 to "
+                f"{depth - 1}.\nA gate reads states behind blocks that exist.\n"
+                "Mend the list, or leave it out for those from a third of the depth on."
+            )
+        if pl_module.sharded:
+            raise SettingError(
+                "`--steering.gate` with `--trainer.strategy sharded`.\n"
+                "The prompts of a gate are read by each process for itself, which a split model does not allow.\n"
+                "Leave one of the two out."
+            )
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -253,6 +280,22 @@ class ExtractionCallback(Callback):
         self.artifact.directions[name] = dict(zip(layers, directions, strict=True))
         self.artifact.statistics[name] = statistics
         self.states = states
+        if self.gate.kind != "always":
+            self._fit_gate(name, pl_module)
+
+    def _fit_gate(self, name: str, pl_module: Any) -> None:
+        """Fit the gate on the weights as they are now, the same in every process."""
+        assert self.artifact is not None
+        ids = appended_ids(pl_module.tokenizer, self._prompts[0][0], self.gate.append)
+        layers = self.gate.read_layers(self.artifact.num_layers)
+        sides = [gate_states(pl_module, prompts, ids, layers) for prompts in self._prompts]
+        fitted = fit_gate(self.gate, layers, *sides)
+        told = self.artifact.gate or {**dataclasses.asdict(self.gate), "ids": ids, "sets": {}}
+        if self.gate.prompts is not None:
+            told |= {"prompts": Path(self.gate.prompts).name, "prompts_sha256": digest(self.gate.prompts)}
+        told["sets"][name] = fitted.record
+        self.artifact.gate = told
+        self.artifact.gates[name] = fitted.vectors
 
     def _fit(self, states: PairStates) -> tuple[list[int], list[Tensor], dict[str, Any]] | SaError:
         """Fit in one process; an error is handed to all, so that none waits for ever."""

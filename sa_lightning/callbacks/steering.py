@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sa_lightning.steered import check_layers, choose_directions, steer
+from sa_lightning.steered import check_layers, choose_set, steer
 from sa_lightning.steering import SteeringArtifact, check_strength
 
 
@@ -45,7 +45,7 @@ class SteeringCallback(Callback):
     def _check_weights(self, pl_module: Any) -> None:
         """Refuse weights that the artifact was not fitted on, in every process, before anything is measured."""
         if self.artifact is not None:
-            choose_directions(pl_module.network, self.artifact)
+            choose_set(pl_module.network, self.artifact)
 
     def _start(self, pl_module: Any, arm: Any) -> None:
         if arm.steered:

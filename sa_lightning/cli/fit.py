@@ -16,6 +16,7 @@ from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import stages
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
+from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
 
 
@@ -85,6 +86,22 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
+def _say_gate(steering: ExtractionCallback, console: Console) -> None:
+    """Say what the gate makes of prompts."""
+    artifact = steering.artifact
+    assert artifact is not None
+    for name, found in (artifact.gate or {"sets": {}})["sets"].items():
+        (k, n), (j, m) = found["harmful"], found["harmless"]
+        recall, alarms = rate(k, n), rate(j, m)
+        which = "held-out prompts" if found["held_out"] else "the prompts it was fitted on"
+        console.print(
+            f"Gate, {name} weights: from {found['threshold']:.4g} on a prompt counts as harmful. Of {which}: "
+            f"{k}/{n} harmful ({100 * recall['low']:.0f} to {100 * recall['high']:.0f} %), {j}/{m} others "
+            f"({100 * alarms['low']:.0f} to {100 * alarms['high']:.0f} %); AUROC {found['auroc']:.3f}.",
+            soft_wrap=True,
+        )
+
+
 def _span(layers: list[int]) -> str:
     """Layers in few words."""
     if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
@@ -125,6 +142,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         for phrase in cli.config_init.steering.artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
+        _say_gate(cli.config_init.steering, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)

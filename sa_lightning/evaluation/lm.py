@@ -17,6 +17,7 @@ from sa_lightning.errors import ModelError, SaError
 from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
+from sa_lightning.steering.conditional import is_gated, prompt_lengths
 
 HFLM: Any = huggingface.HFLM  # its decorators hide the signature from type checkers
 
@@ -70,6 +71,7 @@ class InMemoryLM(HFLM):
         self.journal, self.progress = journal, progress
         self.truncated: Counter[str] = Counter()
         self._fits: int | None = None  # tokens, once a batch was too large
+        self._prompts: dict[tuple[int, ...], int] = {}  # where they end, in what is asked the likelihood of
 
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
         """Write a conversation up to where the reply begins, or up to the end of a reply that is begun."""
@@ -98,7 +100,21 @@ class InMemoryLM(HFLM):
         return self._answer("loglikelihood_rolling", requests)
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
+        if is_gated(self.model):  # the prompt is what comes before the first token whose likelihood is asked for
+            runs = [((context + answer)[-(self.max_length + 1) :][:-1], len(answer)) for _, context, answer in requests]
+            self._prompts = {tuple(ids): len(ids) - length + 1 for ids, length in runs}
         return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)  # one bar is enough
+
+    def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
+        if not is_gated(self.model):
+            return super()._model_call(inps, attn_mask, labels)
+        lengths = []
+        for row in inps.tolist():
+            # Rows are padded on the right, with nothing that says how far.
+            whole = next(n for n in range(len(row), 0, -1) if tuple(row[:n]) in self._prompts)
+            lengths.append(self._prompts[tuple(row[:whole])])
+        with prompt_lengths(lengths):
+            return super()._model_call(inps, attn_mask, labels)
 
     def _answer(self, kind: str, instances: Sequence[Any]) -> list[Any]:
         """Answer each instance, in their order."""

@@ -24,6 +24,16 @@ TEMPLATES = {
         "{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '\\n' }}Answer:{% endif %}"
     ),
+    # Of Vicuna 1.1 and 1.5, as FastChat writes it; their tokenizers come without one.
+    "vicuna": (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+        "{% for message in messages %}"
+        "{% if message['role'] == 'user' %} USER: {{ message['content'] }}"
+        "{% elif message['role'] == 'assistant' %} ASSISTANT: {{ message['content'] }}"
+        "{% if not loop.last %}{{ eos_token }}{% endif %}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+    ),
 }
 
 
@@ -40,7 +50,7 @@ def load_tokenizer(
         source: Directory or Hub id.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
-            Arithmetic authors; anything else is the path of a Jinja file.
+            Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the tokenizer.
 

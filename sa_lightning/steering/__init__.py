@@ -23,6 +23,7 @@ from sa_lightning.steering.direction import (
 from sa_lightning.steering.fingerprint import weights_fingerprint
 from sa_lightning.steering.fitting import fit_pairs
 from sa_lightning.steering.gate import Band, Gate, Policy, Reading, TransitionGate
+from sa_lightning.steering.gate_fitting import Anchors, FittedGate, GateSettings, fit_gate
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
@@ -45,13 +46,16 @@ from sa_lightning.steering.vocabulary import Segment, choose_segment, project, s
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
+    "Anchors",
     "Band",
     "Component",
     "ConditionGate",
     "Control",
     "Decisions",
     "Demonstration",
+    "FittedGate",
     "Gate",
+    "GateSettings",
     "Joined",
     "LinearGate",
     "MappedStep",
@@ -77,6 +81,7 @@ __all__ = [
     "conditional",
     "fit_directions",
     "fit_directions_from_sums",
+    "fit_gate",
     "fit_linear_gate",
     "fit_pairs",
     "gather_mean",

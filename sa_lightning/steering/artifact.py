@@ -1,7 +1,8 @@
 """SteeringArtifact: directions, how they act, and where they come from, as one directory.
 
     sa_config.json        everything but the tensors, `format_version` first
-    steering.safetensors  `{set}.layers.{i}.direction`; a set is `original` or `edited` weights
+    steering.safetensors  `{set}.layers.{i}.direction`, and `.gate` where there is one; a set is `original` or `edited`
+                          weights
     README.md             a model card with the numbers
     config.yaml           the configuration that made it
 
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -27,6 +28,8 @@ from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.steering.card import card
 from sa_lightning.steering.controls import in_words
 from sa_lightning.steering.direction import random_directions
+from sa_lightning.steering.gate import Gate, Policy
+from sa_lightning.steering.gate_fitting import FittedGate, GateSettings, Kind, rebuilt
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
 FORMAT_VERSION = 1
@@ -49,7 +52,9 @@ class SteeringArtifact:
         intervention: A name in `INTERVENTIONS`.
         strength: In the unit of the intervention: a number for all layers, or one per layer, of which those not
             named are not steered.
-        gate: Which prompts are steered; `always`.
+        gate: Which prompts are steered: the settings of a gate (`GateSettings`), with `ids` of the appended word and
+            what was fitted per set; None steers all alike.
+        gates: Set name to layer to vector of the gate, of shape (d_model,), float32; none without one.
         template: How conversations were written (`chat`, `plain`, …).
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
@@ -69,7 +74,7 @@ class SteeringArtifact:
     site: str = "residual"
     intervention: str = "add_keep_norm"
     strength: float | dict[int, float] = 0.1
-    gate: str = "always"
+    gate: dict[str, Any] | None = None
     template: str = "chat"
     demonstrations: dict[str, Any] = field(default_factory=dict)
     extraction: dict[str, Any] = field(default_factory=dict)
@@ -78,13 +83,15 @@ class SteeringArtifact:
     control: dict[str, Any] | None = None
     command: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what could not be applied."""
-        if self.intervention not in INTERVENTIONS or self.gate != "always":
+        kind = "always" if self.gate is None else self.gate.get("kind")
+        if self.intervention not in INTERVENTIONS or kind not in get_args(Kind):
             raise ArtifactError(
-                f"This artifact asks for intervention `{self.intervention}` and gate `{self.gate}`, but this version "
-                f"knows {', '.join(INTERVENTIONS)} and `always`.\n"
+                f"This artifact asks for intervention `{self.intervention}` and gate `{kind}`, but this version "
+                f"knows {', '.join(INTERVENTIONS)} and {', '.join(get_args(Kind))}.\n"
                 "Applying something else would not be what was measured.\n"
                 "Upgrade sa_lightning, or fit the artifact again."
             )
@@ -95,6 +102,8 @@ class SteeringArtifact:
                 f"This artifact asks for strength {self.strength!r}, which `{self.intervention}` cannot take: "
                 f"{str(error).splitlines()[0]}\nIt could not be applied.\nFit the artifact again with `sa fit`."
             ) from error
+        if self.gate is not None:
+            self._check_gate()
         for name, layers in self.directions.items():
             for layer, direction in layers.items():
                 if not 0 <= layer < self.num_layers or tuple(direction.shape) != (self.d_model,):
@@ -109,6 +118,52 @@ class SteeringArtifact:
                         f"Direction `{name}.layers.{layer}` has values that are not finite.\n"
                         "They would break every reply.\nFit the artifact again with `sa fit`."
                     )
+
+    def _check_gate(self) -> None:
+        """Refuse a gate that lacks what was fitted, or whose factors the intervention cannot take."""
+        assert self.gate is not None
+        known = self.gate.get("sets", {})
+        shapes = {tuple(v.shape) for vectors in self.gates.values() for v in vectors.values()} or {()}
+        layers = {layer for vectors in self.gates.values() for layer in vectors}
+        if (
+            known.keys() != self.gates.keys()
+            or shapes != {(self.d_model,)}
+            or not layers <= set(range(self.num_layers))
+        ):
+            raise ArtifactError(
+                f"The gate was fitted for {sorted(known)}, but there are vectors for {sorted(self.gates)}, of shapes "
+                f"{sorted(shapes)} (d_model {self.d_model}).\n"
+                "Without them no prompt can be told from another.\nFit the artifact again with `sa fit`."
+            )
+        for factor in (self.gate_settings.harmful, self.gate_settings.harmless):
+            strengths = self.strength if isinstance(self.strength, dict) else {0: self.strength}
+            try:
+                check_strength({layer: factor * value for layer, value in strengths.items()}, self.intervention)
+            except SettingError as error:
+                raise ArtifactError(
+                    f"The gate weights the strength by {factor}, which `{self.intervention}` cannot take: "
+                    f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
+                    "Set `gate.harmful` and `gate.harmless` to factors that it can take."
+                ) from error
+
+    @property
+    def gate_settings(self) -> GateSettings:
+        """The settings of the gate."""
+        names = {item.name for item in fields(GateSettings)}
+        return GateSettings(**{name: value for name, value in (self.gate or {}).items() if name in names})
+
+    def gate_of(self, name: str) -> tuple[Gate, Policy]:
+        """Return the gate that was fitted on the weights of a set, and what is done at its scores.
+
+        Raises:
+            ArtifactError: If there is none.
+        """
+        if self.gate is None or name not in self.gates:
+            raise ArtifactError(
+                f"The artifact has no gate for `{name}` weights, only for {', '.join(self.gates) or 'none'}.\n"
+                "A gate belongs to the weights it was fitted on.\nFit the artifact again with `sa fit`."
+            )
+        return rebuilt(self.gate_settings, FittedGate(self.gates[name], self.gate["sets"][name]))
 
     def steered_layers(self, name: str) -> list[int]:
         """Return the layers that are steered on the weights of a set: those with a direction and a strength."""
@@ -166,6 +221,11 @@ class SteeringArtifact:
                 for name, layers in self.directions.items()
                 for layer, direction in layers.items()
             }
+            tensors |= {
+                f"{name}.layers.{layer}.gate": vector.detach().cpu().float().contiguous()
+                for name, layers in self.gates.items()
+                for layer, vector in layers.items()
+            }
             save_file(tensors, temporary / "steering.safetensors", metadata={"format": "pt"})
             (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
             (temporary / "README.md").write_text(card(self))
@@ -193,6 +253,8 @@ class SteeringArtifact:
         """Return the content of sa_config.json."""
         values = _shallow(self)
         directions = values.pop("directions")
+        del values["gates"]
+        values["gate"] = self.gate or "always"
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
             "format_version": FORMAT_VERSION,
@@ -233,11 +295,12 @@ class SteeringArtifact:
                 f"{path} has format version {config.get('format_version')}, this version reads {FORMAT_VERSION}.\n"
                 "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
             )
-        directions: dict[str, dict[int, Tensor]] = {}
+        held: dict[str, dict[str, dict[int, Tensor]]] = {"direction": {}, "gate": {}}
         for key, tensor in tensors.items():
-            parts = re.fullmatch(r"(\w+)\.layers\.(\d+)\.direction", key)
+            parts = re.fullmatch(r"(\w+)\.layers\.(\d+)\.(direction|gate)", key)
             if parts is not None:
-                directions.setdefault(parts[1], {})[int(parts[2])] = tensor
+                held[parts[3]].setdefault(parts[1], {})[int(parts[2])] = tensor
+        directions = held["direction"]
         found = {name: sorted(layers) for name, layers in directions.items()}
         if found != config.get("layers") or found.keys() != config.get("fingerprints", {}).keys():
             raise ArtifactError(
@@ -246,12 +309,15 @@ class SteeringArtifact:
                 "A direction without its weights, or weights without directions, cannot be applied.\n"
                 "Fit it again with `sa fit`."
             )
-        known = {item.name for item in fields(cls)} - {"directions"}
+        known = {item.name for item in fields(cls)} - {"directions", "gates"}
+        if config.get("gate") == "always":
+            config["gate"] = None
         if isinstance(config.get("strength"), dict):  # JSON has only text as keys
             numbers = {int(key) if key.isdigit() else key: value for key, value in config["strength"].items()}
             config["strength"] = numbers
         try:
-            return cls(directions=directions, **{key: value for key, value in config.items() if key in known})
+            given = {key: value for key, value in config.items() if key in known}
+            return cls(directions=directions, gates=held["gate"], **given)
         except TypeError as error:
             raise ArtifactError(
                 f"sa_config.json in {path} is not complete: {error}.\n"

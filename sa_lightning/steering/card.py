@@ -37,7 +37,7 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 {warning}
 Directions for the {artifact.site} output of the blocks of a model with {artifact.num_layers} layers (d_model
 {artifact.d_model}), from {pairs} pairs of safe and unsafe passages. How they were found: {extraction}.
-`{artifact.intervention}` with strength {artifact.strength}, gate `{artifact.gate}`.
+`{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
 
 ```python
 from sa_lightning import SteeringArtifact, steer
@@ -63,6 +63,25 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def _gate(artifact: "SteeringArtifact") -> str:
+    """Say which prompts are steered."""
+    if artifact.gate is None:
+        return "at every prompt"
+    settings = artifact.gate_settings
+    told = []
+    for name, found in artifact.gate["sets"].items():
+        (k, n), (j, m) = found["harmful"], found["harmless"]
+        seen = "held-out" if found["held_out"] else "the very"
+        told.append(
+            f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} harmful and {j} of {m} other "
+            f"prompts among {seen} prompts (AUROC {found['auroc']:.3f})"
+        )
+    return (
+        f"weighted by a `{settings.kind}` gate, {settings.harmful:+g} at prompts that it takes for harmful and "
+        f"{settings.harmless:+g} at others; " + "; ".join(told)
+    )
 
 
 def _strength(artifact: "SteeringArtifact", layer: int) -> str:

@@ -3,8 +3,10 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +20,33 @@ from sa_lightning.steering.intervention import Step
 Weights = Float[Tensor, " batch"]
 
 
+_GATED: WeakSet[nn.Module] = WeakSet()  # models that gates read now
+#: Where the prompt of each row ends, in forwards that hold more than prompts: how many tokens belong to it.
+_LENGTHS: ContextVar[Sequence[int] | None] = ContextVar("lengths", default=None)
+
+
+@contextmanager
+def prompt_lengths(lengths: Sequence[int]) -> Iterator[None]:
+    """Say where prompts end in the forwards inside the block, as where the likelihood of a given answer is measured.
+
+    Rows are padded on the right. Gates then read each prompt by itself, in a forward of its own, and the last token of
+    the prompt is steered with all that follow, as in generation.
+
+    Args:
+        lengths: Tokens of the prompt, row by row.
+    """
+    token = _LENGTHS.set(tuple(lengths))
+    try:
+        yield
+    finally:
+        _LENGTHS.reset(token)
+
+
+def is_gated(model: nn.Module) -> bool:
+    """Whether gates read the model's prompts now, so that forwards that hold more should say where prompts end."""
+    return model in _GATED
+
+
 class GatedStep(nn.Module):
     """A step whose strength is weighted row by row; a row of weight 0, and all before a decision, stay as they are.
 
@@ -29,6 +58,7 @@ class GatedStep(nn.Module):
         super().__init__()
         self.step = step
         self.weights: Tensor | None = None
+        self.steered: Tensor | None = None  # which tokens may be, (batch, pos), where not all that run may
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the moved states; of shape (batch, pos, d_model), or the first two flattened."""
@@ -37,7 +67,10 @@ class GatedStep(nn.Module):
         rows = self.weights.repeat_interleave(hidden.shape[0] // len(self.weights))
         rows = rows.to(hidden.device).view(-1, *[1] * (hidden.dim() - 1))
         changed = self.step.change(hidden, self.step.direction, self.step.strength * rows)
-        return torch.where(rows == 0, hidden, changed)
+        still = rows == 0
+        if self.steered is not None:
+            still = still | ~self.steered.to(hidden.device).view(*hidden.shape[:-1], 1)
+        return torch.where(still, hidden, changed)
 
 
 @dataclass(eq=False)
@@ -59,10 +92,10 @@ class Component:
         """Put weights before the steps."""
         self.gated = [(module, GatedStep(step)) for module, step in self.steps]
 
-    def set(self, weights: Weights | None) -> None:
-        """Steer with these weights from now on; with none, not at all."""
+    def set(self, weights: Weights | None, steered: Tensor | None = None) -> None:
+        """Steer with these weights from now on, some tokens alone where it is said which; with none, not at all."""
         for _, step in self.gated:
-            step.weights = weights
+            step.weights, step.steered = weights, steered
 
 
 class Decisions:
@@ -131,6 +164,8 @@ def conditional(
         stack.enter_context(steering(decoder, changes, callers))
         stack.callback(model.register_forward_pre_hook(runner.before, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(runner.after, with_kwargs=True).remove)
+        _GATED.add(model)
+        stack.callback(_GATED.discard, model)
         yield runner.decisions
 
 
@@ -183,24 +218,58 @@ class _Runner:
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.busy:
             return
+        lengths = _LENGTHS.get()
+        if lengths is not None:
+            self._decide_ahead(_module, kwargs.get("input_ids", args[0] if args else None), lengths)
+            return
         cache = _cache_of(kwargs)
         self.is_prompt = cache is None or cache.get_seq_length() == 0
         if not self.is_prompt:
             return
-        for component in self.components:
-            component.set(None)
         for layer in getattr(cache, "layers", ()):  # sliding windows forget what lies before them, unless told
             if hasattr(layer, "activate_past_recording"):
                 layer.activate_past_recording()
         tokens = kwargs.get("input_ids", args[0] if args else None)
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        self.reader.mask = None if tokens is None else _real(mask, tokens.shape[1])
+        self._begin(None if tokens is None else _real(mask, tokens.shape[1]))
+
+    def _begin(self, mask: Tensor | None) -> None:
+        """Steer nothing, and read what runs next."""
+        for component in self.components:
+            component.set(None)
+        self.reader.mask = mask
         if self.reader.mask is not None:
             # Checked on the device, which is not waited for.
             torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]  # there is no public one
                 self.reader.mask[:, -1].all(), "a gate reads the last token: pad prompts on the left"
             )
         self.reader.on = True
+
+    def _decide_ahead(self, model: nn.Module, tokens: Any, lengths: Sequence[int]) -> None:
+        """Let gates read the prompts alone, then steer what runs next from the last token of each prompt on."""
+        if not isinstance(tokens, Tensor) or len(lengths) != len(tokens):
+            raise ModelError(
+                f"{len(lengths)} prompts end somewhere, but {len(tokens) if isinstance(tokens, Tensor) else 'no'} rows "
+                "run.\nA gate decides row by row.\nGive `prompt_lengths` one number for each row."
+            )
+        self.is_prompt = False
+        ends = torch.tensor(lengths, device=tokens.device)[:, None]
+        width = max(lengths)
+        places = torch.arange(width, device=tokens.device) - (width - ends)  # prompts alone, padded on the left
+        prompts = tokens.gather(1, places.clamp(min=0))
+        mask = (places >= 0).long()
+        more = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if "position_ids" in self.takes else {}
+        self._begin(mask)
+        self.busy = True
+        try:
+            with torch.no_grad():
+                output = model(input_ids=prompts, attention_mask=mask, use_cache=True, **more)
+            self._decide(model, prompts, _cache_of(output))
+        finally:
+            self.busy = self.reader.on = False
+        steered = torch.arange(tokens.shape[1], device=tokens.device) >= ends - 1
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(weights, None if self.whole_prompt else steered)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or not self.is_prompt:
@@ -220,27 +289,10 @@ class _Runner:
             self.busy = self.reader.on = False
 
     def _decided(self, model: nn.Module, tokens: Tensor, mask: Tensor | None, cache: Any, output: Any) -> Any:
-        reader, batch = self.reader, len(tokens)
-        end = reader.states(reader.ends)
-        mean = reader.states(reader.means) if reader.averages else None
-        behind = None
+        """Decide, and run the last token, or all, of the prompt once more, steered."""
         again = tokens.shape[1] if self.whole_prompt else 1
         kept = _last(cache, again)
-        reader.averages, averages = False, reader.averages
-        if self.appended:
-            text = torch.tensor(self.appended, device=tokens.device).expand(batch, -1)
-            whole = None if mask is None else torch.cat([mask, mask.new_ones(batch, len(self.appended))], 1)
-            self._run(model, text, whole, cache, tokens.shape[1])
-            behind = reader.states(reader.ends)
-        reader.on, reader.averages = False, averages
-        reading = Reading(reader.layers, end, behind, mean)
-        self.decisions.scores = [component.gate(reading) for component in self.components]
-        self.decisions.weights = [
-            component.policy.weights(scores)
-            for component, scores in zip(self.components, self.decisions.scores, strict=True)
-        ]
-        for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            component.set(weights)
+        self._decide(model, tokens, cache)
         idle = torch.stack(self.decisions.weights).eq(0).all(0)
         self._crop(cache, len(self.appended) + again)  # at once: a sliding window goes back only once
         steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again).logits
@@ -255,6 +307,29 @@ class _Runner:
         chosen = torch.where(idle[:, None, None], logits[:, -width:], steered[:, -width:])
         output.logits = torch.cat([logits[:, :-width], chosen], 1)
         return output
+
+    def _decide(self, model: nn.Module, tokens: Tensor, cache: Any) -> None:
+        """Run the appended text behind a prompt that has been read, and let the gates decide."""
+        reader, batch = self.reader, len(tokens)
+        end = reader.states(reader.ends)
+        mean = reader.states(reader.means) if reader.averages else None
+        behind = None
+        if self.appended:
+            text = torch.tensor(self.appended, device=tokens.device).expand(batch, -1)
+            mask = reader.mask
+            whole = None if mask is None else torch.cat([mask, mask.new_ones(batch, len(self.appended))], 1)
+            reader.mask = None  # of the prompt; its means are known
+            self._run(model, text, whole, cache, tokens.shape[1])
+            reader.mask, behind = mask, reader.states(reader.ends)
+        reader.on = False
+        reading = Reading(reader.layers, end, behind, mean)
+        self.decisions.scores = [component.gate(reading) for component in self.components]
+        self.decisions.weights = [
+            component.policy.weights(scores)
+            for component, scores in zip(self.components, self.decisions.scores, strict=True)
+        ]
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(weights)
 
     def _run(
         self, model: nn.Module, tokens: Int[Tensor, "batch new"], mask: Tensor | None, cache: Any, before: int

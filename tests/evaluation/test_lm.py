@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS, llama, word_tokenizer
+from conftest import WORDS, artifact_for, llama, word_tokenizer
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from sa_lightning import steer
 from sa_lightning.errors import ModelError, SaError
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.lm import InMemoryLM
+from sa_lightning.steering.conditional import prompt_lengths
 
 GREEDY = {"until": [], "do_sample": False, "max_gen_toks": 8}
 
@@ -331,3 +333,28 @@ def test_two_processes_answer_what_one_answers_bit_for_bit_and_share_the_work(tm
             done = 0 if journal == "half" and kind == "generate_until" else count
             assert rows[kind] + others[kind] == done
             assert abs(rows[kind] - others[kind]) <= (4 if kind == "loglikelihood_rolling" else 1)
+
+
+def test_an_answer_is_as_likely_under_a_gate_as_its_prompt_decides():
+    """Each choice by itself, its prompt decided alone, is what a batch of all gives."""
+    model, tokenizer = llama(), word_tokenizer()
+    gate = {"kind": "linear", "harmless": 0.0, "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(3))
+    artifact = artifact_for(model, strength=0.5, gate=gate, gates={"original": {1: vector}})
+    asked = instances(
+        "loglikelihood", [("how do i bake", " a cake"), ("how", " no"), ("break a", " window ."), ("i", " ,")]
+    )
+    plain = ours(model, batch_size=4).loglikelihood(asked)
+    with steer(model, artifact):
+        found = ours(model, batch_size=4).loglikelihood(asked)
+    moved = 0
+    for instance, one, before in zip(asked, found, plain, strict=True):
+        context, answer = (tokenizer(text, add_special_tokens=False).input_ids for text in instance.args)
+        with steer(model, artifact) as steered:
+            steered.generate(torch.tensor([context]), attention_mask=torch.ones(1, len(context)), max_new_tokens=1)
+            with prompt_lengths([len(context)]):
+                logits = steered(torch.tensor([[*context, *answer]])).logits.log_softmax(-1)[0]
+        known = sum(float(logits[len(context) - 1 + i, token]) for i, token in enumerate(answer))
+        assert one[0] == pytest.approx(known, abs=1e-4)
+        moved += one[0] != before[0]
+    assert 0 < moved < len(asked)

@@ -12,7 +12,7 @@ from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import Step
 from sa_lightning.steering.condition import ConditionGate
-from sa_lightning.steering.conditional import Component, conditional
+from sa_lightning.steering.conditional import Component, conditional, prompt_lengths
 from sa_lightning.steering.gate import Band, Policy, Reading, TransitionGate
 from sa_lightning.steering.transition import refusal_directions, transition_reference
 
@@ -178,6 +178,25 @@ def test_a_mean_over_the_prompt_leaves_padding_out(fitted):
         mean = scans.states(fitted.model, ids)[1].mean(0)[None, None].float()
         known = gate(Reading((1,), mean, mean=mean))
         assert torch.allclose(decisions.scores[0][row], known[0], atol=1e-5)
+
+
+def test_where_prompts_end_can_be_told_and_answers_are_steered_as_they_are_in_generation(fitted):
+    with fitted.steering() as decisions:
+        found = fitted.generate(fitted.asked)
+        weights = decisions.weights[0].tolist()
+        said = [row.tolist() for row in found.sequences[:, -STEPS:]]
+        rows = [[*ids, *reply[:-1]] for ids, reply in zip(fitted.asked, said, strict=True)]
+        width = max(map(len, rows))
+        whole = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+        with prompt_lengths([len(ids) for ids in fitted.asked]):
+            logits = fitted.model(whole).logits
+        assert decisions.weights[0].tolist() == weights
+    for row, ids in enumerate(fitted.asked):
+        until = next((i + 1 for i, t in enumerate(said[row]) if t == 2), STEPS)
+        own = torch.stack(found.logits, 1)[row, :until]
+        assert torch.allclose(logits[row, len(ids) - 1 : len(ids) - 1 + until], own, atol=1e-4)
+    with fitted.steering(), prompt_lengths([3]), pytest.raises(ModelError, match="one number for each row"):
+        fitted.model(whole)
 
 
 def test_the_whole_prompt_can_be_steered(fitted):

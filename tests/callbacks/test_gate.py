@@ -1,0 +1,172 @@
+"""A gate fitted with the directions, kept in the artifact, and at work in `steer`."""
+
+import json
+
+import pytest
+import torch
+from conftest import WORDS, artifact_for, llama, word_tokenizer
+from lightning.pytorch import Trainer
+from references import scans
+
+from sa_lightning import SteeringArtifact, steer
+from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts
+from sa_lightning.cli.lightning import TRAINER_DEFAULTS
+from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import ArtifactError, DataError, SettingError
+from sa_lightning.module import CausalLMModule
+from sa_lightning.steering import GateSettings, read_demonstrations
+
+
+def ask(text):
+    ids = word_tokenizer().apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+    )
+    return list(ids)
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """Pairs of questions: harmful ones have a window in them."""
+    generator, rows = torch.Generator().manual_seed(0), []
+    for _ in range(12):
+        picks = [WORDS[int(i)] for i in torch.randint(8, (4,), generator=generator)]
+        rows.append({"harmless": " ".join([*picks, "cake"]), "harmful": " ".join([*picks, "window"])})
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def fitted(checkpoints, questions, output, *callbacks, epochs=1, strength=-2.0, **gate):
+    steering = ExtractionCallback(
+        direction="mean", position="end_of_prompt", intervention="add_absolute", strength=strength,
+        gate=GateSettings(**gate),
+    )  # fmt: skip
+    module = CausalLMModule(str(checkpoints / "base"))
+    trainer = Trainer(
+        **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
+        callbacks=[*callbacks, steering],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=DemonstrationDataModule(str(questions)))
+    return SteeringArtifact.from_pretrained(output / "artifact")
+
+
+def reply(model, text):
+    ids = torch.tensor([ask(text)])
+    return model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False,
+        return_dict_in_generate=True, output_logits=True, pad_token_id=0,
+    ).logits  # fmt: skip
+
+
+def test_scans_from_a_fit_is_scans_by_hand(checkpoints, questions, tmp_path):
+    artifact = fitted(checkpoints, questions, tmp_path, kind="transition", append="yes", threshold=0.5)
+    model, pairs = llama(), read_demonstrations(questions)[0]
+    harmful, harmless = ([ask(getattr(pair, side)) for pair in pairs] for side in ("unsafe", "safe"))
+    sure = [word_tokenizer().convert_tokens_to_ids("yes")]
+    known, vectors = scans.reference(model, harmful, sure), scans.vectors(model, harmful, harmless)
+    assert artifact.gate["ids"] == sure
+    assert sorted(artifact.gates["original"]) == [1, 2]  # from a third of the depth on
+    for layer in (1, 2):
+        assert torch.allclose(artifact.gates["original"][layer].double(), known[layer], atol=1e-4)
+    assert artifact.gate["sets"]["original"]["held_out"] == 0
+    for text in ("how do i break a window", "how do i bake a cake", "sorry"):
+        score = scans.score(model, ask(text), sure, known, [1, 2])
+        sign = 1 if score >= 0.5 else -1
+        tokens, logits = scans.generate(model, ask(text), vectors, [0, 1, 2], 2.0, sign, 4)
+        with steer(model, artifact):
+            found = reply(model, text)
+        until = next((i + 1 for i, t in enumerate(tokens) if t == 2), 4)
+        assert torch.allclose(torch.cat(found)[:until], logits[:until], atol=1e-3)
+
+
+def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoints, questions, tmp_path):
+    artifact = fitted(checkpoints, questions, tmp_path, kind="linear", layers=[1, 2], recall=1.0, harmless=0.0)
+    told = artifact.gate["sets"]["original"]
+    assert told["held_out"] == 12
+    assert told["harmful"] == [6, 6]
+    assert told["auroc"] > 0.6
+    model, seen = llama(), set()
+    texts = [getattr(pair, side) for pair in read_demonstrations(questions)[0] for side in ("safe", "unsafe")]
+    for text in texts:
+        states = scans.states(model, ask(text))[1:, -1].float()
+        vectors = torch.stack([artifact.gates["original"][layer] for layer in (1, 2)])
+        same = float((states * vectors).sum()) + told["bias"] < told["threshold"] - 1e-5
+        seen.add(same)
+        plain = torch.cat(reply(model, text))
+        with steer(model, artifact):
+            steered = torch.cat(reply(model, text))
+        assert torch.equal(plain, steered) == same
+    assert seen == {True, False}
+    with steer(model, artifact, strength=0.0):  # not a bit changes, and no prompt runs twice
+        assert torch.equal(torch.cat(reply(model, texts[1])), torch.cat(reply(llama(), texts[1])))
+    card = (tmp_path / "artifact" / "README.md").read_text()
+    assert "`linear` gate" in card
+    assert f"6 of 6 harmful and {told['harmless'][0]} of 6 other prompts among held-out" in " ".join(card.split())
+
+
+def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_path):
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
+    artifact = fitted(checkpoints, questions, tmp_path, surgery, epochs=2, kind="linear", recall=1.0)
+    assert sorted(artifact.gates) == sorted(artifact.gate["sets"]) == ["edited", "original"]
+    a, b = (artifact.gates[name][2] for name in ("original", "edited"))
+    assert not torch.equal(a, b)
+
+
+def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp_path):
+    rows = [{"prompt": f"{word} window", "kind": "harmful"} for word in WORDS[:6]]
+    rows += [{"prompt": f"{word} cake", "kind": kind} for kind in ("harmless", "contrast") for word in WORDS[:6]]
+    rows += [{"prompt": "sums", "kind": "facts"}]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = GateSettings("linear", str(tmp_path / "prompts.jsonl"), per_kind=4)
+    harmful, others = gate_prompts(settings, [])
+    assert [len(harmful), len(others)] == [4, 8]
+    with pytest.raises(DataError, match="the demonstrations are answers"):
+        gate_prompts(GateSettings("linear"), read_demonstrations(demonstrations)[0])
+    for text, fact in (
+        ("{", "Line 1"),
+        ('{"prompt": "a"}', "KeyError"),
+        (json.dumps(rows[0]), "1 harmful and 0 other"),
+    ):
+        (tmp_path / "prompts.jsonl").write_text(text)
+        with pytest.raises(DataError, match=fact):
+            gate_prompts(settings, [])
+    with pytest.raises(DataError, match="no prompts at"):
+        gate_prompts(GateSettings("linear", str(tmp_path / "none.jsonl")), [])
+
+
+def test_the_word_is_appended_as_the_template_writes_it():
+    assert appended_ids(word_tokenizer(), [{"role": "user", "content": "how"}], "yes first") == [
+        word_tokenizer().convert_tokens_to_ids(word) for word in ("yes", "first")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fact"),
+    [
+        ({"kind": "linear", "recall": 95}, "write 0.95"),
+        ({"kind": "linear", "per_kind": 1}, "two prompts at least"),
+        ({"kind": "linear", "dead_zone": -1.0}, "at least 0"),
+        ({"kind": "transition", "append": " "}, "SCANS appends"),
+        ({"kind": "linear", "layers": [7]}, "has 3 layers"),
+        ({"kind": "linear", "recall": 0.99}, "at least 100 held-out"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(checkpoints, questions, tmp_path, settings, fact):
+    with pytest.raises(SettingError) as error:
+        fitted(checkpoints, questions, tmp_path, **settings)
+    assert fact in str(error.value)
+
+
+def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
+    settings = {"kind": "linear", "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
+    with pytest.raises(ArtifactError, match="The gate was fitted for"):
+        artifact_for(llama(), gate=settings)
+    vectors = {"original": {1: torch.ones(32)}}
+    with pytest.raises(ArtifactError, match="weights the strength by -1"):
+        artifact_for(llama(), gate={**settings, "harmless": -1.0}, gates=vectors, intervention="ablate", strength=1.0)
+    settings["sets"]["original"] |= {"held_out": 0, "auroc": 1.0, "harmful": [1, 1], "harmless": [0, 1]}
+    whole = artifact_for(llama(), gate=settings, gates=vectors)
+    again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))
+    assert torch.equal(again.gates["original"][1], torch.ones(32))
+    assert again.gate == settings
