@@ -19,6 +19,7 @@ from sa_lightning.steering import (
     steering,
     weights_fingerprint,
 )
+from sa_lightning.steering.artifact import times
 
 
 @contextmanager
@@ -59,7 +60,8 @@ def steer(
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
     strength = artifact.strength if strength is None else strength
-    check_strength(strength, artifact.intervention)
+    for factor in artifact.factors:  # a gate weights it
+        check_strength(times(strength, factor), artifact.intervention)
     name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
     directions = artifact.directions[name]
     check_layers(strength, directions)

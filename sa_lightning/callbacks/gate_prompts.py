@@ -42,8 +42,9 @@ def gate_prompts(settings: GateSettings, pairs: list[Demonstration]) -> tuple[li
         try:
             row = json.loads(line)
             prompt, kind = row["prompt"], row["kind"]
-            assert isinstance(prompt, str)
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            if not isinstance(prompt, str):
+                raise TypeError("`prompt` is no text")
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"Line {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
                 'A line is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'

@@ -135,16 +135,20 @@ class SteeringArtifact:
                 f"{sorted(shapes)} (d_model {self.d_model}).\n"
                 "Without them no prompt can be told from another.\nFit the artifact again with `sa fit`."
             )
-        for factor in (self.gate_settings.harmful, self.gate_settings.harmless):
-            strengths = self.strength if isinstance(self.strength, dict) else {0: self.strength}
+        for factor in self.factors:
             try:
-                check_strength({layer: factor * value for layer, value in strengths.items()}, self.intervention)
+                check_strength(times(self.strength, factor), self.intervention)
             except SettingError as error:
                 raise ArtifactError(
                     f"The gate weights the strength by {factor}, which `{self.intervention}` cannot take: "
                     f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
                     "Set `gate.harmful` and `gate.harmless` to factors that it can take."
                 ) from error
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """By what the strength is multiplied, prompt by prompt; 1 alone without a gate."""
+        return (1.0,) if self.gate is None else (self.gate_settings.harmful, self.gate_settings.harmless)
 
     @property
     def gate_settings(self) -> GateSettings:
@@ -332,6 +336,13 @@ class SteeringArtifact:
             folder = self.save_pretrained(Path(directory) / "artifact")
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add steering artifact")
         return str(url)
+
+
+def times(strength: float | dict[int, float], factor: float) -> float | dict[int, float]:
+    """A strength, or one per layer, times a factor."""
+    if isinstance(strength, dict):
+        return {layer: factor * value for layer, value in strength.items()}
+    return factor * strength
 
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:

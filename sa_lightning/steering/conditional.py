@@ -356,7 +356,7 @@ class _Runner:
             if any(not getattr(x, "is_croppable", True) and not hasattr(x, "record_past") for x in layers):
                 raise ValueError("what has left its window is lost")
             cache.crop(-count)
-        except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+        except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:  # each kind of cache its own
             raise ModelError(
                 f"Tokens cannot be taken off a {type(cache).__name__}: {error}\n"
                 "A gate looks at the prompt with a word appended, and then goes on without it.\n"

@@ -125,6 +125,7 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
         gate_prompts(GateSettings("linear"), read_demonstrations(demonstrations)[0])
     for text, fact in (
         ("{", "Line 1"),
+        ('{"prompt": 1, "kind": "harmful"}', "is no text"),
         ('{"prompt": "a"}', "KeyError"),
         (json.dumps(rows[0]), "1 harmful and 0 other"),
     ):
@@ -167,6 +168,9 @@ def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
         artifact_for(llama(), gate={**settings, "harmless": -1.0}, gates=vectors, intervention="ablate", strength=1.0)
     settings["sets"]["original"] |= {"held_out": 0, "auroc": 1.0, "harmful": [1, 1], "harmless": [0, 1]}
     whole = artifact_for(llama(), gate=settings, gates=vectors)
+    strong = artifact_for(llama(), gate={**settings, "harmful": 2.0}, gates=vectors)
+    with pytest.raises(SettingError, match=r"is 1\.2"), steer(llama(), strong, strength=0.6):
+        pass
     again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))
     assert torch.equal(again.gates["original"][1], torch.ones(32))
     assert again.gate == settings

@@ -172,22 +172,16 @@ def test_processes_may_share_the_work_and_what_lacks_is_said(tmp_path, capsys):
     assert len(keys) == len(set(keys))
 
 
-def test_rows_of_another_model_are_refused(tmp_path):
-    rows = {"steered": {"arm": "steered"}}
-    arguments = write(tmp_path, rows=rows)
-    compare.run([*arguments, "--compare.only", "[original]"])
-    path = tmp_path / "out" / "rows.jsonl"
-    path.write_text(path.read_text().replace('"weights": "', '"weights": "0'))
-    with pytest.raises(DataError, match="Rows of different models"):
-        compare.run(arguments)
-
-
-def test_rows_of_another_world_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("known", "fact"),
+    [('"weights": "', "Rows of different models"), ('"worlds": {"micro": "', "Rows of different worlds")],
+)
+def test_rows_of_another_model_or_world_are_refused(tmp_path, known, fact):
     arguments = write(tmp_path, rows={"steered": {"arm": "steered"}})
     compare.run([*arguments, "--compare.only", "[original]"])
     path = tmp_path / "out" / "rows.jsonl"
-    path.write_text(path.read_text().replace('"worlds": {"micro": "', '"worlds": {"micro": "0'))
-    with pytest.raises(DataError, match="Rows of different worlds"):
+    path.write_text(path.read_text().replace(known, known + "0"))
+    with pytest.raises(DataError, match=fact):
         compare.run(arguments)
 
 
