@@ -9,6 +9,7 @@ from torch import nn
 
 from sa_lightning.errors import ArtifactError, ModelError, SettingError
 from sa_lightning.models import locate_blocks
+from sa_lightning.models.blocks import Blocks
 from sa_lightning.steering import (
     INTERVENTIONS,
     Component,
@@ -38,14 +39,15 @@ def steer(
 
     The set of directions is chosen by the fingerprint of the weights: those fitted on the
     original target for the original, those fitted on the edited one for the edited. An artifact with a gate
-    steers each prompt as its gate decides, once, from the last token of the prompt on (`steering.conditional`).
+    steers each prompt as its gate decides, once, from the last token of the prompt on (`steering.conditional`), and
+    its parts act together. Where some have gates and others have none, prompts run twice: read unsteered, then steered.
 
     Args:
         model: A causal language model of transformers, on any device, in any dtype.
         artifact: From `sa fit` or `SteeringArtifact.from_pretrained`.
         strength: Instead of the artifact's own, in the unit of its intervention (`INTERVENTIONS`): a number for
             all layers, or one per layer, of which those not named are not steered. Where the unit has a neutral
-            value, 0, no hook is set, so that not a bit changes.
+            value, 0, no hook is set, so that not a bit changes. Of an artifact with parts, their strengths stay.
         allow_other_weights: Steer weights that the artifact does not know (another dtype, a further
             fine-tune) with its `original` directions, instead of refusing.
 
@@ -59,10 +61,40 @@ def steer(
     blocks = locate_blocks(model, artifact.blocks)
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
-    strength = artifact.strength if strength is None else strength
+    name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
+    components: list[tuple[SteeringArtifact, list[tuple[nn.Module, Step]]]] = []
+    for part in artifact.together.values():
+        taken = strength if part is artifact and strength is not None else part.strength
+        changes = _changes(model, blocks, part, name, taken)
+        if changes:
+            components.append((part, changes))
+    gated = [part for part, _ in components if part.gate is not None]
+    if not gated:
+        with steering(blocks.decoder, [change for _, changes in components for change in changes], blocks.callers):
+            yield model
+        return
+    whole = len(gated) < len(components) or any(part.gate_settings.whole_prompt for part in gated)
+    appended = {tuple(part.gate["ids"]) for part in gated if part.gate and part.gate["ids"]}
+    if len(appended) > 1:
+        raise SettingError(
+            f"The gates of this artifact append {len(appended)} different texts to a prompt.\n"
+            "It is read behind one of them.\nFit the gates with the same `append`."
+        )
+    found = []
+    for part, changes in components:
+        gate, policy = part.gate_of(name)
+        found.append(Component(gate, policy, changes))
+    ids = next(iter(appended), ())
+    with conditional(model, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers, whole_prompt=whole):
+        yield model
+
+
+def _changes(
+    model: nn.Module, blocks: Blocks, artifact: SteeringArtifact, name: str, strength: float | dict[int, float]
+) -> list[tuple[nn.Module, Step]]:
+    """Modules, and what is done to their outputs; none at a strength that changes nothing."""
     for factor in artifact.factors:  # a gate weights it
         check_strength(times(strength, factor), artifact.intervention)
-    name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
     directions = artifact.directions[name]
     check_layers(strength, directions)
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]
@@ -73,16 +105,7 @@ def steer(
             # Placed once, where the module computes: no copy and no synchronisation while steering.
             device = _device(modules[layer], model)
             changes.append((modules[layer], Step(artifact.intervention, direction, step, device)))
-    if artifact.gate is None:
-        with steering(blocks.decoder, changes, blocks.callers):
-            yield model
-        return
-    if not changes:  # there is nothing to decide about
-        yield model
-        return
-    component, ids = Component(*artifact.gate_of(name), changes), artifact.gate["ids"]
-    with conditional(model, blocks.decoder, blocks.at("residual"), [component], ids, blocks.callers):
-        yield model
+    return changes
 
 
 def check_layers(strength: float | dict[int, float], directions: Collection[int]) -> None:

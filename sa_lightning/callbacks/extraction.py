@@ -1,6 +1,5 @@
 """ExtractionCallback: read the states of demonstrations, fit directions, write the artifact."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts, gate_states
 from sa_lightning.callbacks.pair_states import PairStatesMetric
+from sa_lightning.callbacks.parts import PromptParts
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
 from sa_lightning.callbacks.unfinished import UnfinishedStates
@@ -23,13 +22,12 @@ from sa_lightning.steering import (
     Control,
     GateSettings,
     PairStates,
+    PartSettings,
     SteeringArtifact,
     check_strength,
     choose_layers,
-    fit_gate,
     fit_pairs,
 )
-from sa_lightning.steering.demonstrations import digest
 from sa_lightning.steering.moments import SUMS_ARE_ENOUGH, refusal
 
 Method = Literal[
@@ -40,6 +38,7 @@ Method = Literal[
     "mean_plus_principal",
     "probe",
     "whitened",
+    "none",
 ]
 HELD_OUT = 512  # pairs whose states are kept where the others are only summed
 
@@ -53,7 +52,8 @@ class ExtractionCallback(Callback):
         direction: `principal` is the paper's first principal direction of safe − unsafe, uncentred, layer by layer;
             `principal_centred` the one around the mean; `principal_concatenated` the uncentred one over all layers laid
             end to end; `mean` the difference of means; `mean_plus_principal` what the authors' code computes; `probe`
-            the weights of a logistic regression; `whitened` Fisher's discriminant, with shrinkage.
+            the weights of a logistic regression; `whitened` Fisher's discriminant, with shrinkage; `none` fits no
+            direction, where `parts` are all that acts.
         position: Where the states are read: `last`, the last token of the answer (or of the generation prompt, where
             demonstrations have no answers); `first_response`, its first token; `end_of_prompt`, the last token before
             it; `end_of_instruction`, the last token of the user's message, before what the template puts behind it.
@@ -80,6 +80,8 @@ class ExtractionCallback(Callback):
             are exchanged, as a change of sides alone leaves `principal` its axis). A `strength` of 0 is one, too.
         control_seed: Of the draw: another seed is another control.
         gate: Which prompts are steered, and which way.
+        parts: Name to one more way to steer, fitted on prompts of several kinds, with a gate of its own. All act
+            together in `steer`.
         save: Write <output>/artifact at the end, and meanwhile what an interrupted run needs to go on.
     """
 
@@ -100,6 +102,7 @@ class ExtractionCallback(Callback):
         control: Control = "none",
         control_seed: int = 1,
         gate: GateSettings = GateSettings(),  # noqa: B008  # it is frozen
+        parts: dict[str, PartSettings] | None = None,
         save: bool = True,
     ) -> None:
         for name, value in (("tokens", tokens), ("choose_layers", choose_layers), ("keep_states", keep_states)):
@@ -114,6 +117,12 @@ class ExtractionCallback(Callback):
                 "Several tokens are averaged at the end only.\nLeave one of the two out."
             )
         check_strength(strength, intervention)
+        if direction == "none" and (not parts or gate.kind != "always" or choose_layers is not None):
+            raise SettingError(
+                f"`steering.direction` is none, with parts {sorted(parts or {})}, `gate.kind` {gate.kind} and "
+                f"`choose_layers` {choose_layers}.\nOnly `parts` act then, each with a gate and layers of its own.\n"
+                "Give `parts` and leave the others out, or choose a direction."
+            )
         if layers is not None and not layers:
             raise SettingError(
                 "`steering.layers` is empty.\nA direction acts behind some layer.\nLeave it out for all layers."
@@ -138,6 +147,7 @@ class ExtractionCallback(Callback):
         self.control: Control = control
         self.control_seed = control_seed
         self.gate = gate
+        self.parts = parts or {}
         self.save = save
         self.artifact: SteeringArtifact | None = None
         self.states: PairStates | None = None  # of the last pass, in the first process
@@ -147,7 +157,7 @@ class ExtractionCallback(Callback):
         self._unfinished: list[UnfinishedStates] = []  # one a pass
         self._done = torch.zeros(0, dtype=torch.bool)
         self._agree: Any = None
-        self._prompts: Any = None
+        self._prompts: PromptParts | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -177,24 +187,14 @@ class ExtractionCallback(Callback):
         if data.count > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
             raise SettingError(refusal(self.direction, data.count))
         data.read_at(self.position, self.tokens)
-        if self.gate.kind != "always":
-            self._check_gate(depth, pl_module)
-            self._prompts = gate_prompts(self.gate, data.pairs)
-
-    def _check_gate(self, depth: int, pl_module: Any) -> None:
-        wrong = [layer for layer in self.gate.layers or () if not 0 <= layer < depth]
-        if wrong or self.gate.layers == []:
-            raise SettingError(
-                f"`steering.gate.layers` are {self.gate.layers}, but {pl_module.target} has {depth} layers, 0 to "
-                f"{depth - 1}.\nA gate reads states behind blocks that exist.\n"
-                "Mend the list, or leave it out for those from a third of the depth on."
-            )
-        if pl_module.sharded:
-            raise SettingError(
-                "`--steering.gate` with `--trainer.strategy sharded`.\n"
-                "The prompts of a gate are read by each process for itself, which a split model does not allow.\n"
-                "Leave one of the two out."
-            )
+        if self.gate.kind != "always" or self.parts:
+            if pl_module.sharded:
+                raise SettingError(
+                    "`--steering.gate` or `--steering.parts` with `--trainer.strategy sharded`.\n"
+                    "Their prompts are read by each process for itself, which a split model does not allow.\n"
+                    "Leave one of the two out."
+                )
+            self._prompts = PromptParts(self.gate, self.parts, data, depth, pl_module.target)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -217,7 +217,7 @@ class ExtractionCallback(Callback):
                 "capture_site": self.capture_site,
             },
         )
-        pl_module.observe = self.observe
+        pl_module.observe = self.observe if self.direction != "none" else _nothing
         self._reader = StateReader(
             pl_module.network, pl_module.blocks, self.capture_site, self.layers, whole=pl_module.sharded
         )
@@ -229,6 +229,9 @@ class ExtractionCallback(Callback):
         self.states = None
         data = _data(trainer)
         name = self._set(trainer)
+        self.artifact.fingerprints[name] = pl_module.fingerprint()
+        if self.direction == "none":
+            return
         layers = range(self.artifact.num_layers) if self.layers is None else self.layers
         count = data.count
         kept = range(0, count, max(5, -(-count // HELD_OUT))) if count > self.keep_states else None
@@ -236,7 +239,6 @@ class ExtractionCallback(Callback):
             count, len(layers), self.artifact.d_model, kept, second=self.direction != "mean"
         )
         self._agree = trainer.strategy.reduce_boolean_decision if pl_module.sharded else None
-        self.artifact.fingerprints[name] = pl_module.fingerprint()
         self._done = torch.zeros(count, dtype=torch.bool)
         if self.save:
             read = {"passages": data.fingerprint(), "config": pl_module.text_config.to_json_string()}
@@ -262,9 +264,14 @@ class ExtractionCallback(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        assert self._metric is not None
         assert self.artifact is not None
         name = self._set(trainer)
+        if self.direction == "none":
+            assert self._prompts is not None
+            self.artifact.directions[name] = {}
+            self._prompts.fit(self.artifact, name, pl_module)
+            return
+        assert self._metric is not None
         several = trainer.world_size > 1
         if self._unfinished:
             # Another pass may be interrupted, other processes may fail, and the fit itself may take long.
@@ -280,22 +287,8 @@ class ExtractionCallback(Callback):
         self.artifact.directions[name] = dict(zip(layers, directions, strict=True))
         self.artifact.statistics[name] = statistics
         self.states = states
-        if self.gate.kind != "always":
-            self._fit_gate(name, pl_module)
-
-    def _fit_gate(self, name: str, pl_module: Any) -> None:
-        """Fit the gate on the weights as they are now, the same in every process."""
-        assert self.artifact is not None
-        ids = appended_ids(pl_module.tokenizer, self._prompts[0][0], self.gate.append)
-        layers = self.gate.read_layers(self.artifact.num_layers)
-        sides = [gate_states(pl_module, prompts, ids, layers) for prompts in self._prompts]
-        fitted = fit_gate(self.gate, layers, *sides)
-        told = self.artifact.gate or {**dataclasses.asdict(self.gate), "ids": ids, "sets": {}}
-        if self.gate.prompts is not None:
-            told |= {"prompts": Path(self.gate.prompts).name, "prompts_sha256": digest(self.gate.prompts)}
-        told["sets"][name] = fitted.record
-        self.artifact.gate = told
-        self.artifact.gates[name] = fitted.vectors
+        if self._prompts is not None:
+            self._prompts.fit(self.artifact, name, pl_module)
 
     def _fit(self, states: PairStates) -> tuple[list[int], list[Tensor], dict[str, Any]] | SaError:
         """Fit in one process; an error is handed to all, so that none waits for ever."""
@@ -350,6 +343,10 @@ class ExtractionCallback(Callback):
         metric = self._metric
         if self._unfinished and metric is not None and bool(metric.seen.any()) and metric.is_whole() and not useless:
             self._unfinished[-1].save(metric.tensors())
+
+
+def _nothing(batch: PairBatch) -> None:
+    """Read nothing of a batch."""
 
 
 def _data(trainer: Trainer) -> Any:

@@ -1,8 +1,12 @@
-"""Prompts that a gate is fitted on, and the states that they leave: at their end, and behind an appended word."""
+"""Prompts that gates and parts are fitted on, and the states that they leave: at the end, behind a word, on average."""
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sa_lightning.errors import DataError
 from sa_lightning.extraction import extract
@@ -11,30 +15,35 @@ from sa_lightning.steering import Anchors, Demonstration, GateSettings
 
 Conversation = list[dict[str, str]]
 
-HARMFUL, OTHERS = ("harmful",), ("harmless", "borderline", "contrast")
+
+@dataclass(frozen=True)
+class KnownPrompt:
+    """A prompt of a kind.
+
+    Attributes:
+        text: What the user says.
+        held: Whether it is held out where a threshold is set. Variants of one another are so together.
+    """
+
+    text: str
+    held: bool
 
 
-def gate_prompts(settings: GateSettings, pairs: list[Demonstration]) -> tuple[list[Conversation], list[Conversation]]:
-    """Return the harmful and the other prompts, at most `per_kind` of each kind, in the order of their file.
+Prompts = dict[str, list[KnownPrompt]]
+
+
+def read_prompts(path: str | Path) -> Prompts:
+    """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, is held out.
 
     Raises:
-        DataError: If the file is missing, a line is no prompt, or there are too few of a class.
+        DataError: If the file is missing, or a line is no prompt.
     """
-    if settings.prompts is None:
-        if not pairs or pairs[0].role != "user":
-            raise DataError(
-                "A gate is fitted on prompts, but the demonstrations are answers.\n"
-                "It has to see harmful and harmless questions before they are answered.\n"
-                'Give `--steering.gate.prompts FILE` with lines {"prompt": …, "kind": "harmful"}, or demonstrations of '
-                "questions alone, with `harmless` and `harmful`."
-            )
-        sides = [[pair.messages(side) for pair in pairs[: settings.per_kind]] for side in ("unsafe", "safe")]
-        return sides[0], sides[1]
-    path, found = Path(settings.prompts), {kind: [] for kind in (*HARMFUL, *OTHERS)}
+    path, found = Path(path), Prompts()
+    groups: dict[str, dict[str, int]] = {}
     if not path.is_file():
         raise DataError(
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
-            "Mend `--steering.gate.prompts`."
+            "Mend `prompts` of the gate or the part."
         )
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
@@ -49,16 +58,52 @@ def gate_prompts(settings: GateSettings, pairs: list[Demonstration]) -> tuple[li
                 f"Line {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
                 'A line is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
             ) from error
-        if kind in found and len(found[kind]) < settings.per_kind:
-            found[kind].append([{"role": "user", "content": prompt}])
-    harmful, others = ([prompt for kind in kinds for prompt in found[kind]] for kinds in (HARMFUL, OTHERS))
-    if min(len(harmful), len(others)) < 2:
+        known = groups.setdefault(kind, {})
+        place = known.setdefault(str(row.get("group") or f"line {number}"), len(known))
+        found.setdefault(kind, []).append(KnownPrompt(prompt, bool(place % 2)))
+    return found
+
+
+def questions(pairs: list[Demonstration]) -> Prompts:
+    """Return the questions of demonstrations that have no answers.
+
+    Raises:
+        DataError: If they have.
+    """
+    if not pairs or pairs[0].role != "user":
         raise DataError(
-            f"{path} has {len(harmful)} harmful and {len(others)} other prompts.\n"
-            f"A gate tells kind {', '.join(HARMFUL)} from {', '.join(OTHERS)}; other kinds are left out.\n"
-            "Give at least two of each class, better 64."
+            "A gate, or a part, is fitted on prompts, but the demonstrations are answers.\n"
+            "It has to see harmful and harmless questions before they are answered.\n"
+            'Give `--steering.gate.prompts FILE` with lines {"prompt": …, "kind": "harmful"}, or demonstrations of '
+            "questions alone, with `harmless` and `harmful`."
         )
-    return harmful, others
+    return {
+        kind: [KnownPrompt(getattr(pair, side), bool(number % 2)) for number, pair in enumerate(pairs)]
+        for kind, side in (("harmful", "unsafe"), ("harmless", "safe"))
+    }
+
+
+def of_kinds(prompts: Prompts, kinds: Iterable[str], per_kind: int) -> list[KnownPrompt]:
+    """Return the first prompts of each of some kinds, so many of each at most."""
+    return [prompt for kind in kinds for prompt in prompts.get(kind, [])[:per_kind]]
+
+
+def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[KnownPrompt]]:
+    """Return the prompts to be found, the others, and those that are spared, if any are.
+
+    Raises:
+        DataError: If there are too few of a class.
+    """
+    sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
+    found = {name: of_kinds(prompts, kinds, settings.per_kind) for name, kinds in sides.items() if kinds}
+    if any(len(side) < 2 for side in found.values()):
+        counts = ", ".join(f"{len(side)} of {' and '.join(sides[name])}" for name, side in found.items())
+        raise DataError(
+            f"There are prompts of the kinds {', '.join(prompts) or 'none'}: {counts}.\n"
+            "A gate tells the first of these from the others, and each class needs two prompts at least, better 64.\n"
+            "Give more, or say which kinds it `finds`, and `against` which."
+        )
+    return found
 
 
 def appended_ids(tokenizer: Any, prompt: Conversation, word: str) -> list[int]:
@@ -73,9 +118,39 @@ def appended_ids(tokenizer: Any, prompt: Conversation, word: str) -> list[int]:
     return tokenizer(word, add_special_tokens=False).input_ids
 
 
-def gate_states(module: Any, prompts: list[Conversation], ids: list[int], layers: list[int]) -> Anchors:
-    """Read the states of prompts at their last token, and at the last of the appended ones."""
-    found = [passage(module.tokenizer, prompt, max_length=module.max_length) for prompt in prompts]
-    pairs = [(one, Passage([*one.ids, *ids], (len(one.ids) + len(ids) - 1,))) for one in found]
-    states = extract(module.network, pairs, layers=layers, blocks=module.blocks_path)
-    return Anchors(states.safe, states.unsafe)
+class PromptStates:
+    """States of prompts of all layers, under the weights as they are, each read once.
+
+    Args:
+        module: The model with its tokenizer.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self._known: dict[tuple[str, tuple[int, ...], bool], torch.Tensor] = {}
+
+    def __call__(self, prompts: list[KnownPrompt], ids: list[int] | None = None, mean: bool = False) -> Anchors:
+        """Read the states at the last token of each prompt, at the last of appended ones, and the mean over them."""
+        held = torch.tensor([prompt.held for prompt in prompts])
+        appended = self._read(prompts, ids, False) if ids else None
+        return Anchors(self._read(prompts, [], False), held, appended, self._read(prompts, [], True) if mean else None)
+
+    def of(self, kinds: Mapping[str, list[KnownPrompt]]) -> dict[str, torch.Tensor]:
+        """Read the states at the last token of prompts, kind by kind."""
+        return {name: self._read(prompts, [], False) for name, prompts in kinds.items() if prompts}
+
+    def _read(self, prompts: list[KnownPrompt], ids: list[int], mean: bool) -> torch.Tensor:
+        module = self.module
+        new = [p for p in dict.fromkeys(prompt.text for prompt in prompts) if (p, tuple(ids), mean) not in self._known]
+        if new:
+            found = []
+            for text in new:
+                one = passage(module.tokenizer, [{"role": "user", "content": text}], max_length=module.max_length)
+                whole = [*one.ids, *ids]
+                found.append(Passage(whole, tuple(range(len(whole))) if mean else (len(whole) - 1,)))
+            # Two of them make a pair: reading knows no single passages.
+            pairs = list(zip(found[::2], [*found[1::2], found[-1]][: len(found[::2])], strict=True))
+            states = extract(module.network, pairs, blocks=module.blocks_path)
+            rows = torch.stack([states.safe, states.unsafe], 1).flatten(0, 1)[: len(new)]
+            self._known |= {(text, tuple(ids), mean): row for text, row in zip(new, rows, strict=True)}
+        return torch.stack([self._known[prompt.text, tuple(ids), mean] for prompt in prompts])

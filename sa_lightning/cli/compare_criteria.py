@@ -7,6 +7,7 @@ from sa_lightning.cli.compare_pairs import against, beaten, over_seeds, rates, r
 from sa_lightning.cli.compare_plan import Plan
 from sa_lightning.cli.compare_rows import Rows
 from sa_lightning.cli.compare_settings import Criterion
+from sa_lightning.evaluation.pareto import DIRECTIONS
 
 __all__ = ["judged"]
 
@@ -25,7 +26,7 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
     """
     target = criterion.target or plan.targets_of(criterion.row)[0]
     seeds = plan.settings.seeds["report"]
-    row = _single(reported, criterion.row, target)
+    row = _single(reported, criterion.row, target, criterion.task)
     if criterion.statement == "percentile_of_draws":
         draws = reported.get((criterion.control or "", target), {"draws": {}})["draws"]
         wanted = plan.methods[criterion.control or ""].draws
@@ -37,7 +38,7 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
         }
         total = _mean(found)
     else:
-        other = _single(reported, criterion.against, target)
+        other = _single(reported, criterion.against, target, criterion.task)
         found, total = _CHECKS[criterion.statement](plan.rows, criterion, other, row)
     # A method that breaks on a seed has not held there.
     lost = [seed for seed in reported.get((criterion.row, target), {}).get("failed_seeds", ()) if seed not in found]
@@ -57,7 +58,7 @@ def judged(criterion: Criterion, plan: Plan, reported: Mapping[tuple[str, str], 
         verdict, why = "not met", "no setting is within the limits"
     return {
         "text": _text(criterion, target),
-        "signed": criterion.statement.startswith("change"),
+        "signed": criterion.statement.startswith("change") or criterion.statement == "not_worse",
         "verdict": verdict,
         "why": why,
         **{key: total.get(key) for key in ("value", "low", "high")},
@@ -76,13 +77,15 @@ def _drop(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[
 
 
 def _change(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
-    change = against(rows, other, row).get(criterion.metric)
+    change = against(rows, other, row, (criterion.metric,)).get(criterion.metric)
     if change is None:
         return {}, {"holds": False}
     entries = {seed: _bounds(entry) for seed, entry in change["by_seed"].items()}
     total = _bounds(change)
     for entry in (*entries.values(), total):
-        if criterion.change_at_most is not None:
+        if criterion.not_worse:
+            entry["holds"] = (entry["high"] >= 0) if DIRECTIONS[criterion.metric] > 0 else (entry["low"] <= 0)
+        elif criterion.change_at_most is not None:
             entry["holds"] = entry["value"] <= criterion.change_at_most + ROUNDING
         else:
             has_zero = criterion.or_includes_zero and entry["low"] <= 0 <= entry["high"]
@@ -100,7 +103,13 @@ def _level(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict
     return by_seed, entry(list(row.values()))
 
 
-_CHECKS = {"relative_drop": _drop, "change_at_most": _change, "change_low": _change, "at_most": _level}
+_CHECKS = {
+    "relative_drop": _drop,
+    "change_at_most": _change,
+    "change_low": _change,
+    "not_worse": _change,
+    "at_most": _level,
+}
 
 
 def _drawn(rows: Rows, criterion: Criterion, row: Any, draws: Any) -> dict[str, Any]:
@@ -122,12 +131,20 @@ def _bounds(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": entry["difference"], "low": low, "high": high}
 
 
-def _single(reported: Mapping[tuple[str, str], dict[str, Any]], name: str, target: str) -> dict[int, Any]:
-    return reported.get((name, target), {"single": {}})["single"]
+def _single(
+    reported: Mapping[tuple[str, str], dict[str, Any]], name: str, target: str, task: str | None
+) -> dict[int, Any]:
+    """The measurements of a row, by seed; of one task alone, if it is named."""
+    found = reported.get((name, target), {"single": {}})["single"]
+    if task is None:
+        return found
+    narrowed = {seed: [e for e in row["documents"] if e["task"] == task] for seed, row in found.items()}
+    return {seed: {**found[seed], "documents": entries} for seed, entries in narrowed.items() if entries}
 
 
 def _text(criterion: Criterion, target: str) -> str:
     metric, row = criterion.metric.replace("_", " "), f"{criterion.row} on {target}"
+    metric += f" on {criterion.task}" if criterion.task else ""
     made = {
         "relative_drop": lambda v: f"lowers {metric} by at least {100 * v:g} % of {criterion.against}'s",
         "percentile_of_draws": lambda v: f"has lower {metric} than at least {100 * v:g} % of {criterion.control}",
@@ -136,6 +153,7 @@ def _text(criterion: Criterion, target: str) -> str:
             f"changes {metric} from {criterion.against} with an interval above {100 * v:g} points"
             + (", or one that includes 0" if criterion.or_includes_zero else "")
         ),
+        "not_worse": lambda v: f"does no worse than {criterion.against} in {metric}",
         "at_most": lambda v: f"has {metric} of at most {100 * v:g} %",
     }[criterion.statement](getattr(criterion, criterion.statement))
     where = f", on at least {criterion.seeds_at_least} seeds" if criterion.seeds_at_least else ", over all seeds"

@@ -46,7 +46,7 @@ def rates(
     return found
 
 
-def against(rows: Rows, a: BySeed, b: BySeed) -> dict[str, dict[str, Any]]:
+def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -> dict[str, dict[str, Any]]:
     """Compare row b with row a, measure by measure, on all prompts that both were asked (`comparisons.compare_hits`).
 
     Each measure has besides `by_seed`, the same for each seed alone, and `seeds_low` and `seeds_high`, the 95 %
@@ -56,7 +56,7 @@ def against(rows: Rows, a: BySeed, b: BySeed) -> dict[str, dict[str, Any]]:
         DataError: If the two were not asked the same prompts of a task.
     """
     found = {}
-    for metric in PAIRED:
+    for metric in metrics:
         sides = {seed: _sides(rows, a[seed], b[seed], metric) for seed in a if seed in b}
         sides = {seed: side for seed, side in sides.items() if side[0]}
         if not sides:

@@ -41,8 +41,9 @@ class CompareSettings:
         criteria: Statements to check: `row`, a `target`, and one of `relative_drop` (0.5: attack success halved),
             `percentile_of_draws` (0.95: lower than that of at least so many draws of the row `control`),
             `change_at_most`, `change_low` (a bound for the low end of the change's interval, met too where
-            `or_includes_zero` and it does) or `at_most`, of a `metric`; with `seeds_at_least`, on so many seeds, else
-            over all.
+            `or_includes_zero` and it does), `not_worse` (the change's interval includes 0 or is on the better side) or
+            `at_most`, of a `metric`, of all tasks or of one `task`; with `seeds_at_least`, on so many seeds, else over
+            all.
         only: Run these rows alone.
         only_targets: Run on these targets alone.
         only_seeds: Run these seeds alone: processes may share the work so.
@@ -106,6 +107,7 @@ class Criterion:
     row: str
     target: str | None = None
     metric: str = "attack_success"
+    task: str | None = None
     against: str = ORIGINAL
     control: str | None = None
     relative_drop: float | None = None
@@ -113,10 +115,11 @@ class Criterion:
     change_at_most: float | None = None
     change_low: float | None = None
     or_includes_zero: bool = False
+    not_worse: bool | None = None
     at_most: float | None = None
     seeds_at_least: int | None = None
 
-    STATEMENTS = ("relative_drop", "percentile_of_draws", "change_at_most", "change_low", "at_most")
+    STATEMENTS = ("relative_drop", "percentile_of_draws", "change_at_most", "change_low", "not_worse", "at_most")
 
     @property
     def statement(self) -> str:

@@ -16,13 +16,13 @@ Lines = list[list[str]]
 
 def rate_lines(rows: Mapping[str, Mapping[str, Any]], *, brief: bool = False) -> Lines:
     """Rates over all seeds: attacks together and task by task, and what a row costs; of draws, mean and range."""
-    attacks = [
-        task for task, rates in rows[ORIGINAL]["by_task"].items() if rates["attack_success"]["n"]
-    ]  # fmt: skip
-    attacks = attacks if len(attacks) > 1 else []
     metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m]["n"] for row in rows.values())]
-    tasks = [] if brief else attacks
-    lines = [["row", "settings", *_named(metrics[:1]), *tasks, *_named(metrics[1:]), "seeds"]]
+    apart: dict[str, list[str]] = {}  # attacks, and borderline prompts, task by task where there are several
+    for metric in ("attack_success", "over_refusal"):
+        tasks = [task for task, rates in rows[ORIGINAL]["by_task"].items() if rates[metric]["n"]]
+        apart[metric] = tasks if len(tasks) > 1 and not brief else []
+    head = [name for metric in metrics for name in (*_named([metric]), *apart.get(metric, ()))]
+    lines = [["row", "settings", *head, "seeds"]]
     for name, row in rows.items():
         if row["reported"] is False:
             continue
@@ -30,11 +30,19 @@ def rate_lines(rows: Mapping[str, Mapping[str, Any]], *, brief: bool = False) ->
         cells = [write(row["rates"][metric]) for metric in metrics]
         if row.get("of_draws"):
             cells = [_spread(row["rates"][metric], row["of_draws"].get(metric, ())) for metric in metrics]
-        apart = [write(row["by_task"][task]["attack_success"]) if task in row["by_task"] else "–" for task in tasks]
+        whole = dict(zip(metrics, cells, strict=True))
+        cells = [
+            cell
+            for metric in metrics
+            for cell in (
+                whole[metric],
+                *(write(row["by_task"][t][metric]) if t in row["by_task"] else "–" for t in apart.get(metric, ())),
+            )
+        ]
         said = short_settings(row["settings"]) if row["settings"] is not None else ""
         note = "; ".join([*filter(None, [NOTES.get(row["state"], "")]), *row["failed"]])
         count = f"{len(row['seeds'])}" + (f" × {row['draws']} draws" if row["draws"] else "")
-        lines.append([name, f"{said} ({note})" if note else said, cells[0], *apart, *cells[1:], count])
+        lines.append([name, f"{said} ({note})" if note else said, *cells, count])
     return lines
 
 

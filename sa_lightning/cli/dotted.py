@@ -4,7 +4,7 @@ import copy
 from functools import lru_cache
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -34,7 +34,7 @@ def with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str,
             if place.get(group) is None:
                 place[group] = {}
             place = place[group]
-        place[last] = value
+        place[last] = copy.deepcopy(value)  # parsing fills in what is left out
     return found
 
 
@@ -46,8 +46,10 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
     """
     parser = _parser(prog)
     parsed, plain = parser.parse_object(_parts(config, settings)).as_dict(), _plain(prog)
+    found = {part: {name: _plainly(value) for name, value in parsed[part].items()} for part in PARTS}
     return {
-        part: {name: value for name, value in parsed[part].items() if value != plain[part].get(name)} for part in PARTS
+        part: {name: value for name, value in found[part].items() if value != _plainly(plain[part].get(name))}
+        for part in PARTS
     }
 
 
@@ -64,6 +66,17 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     found: Any = parser.instantiate_classes(parsed)
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
     return found
+
+
+def _plainly(value: Any) -> Any:
+    """What jsonargparse makes of data classes inside dictionaries, as dictionaries alone."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, dict):
+        value = value.get("init_args", value) if "class_path" in value else value
+        value = _plainly(value) if isinstance(value, Namespace) else value
+        return {name: _plainly(found) for name, found in value.items() if not name.startswith("__")}
+    return [_plainly(found) for found in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache

@@ -72,6 +72,8 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     artifact = steering.artifact
     assert artifact is not None
     chosen = {name: artifact.steered_layers(name) for name in artifact.directions}
+    if not artifact.statistics:  # no pairs were read
+        return
     draw_layers(artifact.statistics, chosen, output / "layers.svg")
     for name, found in artifact.statistics.items():
         known = {layer: area for layer, area in zip(found["layers"], found["auroc"], strict=True) if area == area}
@@ -86,20 +88,26 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
-def _say_gate(steering: ExtractionCallback, console: Console) -> None:
-    """Say what the gate makes of prompts."""
+def _say_gates(steering: ExtractionCallback, console: Console) -> None:
+    """Say what the gates make of prompts."""
     artifact = steering.artifact
     assert artifact is not None
-    for name, found in (artifact.gate or {"sets": {}})["sets"].items():
-        (k, n), (j, m) = found["harmful"], found["harmless"]
-        recall, alarms = rate(k, n), rate(j, m)
-        which = "held-out prompts" if found["held_out"] else "the prompts it was fitted on"
-        console.print(
-            f"Gate, {name} weights: from {found['threshold']:.4g} on a prompt counts as harmful. Of {which}: "
-            f"{k}/{n} harmful ({100 * recall['low']:.0f} to {100 * recall['high']:.0f} %), {j}/{m} others "
-            f"({100 * alarms['low']:.0f} to {100 * alarms['high']:.0f} %); AUROC {found['auroc']:.3f}.",
-            soft_wrap=True,
-        )
+    for part, one in artifact.together.items():
+        kinds = " and ".join(one.gate_settings.finds)
+        for name, found in (one.gate or {"sets": {}})["sets"].items():
+            (k, n), (j, m) = found["found"], found["others"]
+            recall, alarms = rate(k, n), rate(j, m)
+            which = "held-out prompts" if found["held_out"] else "the prompts it was fitted on"
+            console.print(
+                f"Gate{f' of {part}' if part else ''}, {name} weights: from {found['threshold']:.4g} on a prompt "
+                f"counts as {kinds}. Of {which}: {k}/{n} {kinds} ({_percent(recall)}), "
+                f"{j}/{m} others ({_percent(alarms)}); AUROC {found['auroc']:.3f}.",
+                soft_wrap=True,
+            )
+
+
+def _percent(found: Any) -> str:
+    return f"{100 * found['low']:.0f} to {100 * found['high']:.0f} %"
 
 
 def _span(layers: list[int]) -> str:
@@ -134,7 +142,10 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     if cli.trainer.is_global_zero:
         data, output = cli.datamodule, Path(cli.config.output)
         console = Console()
-        console.print(f"Read {data.count} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left).")
+        if cli.config_init.steering.artifact.statistics:
+            console.print(
+                f"Read {data.count} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
+            )
         resumed = max(cli.config_init.steering.resumed.values(), default=0)
         if resumed:
             console.print(f"The states of {resumed} pairs had been read before an interruption.")
@@ -142,7 +153,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         for phrase in cli.config_init.steering.artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
-        _say_gate(cli.config_init.steering, console)
+        _say_gates(cli.config_init.steering, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)

@@ -52,8 +52,9 @@ def steered_hooks(
             f"The artifact has no directions for `{weights}` weights, only for {', '.join(artifact.directions)}.\n"
             "Directions belong to the weights they were fitted on.\nChoose one that is there: `--weights`."
         )
-    if artifact.gate is not None or artifact.intervention not in ACTIONS:
+    if artifact.gate is not None or artifact.parts or artifact.intervention not in ACTIONS:
         what = f"the gate `{artifact.gate['kind']}`" if artifact.gate else f"`{artifact.intervention}`"
+        what = f"the parts {', '.join(artifact.parts)}" if artifact.parts else what
         unit = INTERVENTIONS[artifact.intervention].unit
         raise ArtifactError(
             f"lm-eval's `steered` cannot express {what}: it moves every token of every prompt, by the same vector or "

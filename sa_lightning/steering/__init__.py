@@ -5,7 +5,8 @@ which a unit vector per layer is fitted (`direction`, by `principal` components 
 well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
 is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
 (`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`).
+prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). An
+artifact may have several such parts (`part`), which act together.
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
@@ -22,7 +23,7 @@ from sa_lightning.steering.direction import (
 )
 from sa_lightning.steering.fingerprint import weights_fingerprint
 from sa_lightning.steering.fitting import fit_pairs
-from sa_lightning.steering.gate import Band, Gate, Policy, Reading, TransitionGate
+from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
 from sa_lightning.steering.gate_fitting import Anchors, FittedGate, GateSettings, fit_gate
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
@@ -33,12 +34,14 @@ from sa_lightning.steering.intervention import (
     add_absolute,
     add_keep_norm,
     add_keep_norm_adaptive,
+    add_mapped,
     check_strength,
     clamp,
 )
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
 from sa_lightning.steering.moments import PairMoments
-from sa_lightning.steering.null_space import MappedStep, null_space_map, null_space_projector
+from sa_lightning.steering.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.part import PartSettings, fit_part
 from sa_lightning.steering.separability import auroc, choose_layers
 from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
 from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
@@ -46,6 +49,7 @@ from sa_lightning.steering.vocabulary import Segment, choose_segment, project, s
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
+    "AlwaysGate",
     "Anchors",
     "Band",
     "Component",
@@ -58,12 +62,13 @@ __all__ = [
     "GateSettings",
     "Joined",
     "LinearGate",
-    "MappedStep",
     "PairMoments",
     "PairStates",
+    "PartSettings",
     "Policy",
     "Reading",
     "Segment",
+    "SparingGate",
     "SteeringArtifact",
     "Step",
     "TransitionGate",
@@ -72,6 +77,7 @@ __all__ = [
     "add_absolute",
     "add_keep_norm",
     "add_keep_norm_adaptive",
+    "add_mapped",
     "auroc",
     "capture",
     "check_strength",
@@ -84,6 +90,7 @@ __all__ = [
     "fit_gate",
     "fit_linear_gate",
     "fit_pairs",
+    "fit_part",
     "gather_mean",
     "null_space_map",
     "null_space_projector",

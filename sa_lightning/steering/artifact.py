@@ -2,7 +2,7 @@
 
     sa_config.json        everything but the tensors, `format_version` first
     steering.safetensors  `{set}.layers.{i}.direction`, and `.gate` where there is one; a set is `original` or `edited`
-                          weights
+                          weights; of a part, the same behind `parts.{name}.`
     README.md             a model card with the numbers
     config.yaml           the configuration that made it
 
@@ -54,7 +54,10 @@ class SteeringArtifact:
             named are not steered.
         gate: Which prompts are steered: the settings of a gate (`GateSettings`), with `ids` of the appended word and
             what was fitted per set; None steers all alike.
-        gates: Set name to layer to vector of the gate, of shape (d_model,), float32; none without one.
+        gates: Set name to layer to vector of the gate, of shape (d_model,), or (2, d_model) where it spares some,
+            float32; none without one.
+        parts: Name to one more artifact of the same model, which acts together with this one, each with a gate of its
+            own. Parts have none themselves.
         template: How conversations were written (`chat`, `plain`, …).
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
@@ -84,6 +87,7 @@ class SteeringArtifact:
     command: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     gates: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    parts: dict[str, "SteeringArtifact"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what could not be applied."""
@@ -104,9 +108,18 @@ class SteeringArtifact:
             ) from error
         if self.gate is not None:
             self._check_gate()
+        for name, part in self.parts.items():
+            if part.parts or part.fingerprints != self.fingerprints or not re.fullmatch(r"[\w-]+", name):
+                raise ArtifactError(
+                    f"The part `{name}` of this artifact has parts {sorted(part.parts)}, and was fitted on "
+                    f"{part.fingerprints}, not on {self.fingerprints}.\n"
+                    "Parts act together on the same weights, and their names are keys of tensors.\n"
+                    "Fit them together with `sa fit`, and name them by letters and digits."
+                )
+        shape = (self.d_model,) * (2 if self.intervention == "add_mapped" else 1)
         for name, layers in self.directions.items():
             for layer, direction in layers.items():
-                if not 0 <= layer < self.num_layers or tuple(direction.shape) != (self.d_model,):
+                if not 0 <= layer < self.num_layers or tuple(direction.shape) != shape:
                     raise ArtifactError(
                         f"Direction `{name}.layers.{layer}` has shape {tuple(direction.shape)}, but the model has "
                         f"{self.num_layers} layers and d_model {self.d_model}.\n"
@@ -127,7 +140,7 @@ class SteeringArtifact:
         layers = {layer for vectors in self.gates.values() for layer in vectors}
         if (
             known.keys() != self.gates.keys()
-            or shapes != {(self.d_model,)}
+            or shapes not in ({(self.d_model,)}, {(2, self.d_model)})
             or not layers <= set(range(self.num_layers))
         ):
             raise ArtifactError(
@@ -142,13 +155,13 @@ class SteeringArtifact:
                 raise ArtifactError(
                     f"The gate weights the strength by {factor}, which `{self.intervention}` cannot take: "
                     f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
-                    "Set `gate.harmful` and `gate.harmless` to factors that it can take."
+                    "Set `gate.found` and `gate.others` to factors that it can take."
                 ) from error
 
     @property
     def factors(self) -> tuple[float, ...]:
         """By what the strength is multiplied, prompt by prompt; 1 alone without a gate."""
-        return (1.0,) if self.gate is None else (self.gate_settings.harmful, self.gate_settings.harmless)
+        return (1.0,) if self.gate is None else (self.gate_settings.found, self.gate_settings.others)
 
     @property
     def gate_settings(self) -> GateSettings:
@@ -159,15 +172,24 @@ class SteeringArtifact:
     def gate_of(self, name: str) -> tuple[Gate, Policy]:
         """Return the gate that was fitted on the weights of a set, and what is done at its scores.
 
+        Without a gate, one that finds every prompt.
+
         Raises:
-            ArtifactError: If there is none.
+            ArtifactError: If the gate was not fitted on these weights.
         """
-        if self.gate is None or name not in self.gates:
+        if self.gate is None:
+            return rebuilt(GateSettings(), FittedGate({}))
+        if name not in self.gates:
             raise ArtifactError(
                 f"The artifact has no gate for `{name}` weights, only for {', '.join(self.gates) or 'none'}.\n"
                 "A gate belongs to the weights it was fitted on.\nFit the artifact again with `sa fit`."
             )
         return rebuilt(self.gate_settings, FittedGate(self.gates[name], self.gate["sets"][name]))
+
+    @property
+    def together(self) -> dict[str, "SteeringArtifact"]:
+        """All that acts: this artifact, under the name of nothing, and its parts."""
+        return {"": self, **self.parts}
 
     def steered_layers(self, name: str) -> list[int]:
         """Return the layers that are steered on the weights of a set: those with a direction and a strength."""
@@ -178,10 +200,14 @@ class SteeringArtifact:
         """Return the same artifact with random unit directions: the control of equal strength."""
         replaced = {}
         for name, layers in self.directions.items():
-            drawn = random_directions((self.num_layers, self.d_model), seed)
-            replaced[name] = {layer: drawn[layer] for layer in layers}
+            shape = next((tuple(direction.shape) for direction in layers.values()), (self.d_model,))
+            drawn = random_directions((self.num_layers, math.prod(shape)), seed).view(self.num_layers, *shape)
+            # A map is as long as the one whose place it takes.
+            lengths = {layer: d.norm().cpu() if len(shape) > 1 else 1.0 for layer, d in layers.items()}
+            replaced[name] = {layer: drawn[layer] * lengths[layer] for layer in layers}
         control = {"kind": "random", "seed": seed}
-        return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control})
+        parts = {name: part.randomised(seed + 1 + number) for number, (name, part) in enumerate(self.parts.items())}
+        return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control, "parts": parts})
 
     def controls(self, strength: float | dict[int, float] | None = None) -> list[str]:
         """Say what makes this a control rather than a method, one phrase each; nothing if it is none.
@@ -191,7 +217,7 @@ class SteeringArtifact:
         """
         strength = self.strength if strength is None else strength
         strengths = strength.values() if isinstance(strength, dict) else [strength]
-        idle = INTERVENTIONS[self.intervention].neutral and not any(strengths)
+        idle = INTERVENTIONS[self.intervention].neutral and not any(strengths) and not self.parts
         found = [in_words(self.control), (self.surgery or {}).get("control"), "nothing is steered: strength 0"]
         return [phrase for phrase in found[: 3 if idle else 2] if phrase]
 
@@ -221,14 +247,11 @@ class SteeringArtifact:
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
             tensors = {
-                f"{name}.layers.{layer}.direction": direction.detach().cpu().float().contiguous()
-                for name, layers in self.directions.items()
-                for layer, direction in layers.items()
-            }
-            tensors |= {
-                f"{name}.layers.{layer}.gate": vector.detach().cpu().float().contiguous()
-                for name, layers in self.gates.items()
-                for layer, vector in layers.items()
+                f"{f'parts.{part}.' if part else ''}{name}.layers.{layer}.{what}": tensor.detach().cpu().float().clone()
+                for part, one in self.together.items()
+                for what, held in (("direction", one.directions), ("gate", one.gates))
+                for name, layers in held.items()
+                for layer, tensor in layers.items()
             }
             save_file(tensors, temporary / "steering.safetensors", metadata={"format": "pt"})
             (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
@@ -255,9 +278,14 @@ class SteeringArtifact:
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""
+        shared = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "surgery")
+        parts = {
+            name: {key: value for key, value in part.config().items() if key not in (*shared, "format_version")}
+            for name, part in self.parts.items()
+        }
         values = _shallow(self)
         directions = values.pop("directions")
-        del values["gates"]
+        del values["gates"], values["parts"]
         values["gate"] = self.gate or "always"
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
@@ -266,6 +294,7 @@ class SteeringArtifact:
             "layers": {name: sorted(layers) for name, layers in directions.items()},
             "sign": "directions point towards the safe side; a positive strength makes safer",
             "strength_unit": INTERVENTIONS[self.intervention].unit,
+            **({"parts": parts} if parts else {}),
         }
 
     @classmethod
@@ -299,34 +328,46 @@ class SteeringArtifact:
                 f"{path} has format version {config.get('format_version')}, this version reads {FORMAT_VERSION}.\n"
                 "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
             )
-        held: dict[str, dict[str, dict[int, Tensor]]] = {"direction": {}, "gate": {}}
+        held: dict[str, dict[str, dict[str, dict[int, Tensor]]]] = {}
         for key, tensor in tensors.items():
-            parts = re.fullmatch(r"(\w+)\.layers\.(\d+)\.(direction|gate)", key)
-            if parts is not None:
-                held[parts[3]].setdefault(parts[1], {})[int(parts[2])] = tensor
-        directions = held["direction"]
-        found = {name: sorted(layers) for name, layers in directions.items()}
-        if found != config.get("layers") or found.keys() != config.get("fingerprints", {}).keys():
-            raise ArtifactError(
-                f"The directions in {path} are {found}, but its sa_config.json says {config.get('layers')} with "
-                f"fingerprints of {sorted(config.get('fingerprints', {}))}.\n"
-                "A direction without its weights, or weights without directions, cannot be applied.\n"
-                "Fit it again with `sa fit`."
-            )
-        known = {item.name for item in fields(cls)} - {"directions", "gates"}
-        if config.get("gate") == "always":
-            config["gate"] = None
-        if isinstance(config.get("strength"), dict):  # JSON has only text as keys
-            numbers = {int(key) if key.isdigit() else key: value for key, value in config["strength"].items()}
-            config["strength"] = numbers
+            found = re.fullmatch(r"(?:parts\.([\w-]+)\.)?(\w+)\.layers\.(\d+)\.(direction|gate)", key)
+            if found is not None:
+                part, name, layer, what = found.groups()
+                held.setdefault(part or "", {}).setdefault(what, {}).setdefault(name, {})[int(layer)] = tensor
+        parts = config.pop("parts", {})
         try:
-            given = {key: value for key, value in config.items() if key in known}
-            return cls(directions=directions, gates=held["gate"], **given)
+            shared = {key: value for key, value in config.items() if key not in ("gate", "statistics", "control")}
+            read = {name: cls._read(held.get(name, {}), {**shared, **part}, path) for name, part in parts.items()}
+            return cls._read(held.get("", {}), {**config, "parts": read}, path)
         except TypeError as error:
             raise ArtifactError(
                 f"sa_config.json in {path} is not complete: {error}.\n"
                 "Without it the directions cannot be applied.\nFit it again with `sa fit`."
             ) from error
+
+    @classmethod
+    def _read(
+        cls, held: dict[str, dict[str, dict[int, Tensor]]], config: dict[str, Any], path: Path
+    ) -> "SteeringArtifact":
+        """Make one of tensors and of what a sa_config.json says."""
+        sets = config.get("fingerprints", {})
+        directions = {name: held.get("direction", {}).get(name, {}) for name in sets} | held.get("direction", {})
+        found = {name: sorted(layers) for name, layers in directions.items()}
+        if found != config.get("layers") or found.keys() != sets.keys():
+            raise ArtifactError(
+                f"The directions in {path} are {found}, but its sa_config.json says {config.get('layers')} with "
+                f"fingerprints of {sorted(sets)}.\n"
+                "A direction without its weights, or weights without directions, cannot be applied.\n"
+                "Fit it again with `sa fit`."
+            )
+        known = {item.name for item in fields(cls)} - {"directions", "gates"}
+        given = {key: value for key, value in config.items() if key in known}
+        if given.get("gate") == "always":
+            given["gate"] = None
+        if isinstance(given.get("strength"), dict):  # JSON has only text as keys
+            numbers = {int(key) if key.isdigit() else key: value for key, value in given["strength"].items()}
+            given["strength"] = numbers
+        return cls(directions=directions, gates=held.get("gate", {}), **given)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the artifact to a Hub repository, made if needed, and return its address."""

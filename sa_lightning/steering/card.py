@@ -24,6 +24,10 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
     table = "\n".join(rows)
     extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items()) or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
+    main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of safe and unsafe passages.
+How they were found: {extraction}. `{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
+"""
+    main = main if artifact.statistics or not artifact.parts else ""
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
     controls = artifact.controls()
     warning = f"\n**This is a control, not a method: {'; '.join(controls)}.**\n" if controls else ""
@@ -35,9 +39,8 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 ---
 # Steering artifact for {artifact.model}
 {warning}
-Directions for the {artifact.site} output of the blocks of a model with {artifact.num_layers} layers (d_model
-{artifact.d_model}), from {pairs} pairs of safe and unsafe passages. How they were found: {extraction}.
-`{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
+For a model with {artifact.num_layers} layers (d_model {artifact.d_model}).
+{main}{_parts(artifact)}
 
 ```python
 from sa_lightning import SteeringArtifact, steer
@@ -65,22 +68,31 @@ with steer(model, artifact):
 """
 
 
+def _parts(artifact: "SteeringArtifact") -> str:
+    """Say what acts besides."""
+    return "".join(
+        f"\nPart `{name}`: {', '.join(f'{key} `{value}`' for key, value in part.extraction.items())}. "
+        f"`{part.intervention}` with strength {part.strength}, {_gate(part)}.\n"
+        for name, part in artifact.parts.items()
+    )
+
+
 def _gate(artifact: "SteeringArtifact") -> str:
     """Say which prompts are steered."""
     if artifact.gate is None:
         return "at every prompt"
     settings = artifact.gate_settings
-    told = []
+    told, kinds = [], " and ".join(settings.finds)
     for name, found in artifact.gate["sets"].items():
-        (k, n), (j, m) = found["harmful"], found["harmless"]
+        (k, n), (j, m) = found["found"], found["others"]
         seen = "held-out" if found["held_out"] else "the very"
         told.append(
-            f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} harmful and {j} of {m} other "
+            f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} {kinds} and {j} of {m} other "
             f"prompts among {seen} prompts (AUROC {found['auroc']:.3f})"
         )
     return (
-        f"weighted by a `{settings.kind}` gate, {settings.harmful:+g} at prompts that it takes for harmful and "
-        f"{settings.harmless:+g} at others; " + "; ".join(told)
+        f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
+        f"{settings.others:+g} at others; " + "; ".join(told)
     )
 
 

@@ -24,18 +24,20 @@ class ConditionGate(Gate):
     Attributes:
         layers: The one layer that is read.
         condition: The vector c, of any length, shape (1, d_model).
+        sign: −1 where less alike means harmful.
     """
 
     condition: Float[Tensor, "1 d_model"]
+    sign: float = 1.0
     averages: ClassVar[bool] = True
 
     def __call__(self, reading: Reading) -> PerPrompt:
-        """Return the similarities, in [0, 1]."""
+        """Return the similarities, in [0, 1], times the sign."""
         assert reading.mean is not None, "the reader has averaged what the gate asks for"
         h = reading.of(reading.mean, self.layers)[:, 0].float()
         c = torch.nn.functional.normalize(self.condition[0].to(h.device).float(), dim=0)
         along = torch.tanh((h @ c)[:, None] * c)
-        return torch.nn.functional.cosine_similarity(h, along, dim=-1).nan_to_num(nan=0.0)
+        return self.sign * torch.nn.functional.cosine_similarity(h, along, dim=-1).nan_to_num(nan=0.0)
 
 
 @dataclass(frozen=True, eq=False)

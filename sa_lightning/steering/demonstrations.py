@@ -17,7 +17,8 @@ Message = dict[str, str]
 FORMATS = (
     '{"question": …, "safe": …, "unsafe": …} (also `prompt` for `question`), '
     '{"chosen": …, "rejected": …} (transcripts with Human:/Assistant: turns, or lists of messages), '
-    '{"harmless": …, "harmful": …} (questions alone, to be read before they are answered)'
+    '{"harmless": …, "harmful": …} (questions alone, to be read before they are answered), '
+    '{"prompt": …, "kind": …} (questions of the kinds `harmless` and `harmful`, one a row)'
 )
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -55,7 +56,9 @@ def read_demonstrations(
 
     Args:
         path: File with columns `question`/`prompt`, `safe`, `unsafe`, or `chosen` (safe) and
-            `rejected` (unsafe) as in hh-rlhf, or questions alone in `harmless` (safe) and `harmful` (unsafe).
+            `rejected` (unsafe) as in hh-rlhf, or questions alone in `harmless` (safe) and `harmful` (unsafe); or
+            `prompt` and `kind`, of which the first prompt of kind `harmless` makes a pair with the first `harmful`
+            one, and so on, and other kinds are left out.
         limit: Read only the first so many pairs.
         skip_incomplete: Leave out rows without a question or with an empty answer, instead of
             refusing the file.
@@ -75,7 +78,7 @@ def read_demonstrations(
         )
     found: list[Demonstration] = []
     skipped = 0
-    for number, row in _rows(path):
+    for number, row in _pairs(path) if has_kinds(path) else _rows(path):
         if limit is not None and len(found) >= limit:
             break
         try:
@@ -105,6 +108,12 @@ def read_demonstrations(
     return found, skipped
 
 
+def has_kinds(path: str | Path) -> bool:
+    """Say whether a file has prompts with their kinds, one a row, in place of pairs."""
+    _, first = next(_rows(Path(path)), (0, None))
+    return isinstance(first, dict) and {"prompt", "kind"} <= first.keys() and not {"safe", "unsafe"} & first.keys()
+
+
 def digest(path: str | Path) -> str:
     """Return the SHA-256 of a file, for the artifact's provenance."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -130,6 +139,17 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             "Every line must be one JSON object.\n"
             "Mend or remove the line; accepted: .jsonl, .jsonl.gz, .json, .csv."
         ) from error
+
+
+def _pairs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of the harmful row, and a harmless and a harmful question."""
+    sides: dict[str, list[tuple[int, Any]]] = {"harmless": [], "harmful": []}
+    for number, row in _rows(path):
+        kind = row.get("kind") if isinstance(row, dict) else None
+        if kind in sides:
+            sides[kind].append((number, row.get("prompt")))
+    for (_, harmless), (number, harmful) in zip(sides["harmless"], sides["harmful"], strict=False):
+        yield number, {"harmless": harmless, "harmful": harmful}
 
 
 def _demonstration(row: Any, where: str) -> Demonstration:

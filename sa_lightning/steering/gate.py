@@ -76,21 +76,68 @@ class TransitionGate(Gate):
         return transition_scores(end, appended, self.reference)
 
 
+@dataclass(frozen=True, eq=False)
+class AlwaysGate(Gate):
+    """A gate that looks at nothing and gives every prompt a score of 0."""
+
+    layers: tuple[int, ...] = ()
+
+    def __call__(self, reading: Reading) -> PerPrompt:
+        """Return zeros."""
+        return reading.end.new_zeros(len(reading.end))
+
+
+@dataclass(frozen=True, eq=False)
+class SparingGate(Gate):
+    """A gate for prompts that another gate leaves: whatever reaches the threshold of the first scores −∞.
+
+    What removes false refusals must leave true ones alone: it asks who is borderline among those who are not harmful.
+
+    Attributes:
+        layers: Those of both.
+        gate: Gives the scores.
+        first: Looks before it.
+        threshold: From this score of `first` on, inclusive, a prompt is not for `gate`.
+    """
+
+    gate: Gate
+    first: Gate
+    threshold: float
+
+    @property
+    def appends(self) -> bool:  # type: ignore[override]  # of its parts
+        """Whether one reads behind an appended text."""
+        return self.gate.appends or self.first.appends
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]  # of its parts
+        """Whether one reads the mean over the prompt."""
+        return self.gate.averages or self.first.averages
+
+    def __call__(self, reading: Reading) -> PerPrompt:
+        """Return the scores of `gate`, or −∞."""
+        return torch.where(self.first(reading) >= self.threshold, -math.inf, self.gate(reading))
+
+
 @dataclass(frozen=True)
 class Band:
-    """Scores from `low` (included) up to `high` (excluded), and the factor of the strength there."""
+    """Scores from `low` (included) up to `high` (excluded), and the factor of the strength there.
+
+    With `to`, the factor goes evenly from `weight` at `low` to `to` at `high`, both finite: a ramp.
+    """
 
     low: float
     high: float
     weight: float
+    to: float | None = None
 
 
 @dataclass(frozen=True)
 class Policy:
     """What is done at which score: nothing outside its bands.
 
-    Two bands, −1 below a threshold and +1 from it on, are SCANS; a gap between them is a dead zone. A score that is not
-    a number is in no band.
+    Two bands, −1 below a threshold and +1 from it on, are SCANS; a gap between them is a dead zone; a ramp between them
+    is the clamped line of AdaSteer (arXiv 2504.09466). A score that is not a number is in no band.
     """
 
     bands: tuple[Band, ...]
@@ -106,6 +153,8 @@ class Policy:
                 )
         if any(math.isnan(edge) for band in self.bands for edge in (band.low, band.high, band.weight)):
             raise SettingError("A band has a bound, or a weight, that is not a number.\nSet a threshold.")
+        if any(band.to is not None and not math.isfinite(band.high - band.low) for band in self.bands):
+            raise SettingError("A ramp has no end.\nIts slope would be 0.\nGive it finite bounds.")
 
     @classmethod
     def threshold(cls, at: float, below: float = -1.0, above: float = 1.0) -> "Policy":
@@ -116,5 +165,8 @@ class Policy:
         """Return the weight of each score, on its device, in float32."""
         found = torch.zeros_like(scores, dtype=torch.float32)
         for band in self.bands:
-            found = torch.where((scores >= band.low) & (scores < band.high), band.weight, found)
+            weight: Tensor | float = band.weight
+            if band.to is not None:
+                weight = weight + (scores.float() - band.low) * ((band.to - band.weight) / (band.high - band.low))
+            found = torch.where((scores >= band.low) & (scores < band.high), weight, found)
         return found

@@ -1,20 +1,22 @@
-"""A gate fitted on harmful and other prompts: what it reads, its threshold, what it makes of unseen prompts."""
+"""A gate fitted on prompts to be found and on others: what it reads, its threshold, what it makes of unseen ones."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering.gate import Band, Gate, Policy, Reading, TransitionGate
+from sa_lightning.steering.condition import ConditionGate
+from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
 from sa_lightning.steering.separability import auroc
 from sa_lightning.steering.transition import transition_reference
 
-Kind = Literal["always", "transition", "linear"]
+Kind = Literal["always", "transition", "linear", "condition"]
 
 
 @dataclass(frozen=True)
@@ -23,32 +25,45 @@ class GateSettings:
 
     Args:
         kind: `always` steers every prompt alike. `transition` is SCANS (arXiv 2408.11491): the cosine between what an
-            appended word changes in a prompt's states and what it changes in harmful prompts'. `linear` is a two-class
-            discriminant over the states at the last token of the prompt.
-        prompts: JSON Lines with `prompt` and `kind` (harmful; harmless, borderline or contrast) to fit the gate on; if
-            not set, the questions of demonstrations that have no answers.
+            appended word changes in a prompt's states and what it changes in those it is to find. `linear` is a
+            two-class discriminant over the states at the last token of the prompt. `condition` is CAST (arXiv
+            2409.05907): how much of a prompt's mean state lies along what tells the two classes apart, at one layer.
+        prompts: JSON Lines with `prompt` and `kind`, and perhaps the `group` of prompts that are variants of one
+            another. If not set, the demonstrations, where they are such a file or have questions alone.
         per_kind: Most prompts of a kind; SCANS takes 64.
-        layers: Whose states are read; if not set, those from a third of the depth on (SCANS: middle and latter ones).
+        finds: Kinds of prompts that the gate is to find.
+        against: Kinds that it tells them from.
+        spares: Kinds that are told from both by a discriminant of their own first, and never found.
+        layers: Whose states are read; if not set, those from a third of the depth on (SCANS: middle and latter ones),
+            of which `condition` takes the one that tells best.
         append: With `transition`, the word.
-        threshold: From this score on a prompt counts as harmful. If not set, every second prompt is held out, and the
-            threshold is the highest that `recall` of the harmful ones among them reach.
-        recall: Share of harmful prompts that are to be found.
-        harmful: Factor of the strength at harmful prompts. With directions from harmful to harmless questions, the
+        threshold: From this score on a prompt counts as found. If not set, every second prompt, or group, is held out,
+            and the threshold is the highest that `recall` of those to be found among them reach.
+        recall: Share of prompts that are to be found. Of those in `spares`, at least as many are spared.
+        found: Factor of the strength at prompts that are found. With directions from harmful to harmless questions, the
             strength of SCANS is negative: harmful prompts are pushed towards refusal.
-        harmless: Factor at the others; 0 leaves them as they are, bit for bit.
-        dead_zone: How far below the threshold a score has to lie for the factor `harmless`; nothing is done between.
+        others: Factor at the others; 0 leaves them as they are, bit for bit.
+        dead_zone: How far below the threshold a score has to lie for the factor `others`; nothing is done between.
+        ramp: Over so wide a span of scores below the threshold the factor goes evenly from `others` to `found`, as in
+            AdaSteer (arXiv 2504.09466).
+        whole_prompt: Steer all tokens of a prompt, which takes a second prefill, in place of the last and what follows.
     """
 
     kind: Kind = "always"
     prompts: str | None = None
     per_kind: int = 64
+    finds: Sequence[str] = ("harmful", "wrapped")
+    against: Sequence[str] = ("harmless", "borderline", "contrast")
+    spares: Sequence[str] = ()
     layers: list[int] | None = None
     append: str = "Sure"
     threshold: float | None = None
     recall: float = 0.95
-    harmful: float = 1.0
-    harmless: float = -1.0
+    found: float = 1.0
+    others: float = -1.0
     dead_zone: float = 0.0
+    ramp: float = 0.0
+    whole_prompt: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -63,16 +78,31 @@ class GateSettings:
         if not 0 < self.recall <= 1:
             raise SettingError(
                 f"`gate.recall` is a share, in (0, 1], but is {self.recall}.\n"
-                "It says how many harmful prompts are to be found.\nFor 95 percent, write 0.95."
+                "It says how many of the prompts to be found are found.\nFor 95 percent, write 0.95."
             )
-        if not self.dead_zone >= 0:
+        for name in ("dead_zone", "ramp"):
+            if not getattr(self, name) >= 0:
+                raise SettingError(
+                    f"`gate.{name}` is {getattr(self, name)}.\n"
+                    "It is the width of a span of scores, at least 0.\nMend it."
+                )
+        if self.dead_zone and self.ramp:
             raise SettingError(
-                f"`gate.dead_zone` is {self.dead_zone}.\nIt is the width of a span of scores, at least 0.\nMend it."
+                f"`gate.dead_zone` is {self.dead_zone} and `gate.ramp` is {self.ramp}.\n"
+                "Below the threshold there is either nothing done or more and more.\nLeave one of the two out."
             )
         if self.kind == "transition" and not self.append.strip():
             raise SettingError(
                 "`gate.append` is empty, but a transition is what an appended word changes.\n"
                 "Without it every prompt would look alike.\nSCANS appends `Sure`."
+            )
+        finds, against, spares = {*self.finds}, {*self.against}, {*self.spares}
+        twice = finds & against | finds & spares | against & spares
+        if twice or not self.finds or not self.against:
+            raise SettingError(
+                f"`gate.finds` is {list(self.finds)}, `against` {list(self.against)}, `spares` {list(self.spares)}.\n"
+                "A gate tells kinds from others, so each has to be in one of them, and the first two have some.\n"
+                "Mend the lists, or leave them out."
             )
 
     def read_layers(self, depth: int) -> list[int]:
@@ -81,20 +111,38 @@ class GateSettings:
 
     def policy(self, threshold: float) -> Policy:
         """Return what is done at which score."""
-        return Policy(
-            (Band(-math.inf, threshold - self.dead_zone, self.harmless), Band(threshold, math.inf, self.harmful))
-        )
+        edge = threshold - (self.dead_zone or self.ramp)
+        between = (Band(edge, threshold, self.others, self.found),) if self.ramp else ()
+        return Policy((Band(-math.inf, edge, self.others), *between, Band(threshold, math.inf, self.found)))
 
 
 class Anchors(NamedTuple):
-    """States of prompts of one class at the last token, and behind the appended word."""
+    """States of prompts of one class.
+
+    Attributes:
+        end: At the last token.
+        held: Which of them are held out where a threshold is set: variants of one another on the same side.
+        appended: At the last token of the appended word.
+        mean: Means over the prompt.
+    """
 
     end: Float[Tensor, "prompts layers d_model"]
-    appended: Float[Tensor, "prompts layers d_model"]
+    held: Bool[Tensor, " prompts"]
+    appended: Float[Tensor, "prompts layers d_model"] | None = None
+    mean: Float[Tensor, "prompts layers d_model"] | None = None
 
-    def part(self, rows: slice) -> "Anchors":
+    def part(self, rows: Bool[Tensor, " prompts"]) -> "Anchors":
         """Some of the prompts."""
-        return Anchors(self.end[rows], self.appended[rows])
+        return Anchors(*(None if states is None else states[rows] for states in self))  # type: ignore[arg-type]
+
+    def of(self, index: list[int]) -> "Anchors":
+        """Some of the layers."""
+        end, held, *others = self
+        return Anchors(end[:, index], held, *(None if states is None else states[:, index] for states in others))
+
+    def reading(self, layers: Sequence[int]) -> Reading:
+        """What a gate is given."""
+        return Reading(tuple(layers), self.end, self.appended, self.mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,60 +150,148 @@ class FittedGate:
     """A gate as an artifact keeps it.
 
     Attributes:
-        vectors: One per layer: the reference transition, or the weights of the discriminant.
-        record: `threshold`, `bias`, and what became of the prompts: `held_out`, `auroc`, `harmful` and `harmless`, both
-            [how many counted as harmful, of how many].
+        vectors: One per layer: the reference transition, the condition, or the weights of the discriminant; with
+            `spares`, that above the weights of the discriminant that spares, shape (2, d_model).
+        record: `threshold`, `bias`, `sign`, and what became of the prompts: `held_out`, `auroc`; `found` and `others`,
+            both [how many counted as found, of how many]; their `scores`; the AUROC of each layer alone; and of what is
+            spared the same in `spares`.
     """
 
     vectors: dict[int, Tensor]
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def fit_gate(settings: GateSettings, layers: list[int], harmful: Anchors, others: Anchors) -> FittedGate:
+def fit_gate(
+    settings: GateSettings, layers: list[int], found: Anchors, others: Anchors, spared: Anchors | None = None
+) -> FittedGate:
     """Fit a gate, set its threshold where none is given, and say how it does.
 
-    Without a given threshold, prompts of even number are fitted on, and those of odd number held out: the threshold is
-    set on the harmful ones among them (`threshold_at_recall`), and all of them are counted. With one, all prompts are
-    fitted on, as SCANS does, and counted, which flatters the gate: `held_out` is then 0.
+    Without a given threshold, prompts that are not held out are fitted on: the threshold is set on those to be found
+    among the held-out ones (`threshold_at_recall`), and all of them are counted. With one, all prompts are fitted on,
+    as SCANS does, and counted, which flatters the gate: `held_out` is then 0.
+
+    Args:
+        settings: Of the gate.
+        layers: Which the states are of.
+        found: Prompts to be found.
+        others: Those they are told from.
+        spared: Those that are told from both first.
 
     Raises:
         DataError: If there are too few prompts of a class.
         SettingError: If so few held-out prompts cannot show such a recall.
     """
     calibrated = settings.threshold is None
-    if calibrated and min(len(harmful.end), len(others.end)) < 4:
+    sides = [found, others, *([spared] if spared is not None else [])]
+    if calibrated and any(not 2 <= int(side.held.sum()) <= len(side.held) - 2 for side in sides):
         raise DataError(
-            f"A gate is calibrated on {len(harmful.end)} harmful and {len(others.end)} other prompts.\n"
-            "Half of them are fitted on, and half held out.\nGive more prompts, or a `gate.threshold`."
+            f"A gate is calibrated on {' and '.join(str(len(side.held)) for side in sides)} prompts of its classes, of "
+            f"which {' and '.join(str(int(side.held.sum())) for side in sides)} are held out.\n"
+            "Of each class, two at least are fitted on and two held out.\nGive more prompts, or a `gate.threshold`."
         )
-    fitted, held = (slice(0, None, 2), slice(1, None, 2)) if calibrated else (slice(None), slice(None))
-    if settings.kind == "transition":
-        reference = transition_reference(*harmful.part(fitted))
-        gate: Gate = TransitionGate(tuple(layers), reference.float())
-        vectors, bias = reference.float(), 0.0
-    else:
-        gate = linear = fit_linear_gate(harmful.end[fitted], others.end[fitted], layers)
-        vectors, bias = linear.weight, linear.bias
-    found, spared = (gate(Reading(tuple(layers), *side.part(held))).double().cpu() for side in (harmful, others))
-    threshold = threshold_at_recall(found, settings.recall) if settings.threshold is None else settings.threshold
-    return FittedGate(
-        dict(zip(layers, vectors, strict=True)),
-        {
-            "threshold": threshold,
-            "bias": bias,
-            "held_out": len(found) + len(spared) if calibrated else 0,
-            "auroc": float(auroc(found[:, None], spared[:, None])[0]),
-            "harmful": [int((found >= threshold).sum()), len(found)],
-            "harmless": [int((spared >= threshold).sum()), len(spared)],
-        },
-    )
+    fitted = [side.part(~side.held) if calibrated else side for side in sides]
+    held = [side.part(side.held) if calibrated else side for side in sides]
+    gate, layers, record = _fitted(settings, layers, fitted[0], fitted[1])
+    vectors, index = record.pop("vectors"), record.pop("index")
+    record |= _calibrated(settings, gate, layers, *(side.of(index) for side in held[:2]))
+    record["held_out"] = sum(len(side.held) for side in held[:2]) if calibrated else 0
+    record["layer_auroc"] = _layer_auroc(settings, layers, *([side.of(index) for side in [*fitted[:2], *held[:2]]]))
+    if spared is not None:
+        both = _joined(fitted[0], fitted[1])
+        first = fit_linear_gate(fitted[2].of(index).end, both.of(index).end, layers)
+        at = threshold_at_recall(first(held[2].of(index).reading(layers)).double().cpu(), settings.recall)
+        record["spares"] = {"threshold": at, "bias": first.bias}
+        scores = {"found": held[2], "others": _joined(held[0], held[1])}
+        record["spares"] |= _counted(first, at, layers, *(side.of(index) for side in scores.values()))
+        vectors = torch.stack([vectors, first.weight], dim=1)
+    return FittedGate(dict(zip(layers, vectors, strict=True)), record)
 
 
 def rebuilt(settings: GateSettings, fitted: FittedGate) -> tuple[Gate, Policy]:
     """Return the gate and its policy, from what an artifact keeps."""
-    layers = tuple(sorted(fitted.vectors))
+    if settings.kind == "always":
+        return AlwaysGate(), Policy((Band(-math.inf, math.inf, 1.0),))
+    layers, record = tuple(sorted(fitted.vectors)), fitted.record
     vectors = torch.stack([fitted.vectors[layer] for layer in layers])
-    policy = settings.policy(fitted.record["threshold"])
+    own = vectors[:, 0] if "spares" in record else vectors
+    gate: Gate
     if settings.kind == "transition":
-        return TransitionGate(layers, vectors), policy
-    return LinearGate(layers, vectors, fitted.record["bias"]), policy
+        gate = TransitionGate(layers, own)
+    elif settings.kind == "condition":
+        gate = ConditionGate(layers, own, record["sign"])
+    else:
+        gate = LinearGate(layers, own, record["bias"])
+    if "spares" in record:
+        first = LinearGate(layers, vectors[:, 1], record["spares"]["bias"])
+        gate = SparingGate(layers, gate, first, record["spares"]["threshold"])
+    return gate, settings.policy(record["threshold"])
+
+
+def _fitted(
+    settings: GateSettings, layers: list[int], found: Anchors, others: Anchors
+) -> tuple[Gate, list[int], dict[str, Any]]:
+    """A gate, the layers that it reads, and what is kept of it."""
+    everything = list(range(len(layers)))
+    if settings.kind == "transition":
+        assert found.appended is not None, "states behind the word are read where a transition is asked for"
+        vectors = transition_reference(found.end, found.appended).float()
+        return TransitionGate(tuple(layers), vectors), layers, {"bias": 0.0, "vectors": vectors, "index": everything}
+    if settings.kind == "condition":
+        assert found.mean is not None, "means are read where a condition is asked for"
+        assert others.mean is not None, "of both"
+        differences = (found.mean.double().mean(0) - others.mean.double().mean(0)).float()
+        best: tuple[float, int, float] = (-1.0, 0, 1.0)
+        for i in everything:
+            gate = ConditionGate((layers[i],), differences[i : i + 1])
+            one, two = (gate(side.of([i]).reading([layers[i]])).cpu() for side in (found, others))
+            area = float(auroc(one[:, None], two[:, None])[0])
+            best = max(best, (max(area, 1 - area), -i, 1.0 if area >= 0.5 else -1.0))
+        i, sign = -best[1], best[2]
+        vectors = differences[i : i + 1]
+        gate = ConditionGate((layers[i],), vectors, sign)
+        return gate, [layers[i]], {"bias": 0.0, "sign": sign, "vectors": vectors, "index": [i]}
+    linear = fit_linear_gate(found.end, others.end, layers)
+    return linear, layers, {"bias": linear.bias, "vectors": linear.weight, "index": everything}
+
+
+def _calibrated(
+    settings: GateSettings, gate: Gate, layers: list[int], found: Anchors, others: Anchors
+) -> dict[str, Any]:
+    at = settings.threshold
+    if at is None:
+        at = threshold_at_recall(gate(found.reading(layers)).double().cpu(), settings.recall)
+    return {"threshold": at, **_counted(gate, at, layers, found, others)}
+
+
+def _counted(gate: Gate, at: float, layers: list[int], found: Anchors, others: Anchors) -> dict[str, Any]:
+    """How many of each class reach a threshold, and their scores."""
+    one, two = (gate(side.reading(layers)).double().cpu() for side in (found, others))
+    return {
+        "auroc": float(auroc(one[:, None], two[:, None])[0]),
+        "found": [int((one >= at).sum()), len(one)],
+        "others": [int((two >= at).sum()), len(two)],
+        "scores": {"found": _rounded(one), "others": _rounded(two)},
+    }
+
+
+def _layer_auroc(
+    settings: GateSettings, layers: list[int], found: Anchors, others: Anchors, unseen: Anchors, rest: Anchors
+) -> dict[str, list[Any]]:
+    """How well a gate of each layer alone, fitted on the first two, tells the others apart."""
+    areas = []
+    for i, layer in enumerate(layers):
+        try:
+            gate, _, _ = _fitted(settings, [layer], found.of([i]), others.of([i]))
+            one, two = (gate(side.of([i]).reading([layer])).double().cpu() for side in (unseen, rest))
+            areas.append(round(float(auroc(one[:, None], two[:, None])[0]), 6))
+        except DataError:  # nothing differs at this layer
+            areas.append(0.5)
+    return {"layers": list(layers), "auroc": areas}
+
+
+def _joined(one: Anchors, two: Anchors) -> Anchors:
+    return Anchors(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(one, two, strict=True)))  # type: ignore[arg-type]
+
+
+def _rounded(scores: Tensor) -> list[float]:
+    return [round(value, 6) for value in scores.tolist()]

@@ -1,9 +1,9 @@
 """How a direction acts on the stream: tensor in, tensor out.
 
-Every intervention is `(hidden, direction, strength) -> hidden` with a unit direction that points
-towards the safe side. The arithmetic is in float32, the result in the dtype of `hidden`. `INTERVENTIONS`
-says in which unit each takes its strength. Nothing here looks at a value: the same operations run
-for every tensor, so that they compile and never wait for the device.
+Every intervention is `(hidden, direction, strength) -> hidden` with a unit direction that points towards the safe side;
+with `add_mapped`, a matrix takes its place. The arithmetic is in float32, the result in the dtype of `hidden`.
+`INTERVENTIONS` says in which unit each takes its strength. Nothing here looks at a value: the same operations run for
+every tensor, so that they compile and never wait for the device.
 """
 
 import math
@@ -18,6 +18,7 @@ from sa_lightning.errors import SettingError
 
 Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
+Mapping = Float[Tensor, "d_model d_model"]
 Strength = float | Float[Tensor, "..."]  # a number, or one for each row, of a shape that fits the states
 
 
@@ -101,6 +102,18 @@ def clamp(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
     return (x + (strength - (x * u).sum(-1, keepdim=True)) * u).to(hidden.dtype)
 
 
+def add_mapped(hidden: Hidden, mapping: Mapping, strength: Strength) -> Hidden:
+    """Add s Δ h: a step that each state decides by itself, as AlphaSteer does (arXiv 2506.07022).
+
+    Args:
+        hidden: States, any leading shape.
+        mapping: Δ, from `null_space_map`, in place of a direction.
+        strength: s; 0 changes nothing.
+    """
+    x = hidden.float()
+    return (x + strength * (x @ mapping.float().T)).to(hidden.dtype)
+
+
 def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength]) -> Tensor:
     x, u = hidden.float(), direction.float()
     norm = x.norm(dim=-1, keepdim=True)
@@ -143,6 +156,7 @@ class Intervention:
 FRACTION = "fraction of the norm of the state it is added to"
 LENGTH = "length, in the unit of the activations"
 REMOVED = "fraction of the component that is removed"
+TIMES = "factor of the mapped state"
 
 INTERVENTIONS: dict[str, Intervention] = {
     "add": Intervention(add, FRACTION, -1, 1),
@@ -150,6 +164,7 @@ INTERVENTIONS: dict[str, Intervention] = {
     "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1),
     "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5),
     "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True),
+    "add_mapped": Intervention(add_mapped, TIMES),
     "clamp": Intervention(clamp, "coordinate along the direction, in the unit of the activations", neutral=False),
 }
 
@@ -189,7 +204,7 @@ class Step(nn.Module):
 
     Args:
         intervention: A name in `INTERVENTIONS`.
-        direction: Unit vector.
+        direction: Unit vector, or the matrix of `add_mapped`.
         strength: In the intervention's unit.
         device: Of the module whose output is changed.
     """
@@ -197,7 +212,9 @@ class Step(nn.Module):
     direction: Tensor
     strength: Tensor
 
-    def __init__(self, intervention: str, direction: Direction, strength: float, device: torch.device) -> None:
+    def __init__(
+        self, intervention: str, direction: Direction | Mapping, strength: float, device: torch.device
+    ) -> None:
         super().__init__()
         self.change = INTERVENTIONS[intervention].change
         self.register_buffer("direction", direction.detach().to(device, torch.float32), persistent=False)

@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
 
@@ -68,28 +68,3 @@ def null_space_map(
     seen = harmful.double() @ p
     gram = seen.T @ seen + ridge * p @ p.T
     return target.double()[:, None] * seen.sum(0) @ torch.linalg.pinv(gram, hermitian=True) @ p
-
-
-class MappedStep(nn.Module):
-    """h + s Δ h: a step that each state decides by itself, so that no gate is needed.
-
-    The arithmetic is in float32, the result in the dtype of the states.
-
-    Args:
-        mapping: Δ, from `null_space_map`.
-        strength: s; 0 changes nothing.
-        device: Of the module whose output is changed.
-    """
-
-    mapping: Tensor
-    strength: Tensor
-
-    def __init__(self, mapping: Float[Tensor, "d_model d_model"], strength: float, device: torch.device) -> None:
-        super().__init__()
-        self.register_buffer("mapping", mapping.detach().to(device, torch.float32), persistent=False)
-        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float32, device=device), persistent=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the moved states."""
-        x = hidden.float()
-        return (x + self.strength * (x @ self.mapping.T)).to(hidden.dtype)

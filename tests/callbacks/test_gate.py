@@ -10,7 +10,8 @@ from references import scans
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
-from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts
+from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts, read_prompts
+from sa_lightning.callbacks.gate_prompts import questions as asked
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
@@ -81,10 +82,10 @@ def test_scans_from_a_fit_is_scans_by_hand(checkpoints, questions, tmp_path):
 
 
 def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoints, questions, tmp_path):
-    artifact = fitted(checkpoints, questions, tmp_path, kind="linear", layers=[1, 2], recall=1.0, harmless=0.0)
+    artifact = fitted(checkpoints, questions, tmp_path, kind="linear", layers=[1, 2], recall=1.0, others=0.0)
     told = artifact.gate["sets"]["original"]
     assert told["held_out"] == 12
-    assert told["harmful"] == [6, 6]
+    assert told["found"] == [6, 6]
     assert told["auroc"] > 0.6
     model, seen = llama(), set()
     texts = [getattr(pair, side) for pair in read_demonstrations(questions)[0] for side in ("safe", "unsafe")]
@@ -102,7 +103,9 @@ def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoint
         assert torch.equal(torch.cat(reply(model, texts[1])), torch.cat(reply(llama(), texts[1])))
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert "`linear` gate" in card
-    assert f"6 of 6 harmful and {told['harmless'][0]} of 6 other prompts among held-out" in " ".join(card.split())
+    assert f"6 of 6 harmful and wrapped and {told['others'][0]} of 6 other prompts among held-out" in " ".join(
+        card.split()
+    )
 
 
 def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_path):
@@ -119,21 +122,22 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     rows += [{"prompt": "sums", "kind": "facts"}]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = GateSettings("linear", str(tmp_path / "prompts.jsonl"), per_kind=4)
-    harmful, others = gate_prompts(settings, [])
-    assert [len(harmful), len(others)] == [4, 8]
+    sides = gate_prompts(settings, read_prompts(tmp_path / "prompts.jsonl"))
+    assert {name: len(side) for name, side in sides.items()} == {"finds": 4, "against": 8}
+    assert [prompt.held for prompt in sides["finds"]] == [False, True, False, True]
     with pytest.raises(DataError, match="the demonstrations are answers"):
-        gate_prompts(GateSettings("linear"), read_demonstrations(demonstrations)[0])
+        asked(read_demonstrations(demonstrations)[0])
     for text, fact in (
         ("{", "Line 1"),
         ('{"prompt": 1, "kind": "harmful"}', "is no text"),
         ('{"prompt": "a"}', "KeyError"),
-        (json.dumps(rows[0]), "1 harmful and 0 other"),
+        (json.dumps(rows[0]), "1 of harmful and wrapped, 0 of harmless"),
     ):
         (tmp_path / "prompts.jsonl").write_text(text)
         with pytest.raises(DataError, match=fact):
-            gate_prompts(settings, [])
+            gate_prompts(settings, read_prompts(tmp_path / "prompts.jsonl"))
     with pytest.raises(DataError, match="no prompts at"):
-        gate_prompts(GateSettings("linear", str(tmp_path / "none.jsonl")), [])
+        read_prompts(tmp_path / "none.jsonl")
 
 
 def test_the_word_is_appended_as_the_template_writes_it():
@@ -165,10 +169,10 @@ def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
         artifact_for(llama(), gate=settings)
     vectors = {"original": {1: torch.ones(32)}}
     with pytest.raises(ArtifactError, match="weights the strength by -1"):
-        artifact_for(llama(), gate={**settings, "harmless": -1.0}, gates=vectors, intervention="ablate", strength=1.0)
-    settings["sets"]["original"] |= {"held_out": 0, "auroc": 1.0, "harmful": [1, 1], "harmless": [0, 1]}
+        artifact_for(llama(), gate={**settings, "others": -1.0}, gates=vectors, intervention="ablate", strength=1.0)
+    settings["sets"]["original"] |= {"held_out": 0, "auroc": 1.0, "found": [1, 1], "others": [0, 1]}
     whole = artifact_for(llama(), gate=settings, gates=vectors)
-    strong = artifact_for(llama(), gate={**settings, "harmful": 2.0}, gates=vectors)
+    strong = artifact_for(llama(), gate={**settings, "found": 2.0}, gates=vectors)
     with pytest.raises(SettingError, match=r"is 1\.2"), steer(llama(), strong, strength=0.6):
         pass
     again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))

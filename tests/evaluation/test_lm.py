@@ -338,7 +338,7 @@ def test_two_processes_answer_what_one_answers_bit_for_bit_and_share_the_work(tm
 def test_an_answer_is_as_likely_under_a_gate_as_its_prompt_decides():
     """Each choice by itself, its prompt decided alone, is what a batch of all gives."""
     model, tokenizer = llama(), word_tokenizer()
-    gate = {"kind": "linear", "harmless": 0.0, "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
+    gate = {"kind": "linear", "others": 0.0, "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
     vector = torch.randn(32, generator=torch.Generator().manual_seed(3))
     artifact = artifact_for(model, strength=0.5, gate=gate, gates={"original": {1: vector}})
     asked = instances(

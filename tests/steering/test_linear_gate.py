@@ -11,8 +11,9 @@ from torch.nn.functional import normalize
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.condition import ConditionGate, Joined
 from sa_lightning.steering.gate import Band, Policy, Reading
+from sa_lightning.steering.intervention import Step
 from sa_lightning.steering.linear_gate import fit_linear_gate, threshold_at_recall
-from sa_lightning.steering.null_space import MappedStep, null_space_map, null_space_projector
+from sa_lightning.steering.null_space import null_space_map, null_space_projector
 
 CPU = torch.device("cpu")
 
@@ -77,13 +78,13 @@ def test_a_map_moves_harmful_states_to_the_target_and_benign_ones_hardly():
     assert torch.allclose(projector @ projector, projector, atol=1e-10)
     assert float((benign @ projector).norm(dim=-1).max()) < 1e-9
     mapping = null_space_map(harmful, target, projector, ridge=1e-6)
-    step = MappedStep(mapping, 1.0, CPU)
+    step = Step("add_mapped", mapping, 1.0, CPU)
     moved = step(benign.float()) - benign.float()
     assert float(moved.norm(dim=-1).max()) < 1e-4 * float(target.norm())
     pushed = (step(harmful.float()) - harmful.float()).double()
     assert float((pushed.mean(0) - target).norm()) < 0.2 * float(target.norm())
     assert float(normalize(pushed, dim=-1) @ normalize(target, dim=0) @ torch.ones(40, dtype=torch.float64)) > 39.9
-    still = MappedStep(mapping, 0.0, CPU)(harmful.float())
+    still = Step("add_mapped", mapping, 0.0, CPU)(harmful.float())
     assert torch.equal(still, harmful.float())
     assert float(null_space_map(harmful, target, projector, ridge=1e6).norm()) < 0.1 * float(mapping.norm())
 

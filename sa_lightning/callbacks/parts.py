@@ -1,0 +1,117 @@
+"""What is fitted on prompts of several kinds: the gate of the main directions, and parts with gates of their own."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sa_lightning.callbacks.gate_prompts import (
+    KnownPrompt,
+    Prompts,
+    PromptStates,
+    appended_ids,
+    gate_prompts,
+    of_kinds,
+    questions,
+    read_prompts,
+)
+from sa_lightning.errors import SettingError
+from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, fit_gate, fit_part
+from sa_lightning.steering.demonstrations import digest, has_kinds
+
+
+class PromptParts:
+    """Settings with the prompts that they need, read and checked before a model is.
+
+    Args:
+        gate: Of the main directions.
+        parts: Others, by name.
+        data: The demonstrations' data module, set up.
+        depth: Number of layers of the model.
+        target: Its name.
+    """
+
+    def __init__(
+        self, gate: GateSettings, parts: Mapping[str, PartSettings], data: Any, depth: int, target: str
+    ) -> None:
+        self.gate, self.parts, self.data = gate, parts, data
+        self._files: dict[str, Prompts] = {}
+        self._gated: dict[str, dict[str, list[KnownPrompt]]] = {}
+        self._fitted: dict[str, dict[str, list[KnownPrompt]]] = {}
+        for name, settings in {"": gate, **{name: part.gate for name, part in parts.items()}}.items():
+            where = f"parts.{name}.gate" if name else "gate"
+            _check_layers(settings.layers, f"steering.{where}.layers", depth, target, "A gate reads states behind")
+            if settings.kind != "always":
+                given = settings.prompts or (parts[name].prompts if name else None)
+                self._gated[name] = gate_prompts(settings, self._prompts(given))
+        for name, part in parts.items():
+            given = [*(part.layers or ()), *([] if part.of_layer is None else [part.of_layer])]
+            _check_layers(given or None, f"steering.parts.{name}.layers", depth, target, "A direction acts behind")
+            found = self._prompts(part.prompts or part.gate.prompts or gate.prompts)
+            self._fitted[name] = {what: of_kinds(found, kinds, part.per_kind) for what, kinds in part.kinds.items()}
+
+    def fit(self, artifact: SteeringArtifact, name: str, module: Any) -> None:
+        """Fit everything on the weights as they are now, the same in every process, and put it in the artifact."""
+        states = PromptStates(module)
+        if "" in self._gated:
+            self._fit_gate(artifact, name, self.gate, self._gated[""], states)
+        for part, settings in self.parts.items():
+            own = artifact.parts.get(part)
+            if own is None:
+                own = artifact.parts[part] = SteeringArtifact(
+                    directions={},
+                    fingerprints=artifact.fingerprints,
+                    model=artifact.model,
+                    num_layers=artifact.num_layers,
+                    d_model=artifact.d_model,
+                    blocks=artifact.blocks,
+                    intervention=settings.taken_intervention,
+                    strength=settings.taken_strength,
+                    template=artifact.template,
+                    extraction={
+                        name: value
+                        for name, value in dataclasses.asdict(settings).items()
+                        if name not in ("gate", "intervention", "strength", "prompts")
+                    },
+                )
+            own.directions[name] = fit_part(settings, states.of(self._fitted[part]), artifact.num_layers)
+            if part in self._gated:
+                self._fit_gate(own, name, settings.gate, self._gated[part], states)
+
+    def _fit_gate(
+        self,
+        artifact: SteeringArtifact,
+        name: str,
+        settings: GateSettings,
+        prompts: dict[str, list[KnownPrompt]],
+        states: PromptStates,
+    ) -> None:
+        first, ids = next(iter(prompts.values()))[0], []
+        if settings.kind == "transition":
+            conversation = [{"role": "user", "content": first.text}]
+            ids = appended_ids(states.module.tokenizer, conversation, settings.append)
+        layers = settings.read_layers(artifact.num_layers)
+        sides = [states(side, ids, settings.kind == "condition").of(layers) for side in prompts.values()]
+        fitted = fit_gate(settings, layers, *sides)
+        told = artifact.gate or {**dataclasses.asdict(settings), "ids": ids, "sets": {}}
+        if settings.prompts is not None:
+            told |= {"prompts": Path(settings.prompts).name, "prompts_sha256": digest(settings.prompts)}
+        told["sets"][name] = fitted.record
+        artifact.gate = told
+        artifact.gates[name] = fitted.vectors
+
+    def _prompts(self, path: str | None) -> Prompts:
+        if path is None and not has_kinds(self.data.path):
+            return questions(self.data.pairs)
+        path = str(path or self.data.path)
+        if path not in self._files:
+            self._files[path] = read_prompts(path)
+        return self._files[path]
+
+
+def _check_layers(layers: list[int] | None, name: str, depth: int, target: str, why: str) -> None:
+    if layers is not None and (not layers or any(not 0 <= layer < depth for layer in layers)):
+        raise SettingError(
+            f"`{name}` are {layers}, but {target} has {depth} layers, 0 to {depth - 1}.\n"
+            f"{why} blocks that exist.\nMend the list, or leave it out."
+        )

@@ -1,0 +1,137 @@
+"""Parts of an artifact, fitted on prompts of several kinds: what leads to refusals, true or false, or spares them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sa_lightning.errors import DataError, SettingError
+from sa_lightning.steering.gate_fitting import GateSettings
+from sa_lightning.steering.intervention import check_strength
+from sa_lightning.steering.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.transition import refusal_directions, without
+
+States = Float[Tensor, "prompts layers d_model"]
+
+#: Kinds of prompts by what they are: to be refused; ordinary; harmless, but looking as if they were not.
+HARMFUL, HARMLESS, BORDERLINE = ("harmful", "wrapped"), ("harmless",), ("borderline", "contrast")
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """One more way to steer, fitted on prompts before they are answered, with a gate of its own.
+
+    Args:
+        direction: `refusal` leads from harmless to harmful prompts, which a positive strength has refused (Arditi et
+            al., arXiv 2406.11717; SCANS, arXiv 2408.11491). `false_refusal` leads from harmless to borderline ones,
+            less what of it leads to true refusals (Surgical, arXiv 2410.03415): to be removed. `null_space` adds to
+            each state a map of itself, which hardly moves what is harmless or borderline (AlphaSteer, arXiv
+            2506.07022).
+        prompts: JSON Lines with `prompt` and `kind`; if not set, those of the gate, else the demonstrations.
+        per_kind: Most prompts of a kind.
+        orthogonal: Of `false_refusal`, the share of what lies along `refusal` that is taken out: 1 is all of it.
+        free: Of `null_space`, the share of dimensions in which benign states have the least energy, to steer in.
+        ridge: Of `null_space`: larger ones steer less.
+        layers: Blocks to steer behind, from 0; all if not set.
+        of_layer: Take the direction of this layer for all of them, as directional ablation does.
+        intervention: As `steering.intervention`; if not set, `ablate` for `false_refusal`, and a step of its own for
+            `null_space`, which takes no other.
+        strength: In the unit of the intervention; if not set, 1 for `ablate` and `null_space`, else 0.12.
+        gate: Which prompts this part steers, and which way.
+    """
+
+    direction: Literal["refusal", "false_refusal", "null_space"] = "refusal"
+    prompts: str | None = None
+    per_kind: int = 64
+    orthogonal: float = 1.0
+    free: float = 0.5
+    ridge: float = 10.0
+    layers: list[int] | None = None
+    of_layer: int | None = None
+    intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "clamp"] | None = None
+    strength: float | None = None
+    gate: GateSettings = field(default_factory=GateSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingError: With the value and what to write.
+        """
+        if self.direction == "null_space" and (self.intervention is not None or self.of_layer is not None):
+            raise SettingError(
+                f"A part with direction `null_space` has `intervention` {self.intervention} and `of_layer` "
+                f"{self.of_layer}.\nIt is a map of each state at its own layer, and takes steps of its own.\n"
+                "Leave the two out."
+            )
+        if not (math.isfinite(self.orthogonal) and 0 <= self.orthogonal <= 1):
+            raise SettingError(
+                f"`orthogonal` of a part is {self.orthogonal}.\nIt is a share, in [0, 1].\nTo take all out, write 1."
+            )
+        if self.per_kind < 2 or self.layers == []:
+            raise SettingError(
+                f"A part has `per_kind` {self.per_kind} and `layers` {self.layers}.\n"
+                "A kind needs two prompts at least, and a direction acts behind some layer.\nLeave them out."
+            )
+        check_strength(self.taken_strength, self.taken_intervention)
+
+    @property
+    def taken_intervention(self) -> str:
+        """The intervention, named or not."""
+        own = {"null_space": "add_mapped", "false_refusal": "ablate", "refusal": "add_keep_norm"}
+        return self.intervention or own[self.direction]
+
+    @property
+    def taken_strength(self) -> float:
+        """The strength, named or not."""
+        default = 1.0 if self.taken_intervention in ("ablate", "add_mapped") else 0.12
+        return default if self.strength is None else self.strength
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """The kinds of prompts that it is fitted on, by what they are to it."""
+        found = {"harmful": HARMFUL, "harmless": HARMLESS}
+        return found if self.direction == "refusal" else found | {"borderline": BORDERLINE}
+
+
+def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -> dict[int, Tensor]:
+    """Return the unit direction, or the map, behind each layer that is steered, in float32.
+
+    Args:
+        settings: Of the part.
+        states: By what the prompts are (`PartSettings.kinds`): at their last token, of all layers.
+        depth: How many layers there are.
+
+    Raises:
+        DataError: If there are no prompts of a kind that is needed, or two kinds have the same mean state.
+    """
+    missing = [name for name in settings.kinds if name not in states or len(states[name]) < 2]
+    if missing:
+        raise DataError(
+            f"A part with direction `{settings.direction}` has fewer than two {' and '.join(missing)} prompts.\n"
+            "It is fitted on the states that each kind leaves.\n"
+            f"Give lines of kind {', '.join(name for kind in missing for name in settings.kinds[kind])}."
+        )
+    layers = list(range(depth)) if settings.layers is None else sorted(set(settings.layers))
+    read = layers if settings.of_layer is None else [settings.of_layer]
+    kinds = {name: states[name][:, read] for name in settings.kinds}
+    refusal = refusal_directions(kinds["harmful"], kinds["harmless"], unit=False)
+    if settings.direction == "null_space":
+        benign = torch.cat([kinds["harmless"], kinds["borderline"]])
+        return {
+            layer: null_space_map(
+                kinds["harmful"][:, i], refusal[i], null_space_projector(benign[:, i], settings.free), settings.ridge
+            ).float()
+            for i, layer in enumerate(layers)
+        }
+    if settings.direction == "false_refusal":
+        false = refusal_directions(kinds["borderline"], kinds["harmless"], unit=False)
+        vectors = without(false, refusal, settings.orthogonal)
+    else:
+        vectors = torch.nn.functional.normalize(refusal, dim=-1)
+    vectors = vectors.float()
+    return {layer: vectors[0 if settings.of_layer is not None else i] for i, layer in enumerate(layers)}

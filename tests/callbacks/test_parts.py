@@ -1,0 +1,247 @@
+"""Parts fitted on prompts of several kinds, kept in one artifact, and at work together in one `steer`."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import WORDS, artifact_for, llama, word_tokenizer
+from lightning.pytorch import Trainer
+
+from sa_lightning import SteeringArtifact, steer
+from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.cli.lightning import TRAINER_DEFAULTS
+from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import ArtifactError, DataError, SettingError
+from sa_lightning.module import CausalLMModule
+from sa_lightning.steering import GateSettings, PartSettings, fit_part, read_demonstrations
+from sa_lightning.steering.gate import Reading
+
+
+def ask(text):
+    ids = word_tokenizer().apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+    )
+    return list(ids)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    """Harmful prompts have a window in them; borderline ones break a cake; two variants a group."""
+    generator, rows = torch.Generator().manual_seed(0), []
+    for kind, last in (
+        ("harmful", "window"),
+        ("harmless", "cake"),
+        ("contrast", "break cake"),
+        ("wrapped", "a window"),
+    ):
+        for number in range(24):
+            picks = [WORDS[int(i)] for i in torch.randint(8, (4,), generator=generator)]
+            rows.append({"prompt": " ".join([*picks, last]), "kind": kind, "group": f"{kind} {number // 2}"})
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def fitted(checkpoints, prompts, output, *callbacks, epochs=1, **steering):
+    callback = ExtractionCallback(**steering)
+    trainer = Trainer(
+        **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
+        callbacks=[*callbacks, callback],
+    )  # fmt: skip
+    trainer.fit(CausalLMModule(str(checkpoints / "base")), datamodule=DemonstrationDataModule(str(prompts)))
+    return SteeringArtifact.from_pretrained(output / "artifact")
+
+
+def logits(model, texts):
+    """First and following logits of a batch, padded on the left."""
+    rows = [ask(text) for text in texts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return torch.stack(
+        model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0,
+            return_dict_in_generate=True, output_logits=True,
+        ).logits
+    )  # fmt: skip
+
+
+SPARE = PartSettings(
+    "false_refusal",
+    gate=GateSettings("linear", finds=["contrast"], against=["harmless"], spares=["harmful", "wrapped"], recall=0.8,
+                      layers=[0, 1], others=0.0),
+)  # fmt: skip
+REFUSE = PartSettings(
+    "refusal", intervention="add", strength=0.3, gate=GateSettings("linear", recall=0.8, layers=[0, 1], others=0.0)
+)
+
+
+def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(checkpoints, prompts, tmp_path):
+    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"spare": SPARE, "refuse": REFUSE})
+    assert sorted(both.parts) == ["refuse", "spare"]
+    assert both.directions == {"original": {}}
+    texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()][::7]
+    model, weights = llama(), {}
+    for name, part in both.parts.items():
+        gate, policy = part.gate_of("original")
+        for text in texts:
+            with torch.no_grad():
+                states = model(torch.tensor([ask(text)]), output_hidden_states=True).hidden_states
+                end = torch.stack([states[1][:, -1], states[2][:, -1]], 1)
+            weights.setdefault(text, {})[name] = float(policy.weights(gate(Reading((0, 1), end.float())))[0])
+    plain = logits(model, texts)
+    with steer(model, both):
+        together = logits(model, texts)
+    alone = {}
+    for name in both.parts:
+        one = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+        one.parts = {name: one.parts[name]}
+        with steer(model, one):
+            alone[name] = logits(model, texts)
+    seen = set()
+    for row, text in enumerate(texts):
+        acting = [name for name, weight in weights[text].items() if weight]
+        assert len(acting) <= 1  # who is taken for harmful is not spared
+        seen |= {*acting} or {"nobody"}
+        wanted = alone[acting[0]][:, row] if acting else plain[:, row]
+        assert torch.equal(together[:, row], wanted)
+        assert torch.equal(together[:, row], plain[:, row]) != bool(acting)
+    assert seen == {"spare", "refuse", "nobody"}
+    assert torch.equal(logits(model, texts), plain)
+
+
+def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, prompts, tmp_path):
+    parts = {
+        "refuse": PartSettings("refusal", per_kind=24),
+        "false": PartSettings("false_refusal", per_kind=24, layers=[0, 2]),
+        "half": PartSettings("false_refusal", per_kind=24, orthogonal=0.5, of_layer=1),
+        "map": PartSettings("null_space", per_kind=24, free=0.5, strength=0.2),
+    }
+    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts=parts)
+    model, states = llama(), {}
+    for line in prompts.read_text().splitlines():
+        row = json.loads(line)
+        with torch.no_grad():
+            found = model(torch.tensor([ask(row["prompt"])]), output_hidden_states=True).hidden_states
+        states.setdefault(row["kind"], []).append(torch.stack([found[layer + 1][0, -1] for layer in range(2)]).double())
+    mean = {kind: torch.stack(rows).mean(0) for kind, rows in states.items()}
+    r = torch.stack(states["harmful"] + states["wrapped"]).mean(0) - mean["harmless"]
+    w = mean["contrast"] - mean["harmless"]
+    for layer in (0, 1):
+        known = torch.nn.functional.normalize(r[layer], dim=0)
+        assert torch.allclose(artifact.parts["refuse"].directions["original"][layer].double(), known, atol=1e-5)
+        left = w[layer] - (w[layer] @ known) * known
+        if layer == 0:
+            got = artifact.parts["false"].directions["original"][0].double()
+            assert torch.allclose(got, left / left.norm(), atol=1e-4)
+            assert abs(float(got @ known)) < 1e-5
+        else:
+            half = w[1] - 0.5 * (w[1] @ known) * known
+            for other in artifact.parts["half"].directions["original"].values():
+                assert torch.allclose(other.double(), half / half.norm(), atol=1e-4)
+    assert sorted(artifact.parts["false"].directions["original"]) == [0, 2]
+    assert artifact.parts["map"].directions["original"][1].shape == (32, 32)
+    with steer(model, artifact):
+        pass
+    card = (tmp_path / "artifact" / "README.md").read_text()
+    assert "Part `map`" in card
+    assert "`add_mapped` with strength 0.2, at every prompt" in card
+
+
+def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(checkpoints, prompts, tmp_path):
+    free = PartSettings("refusal", intervention="add", strength=0.2)
+    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"free": free, "spare": SPARE})
+    model, text = llama(), "how do i bake a cake"
+    alone = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    alone.parts = {"free": alone.parts["free"]}
+    idle = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    idle.parts["spare"].gate["sets"]["original"]["threshold"] = math.inf
+    with steer(model, alone):  # at every token, without a second pass
+        wanted = logits(model, [text])
+    with steer(model, idle):
+        assert torch.allclose(logits(model, [text]), wanted, atol=1e-5)
+    with steer(model, both):
+        assert torch.isfinite(logits(model, [text])).all()
+
+
+def test_parts_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, prompts, tmp_path):
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
+    artifact = fitted(
+        checkpoints, prompts, tmp_path, surgery, epochs=2, direction="mean", position="end_of_prompt", strength=-0.1,
+        parts={"spare": SPARE},
+    )  # fmt: skip
+    part = artifact.parts["spare"]
+    assert sorted(artifact.directions) == sorted(part.directions) == sorted(part.gates) == ["edited", "original"]
+    assert len(artifact.directions["edited"]) == 3
+    assert not torch.equal(part.directions["edited"][1], part.directions["original"][1])
+    assert part.gate["finds"] == ["contrast"]
+    record = part.gate["sets"]["edited"]
+    assert record["found"][1] == 12  # every second group of variants is held out
+    assert len(record["scores"]["found"]) == 12
+    assert record["spares"]["found"][1] == 24
+    assert [len(values) for values in record["layer_auroc"].values()] == [2, 2]
+    drawn = artifact.randomised(3)
+    assert not torch.equal(drawn.parts["spare"].directions["edited"][1], part.directions["edited"][1])
+    assert drawn.parts["spare"].gates["edited"].keys() == part.gates["edited"].keys()
+
+
+def test_cast_finds_the_layer_and_the_side_by_itself(checkpoints, prompts, tmp_path):
+    gate = GateSettings("condition", recall=0.9, others=0.0, against=["harmless"], per_kind=24)
+    artifact = fitted(
+        checkpoints, prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)}
+    )
+    part = artifact.parts["cast"]
+    assert len(part.gates["original"]) == 1
+    record = part.gate["sets"]["original"]
+    assert record["sign"] in (-1.0, 1.0)
+    assert record["auroc"] > 0.5
+    assert record["found"][0] >= 0.9 * record["found"][1]
+
+
+def test_a_file_with_kinds_gives_pairs_of_questions(prompts, tmp_path):
+    pairs, skipped = read_demonstrations(prompts)
+    assert (len(pairs), skipped, pairs[0].role) == (24, 0, "user")
+    rows = [json.loads(line) for line in prompts.read_text().splitlines()]
+    assert pairs[1].safe == [row["prompt"] for row in rows if row["kind"] == "harmless"][1]
+    assert pairs[1].unsafe == [row["prompt"] for row in rows if row["kind"] == "harmful"][1]
+    (tmp_path / "one.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(DataError, match="no demonstrations"):
+        read_demonstrations(tmp_path / "one.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fact"),
+    [
+        ({"parts": {}}, "Only `parts` act then"),
+        ({"parts": {"a": PartSettings("refusal", layers=[9])}}, "has 3 layers"),
+        ({"parts": {"a": PartSettings("refusal", of_layer=3)}}, "has 3 layers"),
+    ],
+)
+def test_parts_that_cannot_be_fitted_are_refused(checkpoints, prompts, tmp_path, settings, fact):
+    with pytest.raises(SettingError) as error:
+        fitted(checkpoints, prompts, tmp_path, direction="none", **settings)
+    assert fact in str(error.value)
+
+
+def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
+    for make, fact in (
+        (lambda: PartSettings("null_space", intervention="add"), "takes steps of its own"),
+        (lambda: PartSettings("false_refusal", orthogonal=1.5), "a share"),
+        (lambda: PartSettings("false_refusal", strength=2.0), "fraction of the component"),
+        (lambda: PartSettings(per_kind=1), "two prompts"),
+        (lambda: GateSettings("linear", finds=["a"], against=["a"]), "each has to be in one"),
+        (lambda: GateSettings("linear", ramp=1.0, dead_zone=1.0), "Leave one of the two out"),
+    ):
+        with pytest.raises(SettingError, match=fact):
+            make()
+    with pytest.raises(DataError, match="borderline, contrast"):
+        fit_part(PartSettings("false_refusal"), {"harmful": torch.randn(3, 2, 4), "harmless": torch.randn(3, 2, 4)}, 2)
+
+
+def test_parts_of_other_weights_are_refused():
+    model = llama()
+    part = artifact_for(model)
+    part.fingerprints = {"original": "another"}
+    with pytest.raises(ArtifactError, match="was fitted on"):
+        artifact_for(model, parts={"a": part})
