@@ -5,7 +5,8 @@ which a unit vector per layer is fitted (`direction`, by `principal` components 
 well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
 is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
 (`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`).
+prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). Without
+a direction, an instruction leads the way, or away (`self_contrast`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
@@ -39,6 +40,7 @@ from sa_lightning.steering.intervention import (
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
 from sa_lightning.steering.moments import PairMoments
 from sa_lightning.steering.null_space import MappedStep, null_space_map, null_space_projector
+from sa_lightning.steering.self_contrast import SelfContrast
 from sa_lightning.steering.separability import auroc, choose_layers
 from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
 from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
@@ -64,6 +66,7 @@ __all__ = [
     "Policy",
     "Reading",
     "Segment",
+    "SelfContrast",
     "SteeringArtifact",
     "Step",
     "TransitionGate",
