@@ -17,12 +17,12 @@ from sa_lightning.cli.compare_plan import Job, Plan
 from sa_lightning.cli.compare_report import CompareReport
 from sa_lightning.cli.compare_rows import Rows, counts_of, documents_of
 from sa_lightning.cli.compare_settings import CompareSettings
-from sa_lightning.cli.dotted import add_parts, made
+from sa_lightning.cli.dotted import PARTS, add_parts, made
 from sa_lightning.cli.inputs import check_writable, find_configs, resolve_worlds, shipped, typed, versions
 from sa_lightning.cli.lightning import quieten
 from sa_lightning.cli.validate import EvaluationSettings
 from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
-from sa_lightning.evaluation import evaluate
+from sa_lightning.evaluation import Prompting, evaluate
 from sa_lightning.evaluation.catalogue import missing_tasks
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import weights_fingerprint
@@ -56,7 +56,7 @@ def parser() -> ArgumentParser:
     found.add_class_arguments(EvaluationSettings, "evaluation")
     found.add_class_arguments(CausalLMModule, "model", skip={"target"}, instantiate=False)
     found.add_argument("--model.target", type=str | None, default=None, help="The model, where there are no targets.")
-    add_parts(found)
+    add_parts(found, PARTS)
     return found
 
 
@@ -162,7 +162,8 @@ class Comparison:
         row = {"key": job.key, "row": job.row, "target": job.target, "stage": job.stage, **asked}
         row |= {"draw": job.draw} if job.draw else {}
         parts = made(config, resolve_worlds(job.settings, job.seed), "sa compare")
-        bench.data, bench.measure = parts.data, self._measure(job)
+        bench.data = parts.data
+        bench.measure = self._measure(job, parts.prompting if asked["arm"] == "prompted" else None)
         try:
             found = bench.run(asked["arm"], parts.surgery, parts.steering)
             samples = found.pop("samples")
@@ -193,8 +194,8 @@ class Comparison:
                 "Give `compare.choose_tasks` other tasks, or tasks whose `split` names other prompts."
             )
 
-    def _measure(self, job: Job) -> Any:
-        """A function that runs a job's tasks on a model."""
+    def _measure(self, job: Job, prompting: Prompting | None = None) -> Any:
+        """A function that runs a job's tasks on a model, with an instruction if the arm is to have one."""
         asked, settings = job.identity, self.config["evaluation"]
         directories = [shipped("tasks"), *settings["task_dirs"]]
         metadata = resolve_worlds(asked["metadata"], job.seed)
@@ -216,6 +217,7 @@ class Comparison:
                 max_length=length,
                 seed=job.seed,
                 known=self._tasks,
+                prompting=prompting,
             )
 
         return measured
@@ -293,7 +295,8 @@ class Comparison:
 
 def _said(job: Job) -> str:
     """A job in few words."""
-    values = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in job.settings.values())
+    shown = {name: value for name, value in job.settings.items() if name != "prompting.instruction"}
+    values = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in shown.values())
     settings = ", ".join(value for value in values if not value.startswith("world:") and "/" not in value)
     return f"{job.row}, {job.target}, seed {job.seed}, {job.stage} ({settings})".replace(" ()", "")
 

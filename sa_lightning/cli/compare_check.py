@@ -85,7 +85,8 @@ def _check_names(plan: Plan, name: str, leaves: dict[str, list[str]]) -> None:
     _names(f"{where}.targets", method.targets or (), plan.models)
     if method.arm == "original":
         raise SettingError(
-            f"`{where}` has the arm original.\nThat row is always there.\nWrite edited, steered or edited+steered."
+            f"`{where}` has the arm original.\nThat row is always there.\n"
+            "Write edited, steered, edited+steered or prompted."
         )
     if not plan.targets_of(name):
         raise SettingError(
@@ -155,6 +156,12 @@ def _check_settings(plan: Plan, name: str) -> None:
             raise SettingError(
                 f"`compare.rows.{name}` steers, but `data.demonstrations` is not set.\n"
                 "Directions are fitted on demonstrations.\nGive `--data.demonstrations pairs.jsonl`."
+            )
+        if method.arm == "prompted" and parts.prompting is None:
+            raise SettingError(
+                f"`compare.rows.{name}` is prompted, but `prompting.instruction` is not set.\n"
+                "It would be the original.\nWrite `prompting.instruction` under `set`, or give "
+                "`--prompting.instruction TEXT`."
             )
 
 

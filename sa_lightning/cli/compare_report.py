@@ -136,7 +136,7 @@ def _section(title: str, lines: Lines, note: str = "", level: int = 2) -> str:
     """A table under a heading; nothing where it has no rows."""
     if len(lines) < 2:
         return ""
-    head, *body = lines
+    head, *body = [[cell.replace("|", "\\|") for cell in line] for line in lines]  # an instruction may hold any text
     table = "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
     return f"{'#' * level} {title}\n\n" + (f"{note}\n\n" if note else "") + f"{table}\n"
 

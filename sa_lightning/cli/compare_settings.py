@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
-from sa_lightning.cli.dotted import PARTS
+from sa_lightning.cli.dotted import MODEL_PARTS, PARTS
 from sa_lightning.errors import SettingError
 
 __all__ = ["ORIGINAL", "Candidates", "CompareSettings", "Criterion", "Method", "grid", "parsed"]
@@ -21,13 +21,14 @@ class CompareSettings:
     """What is compared, on which models, and by which rules.
 
     Args:
-        rows: Name to what a row is: `arm` (edited, steered, edited+steered); `set`, dotted settings of surgery,
-            steering and data; `from`, rows whose chosen settings it builds on; `choose`, a grid of settings, or a list
-            of grids, of which `rule` takes one for each target: `best` (least attack success within the limits) or
-            `matched` (attack success closest to `at` times the original's); `fallback`, to take the setting closest to
-            the limits where none is within; `targets` and `tasks`, some of all; `draws`, to run it so often with `draw`
-            set to 1, 2, …; `control`, rows to test it against; `curve`, a grid that is run on the seeds of the report
-            too. The row `original` is always there.
+        rows: Name to what a row is: `arm` (edited, steered, edited+steered; prompted: the original with an
+            instruction); `set`, dotted settings of surgery, steering and data, or of prompting; `from`, rows whose
+            chosen settings it builds on; `choose`, a grid of settings, or a list of grids, of which `rule` takes one
+            for each target: `best` (least attack success within the limits) or `matched` (attack success closest to
+            `at` times the original's); `fallback`, to take the setting closest to the limits where none is within;
+            `targets` and `tasks`, some of all; `draws`, to run it so often with `draw` set to 1, 2, …; `control`, rows
+            to test it against; `curve`, a grid that is run on the seeds of the report too. The row `original` is
+            always there.
         rows_file: Where measurements are kept; OUTPUT/rows.jsonl if not set. What is there is not run again.
         targets: Name to model: a directory, a Hub id, `world:…`, or a mapping of settings of `model`. The one of
             `model.target`, if not set.
@@ -70,7 +71,7 @@ class CompareSettings:
 class Method:
     """One row: an arm under settings, some of which may be chosen. See `CompareSettings`."""
 
-    arm: Literal["original", "edited", "steered", "edited+steered"] = "edited"
+    arm: Literal["original", "edited", "steered", "edited+steered", "prompted"] = "edited"
     set: dict[str, Any] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     choose: list[dict[str, Any]] | dict[str, Any] | None = None
@@ -87,8 +88,8 @@ class Method:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the configuration that the arm depends on."""
-        used = {"original": (), "edited": ("surgery",), "steered": ("steering", "data"), "edited+steered": PARTS}
-        return used[self.arm]
+        used = {"edited": ("surgery",), "steered": ("steering", "data"), "edited+steered": MODEL_PARTS}
+        return (used | {"original": (), "prompted": ("prompting",)})[self.arm]
 
 
 @dataclass
@@ -154,7 +155,7 @@ def grid(options: Sequence[Mapping[str, Any]] | Mapping[str, Any], where: str) -
     """Return every combination of values; of several grids, one after the other, each point once.
 
     Raises:
-        SettingError: If there are none, or a name is none of surgery, steering or data.
+        SettingError: If there are none, or a name is none of surgery, steering, data or prompting.
     """
     grids = [options] if isinstance(options, Mapping) else list(options)
     found: list[dict[str, Any]] = []
@@ -173,11 +174,11 @@ def grid(options: Sequence[Mapping[str, Any]] | Mapping[str, Any], where: str) -
 
 
 def check_names(settings: Mapping[str, Any], where: str) -> None:
-    """Refuse settings of anything but surgery, steering and data."""
+    """Refuse settings of anything but surgery, steering, data and prompting."""
     for name in settings:
         if not name.startswith(tuple(f"{part}." for part in PARTS)):
             raise SettingError(
                 f"{where} names `{name}`, but a row has settings of {', '.join(PARTS)}.\n"
                 "All else is the same for every row, so that they can be compared.\n"
-                "Write `surgery.scale`, say; `sa fit --help` lists them."
+                "Write `surgery.scale`, say; `sa compare --help` lists them."
             )

@@ -1,6 +1,7 @@
 """Tables of a comparison, as lines of cells, the head first."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from sa_lightning.cli.compare_settings import ORIGINAL
@@ -151,9 +152,12 @@ def missing_lines(missing: Sequence[Mapping[str, Any]]) -> Lines:
 
 
 def short_settings(settings: Mapping[str, Any] | None) -> str:
-    """Settings without the name of their part; paths by their ends."""
+    """Settings without the name of their part; paths by their ends, instructions by their beginnings."""
     found = []
     for name, value in (settings or {}).items():
+        if name == "prompting.instruction":
+            found.append(f"instruction “{shorten(str(value), 40, placeholder=' …')}”")
+            continue
         said = f"{value:.4g}" if isinstance(value, float) else str(value)
         found.append(f"{name.split('.')[-1]} {said.split('/')[-1] if isinstance(value, str) else said}")
     return ", ".join(found)

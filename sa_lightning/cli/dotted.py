@@ -1,6 +1,7 @@
-"""Settings of surgery, steering and demonstrations by their dotted names: set, listed, made into callbacks."""
+"""Settings of surgery, steering, demonstrations and prompting by their dotted names: set, listed, made into objects."""
 
 import copy
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,20 +9,29 @@ from jsonargparse import ArgumentParser, Namespace
 
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.evaluation import Prompting
 
-__all__ = ["PARTS", "add_parts", "differing", "made", "with_settings"]
+__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "differing", "made", "with_settings"]
 
-PARTS = ("surgery", "steering", "data")
+MODEL_PARTS = ("surgery", "steering", "data")  # what is done to a model
+PARTS = (*MODEL_PARTS, "prompting")
 
 
-def add_parts(parser: ArgumentParser) -> None:
-    """Add the options of a surgery, of a direction, and of the pairs that it is fitted on, which may be missing."""
+def add_parts(parser: ArgumentParser, parts: Sequence[str]) -> None:
+    """Add the options of a surgery, of a direction, and of the pairs that it is fitted on, which may be missing.
+
+    Args:
+        parser: Takes them.
+        parts: `MODEL_PARTS`; or `PARTS`, for the options of an instruction, too.
+    """
     parser.add_class_arguments(SurgeryCallback, "surgery")
     parser.add_class_arguments(ExtractionCallback, "steering")
     parser.add_class_arguments(DemonstrationDataModule, "data", skip={"demonstrations"}, instantiate=False)
     parser.add_argument(
         "--data.demonstrations", type=str | None, default=None, help="Pairs to fit directions on, for steered arms."
     )
+    if "prompting" in parts:
+        parser.add_class_arguments(Prompting, "prompting", instantiate=False)
 
 
 def with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -44,27 +54,31 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
     Raises:
         ArgumentError: By the parser, which names the setting.
     """
-    parser = _parser(prog)
-    parsed, plain = parser.parse_object(_parts(config, settings)).as_dict(), _plain(prog)
-    found = {part: {name: _plainly(value) for name, value in parsed[part].items()} for part in PARTS}
+    parts = _there(config)
+    parsed = _parser(prog, parts).parse_object(_parts(config, settings)).as_dict()
+    plain = _plain(prog, parts)
+    found = {part: {name: _plainly(value) for name, value in parsed[part].items()} for part in parts}
     return {
         part: {name: value for name, value in found[part].items() if value != _plainly(plain[part].get(name))}
-        for part in PARTS
+        for part in parts
     }
 
 
 def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
-    """Make the callbacks `surgery` and `steering` under these settings, and `data`, which is None without pairs.
+    """Make the callbacks `surgery` and `steering` under these settings, and what may be missing, which is then None.
+
+    That is `data`, without pairs, and `prompting`, without an instruction.
 
     Raises:
         ArgumentError: By the parser, which names a setting that is unknown or has a value that cannot be.
         SettingError: If a value cannot be meant.
     """
-    parser = _parser(prog)
+    parser = _parser(prog, _there(config))
     parsed: Any = parser.parse_object(_parts(config, settings))
-    data = parsed.data.as_dict()
+    data, prompting = parsed.data.as_dict(), parsed.get("prompting")
     found: Any = parser.instantiate_classes(parsed)
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
+    found.prompting = Prompting(**prompting.as_dict()) if prompting and prompting.instruction is not None else None
     return found
 
 
@@ -80,16 +94,21 @@ def _plainly(value: Any) -> Any:
 
 
 @lru_cache
-def _parser(prog: str) -> ArgumentParser:
+def _parser(prog: str, parts: tuple[str, ...]) -> ArgumentParser:
     parser = ArgumentParser(prog=prog, exit_on_error=False)
-    add_parts(parser)
+    add_parts(parser, parts)
     return parser
 
 
 @lru_cache
-def _plain(prog: str) -> dict[str, Any]:
-    return _parser(prog).get_defaults().as_dict()
+def _plain(prog: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    return _parser(prog, parts).get_defaults().as_dict()
+
+
+def _there(config: dict[str, Any]) -> tuple[str, ...]:
+    """The parts that a verb has: prompting is no part of a sweep."""
+    return tuple(part for part in PARTS if part in config)
 
 
 def _parts(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    return with_settings({part: config[part] for part in PARTS}, settings)
+    return with_settings({part: config[part] for part in _there(config)}, settings)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sa_lightning.cli.bench import Bench
-from sa_lightning.cli.dotted import add_parts, made, with_settings
+from sa_lightning.cli.dotted import MODEL_PARTS, add_parts, made, with_settings
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, shipped, typed, versions
 from sa_lightning.cli.journal import Journal, Sampler, digest
 from sa_lightning.cli.lightning import quieten
@@ -76,7 +76,7 @@ def parser() -> ArgumentParser:
     found.add_class_arguments(SweepSettings, "sweep")
     found.add_class_arguments(EvaluationSettings, "evaluation")
     found.add_class_arguments(CausalLMModule, "model")
-    add_parts(found)
+    add_parts(found, MODEL_PARTS)
     return found
 
 
@@ -345,7 +345,7 @@ def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[dict[st
         return None if value == default else value
 
     def merged(settings: dict[str, Any]) -> dict[str, Any]:
-        parts = {part: differing(given[part], plain[part]) or {} for part in ("model", "surgery", "steering", "data")}
+        parts = {part: differing(given[part], plain[part]) or {} for part in ("model", *MODEL_PARTS)}
         found = with_settings(parts, settings)
         return {"seed_everything": given["sweep"]["seeds"][0], **{k: v for k, v in found.items() if v}}
 

@@ -9,6 +9,7 @@ from sa_lightning.evaluation.comparisons import paired, paired_difference, paire
 from sa_lightning.evaluation.harness import evaluate, evaluate_lm
 from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
 from sa_lightning.evaluation.page import write_html
+from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.rates import rate, summarise
 from sa_lightning.evaluation.report import results_json, write_results, write_whole
 from sa_lightning.evaluation.samples import Outcome, Sample, Score, Verdict
@@ -19,6 +20,7 @@ __all__ = [
     "JUDGES",
     "Judge",
     "Outcome",
+    "Prompting",
     "Sample",
     "Score",
     "Verdict",

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation.catalogue import load_tasks, quiet, task_manager, warn
 from sa_lightning.evaluation.journal import Journal
+from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score, Verdict
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def evaluate(
     name: str = "",
     journal: Journal | None = None,
     known: dict[str, Any] | None = None,
+    prompting: Prompting | None = None,
 ) -> list[Sample]:
     """Run lm-eval tasks on a model in memory, as it is now: edited in place, or with hooks on it.
 
@@ -68,6 +71,7 @@ def evaluate(
         name: What the bars are called: the arm.
         journal: Where finished batches are kept, so that a killed run goes on.
         known: Where loaded tasks are kept, for calls that ask the same again: their data are then read once.
+        prompting: An instruction for every prompt, or for a contrast with it. Samples say the prompts without it.
 
     Returns:
         One sample a document, in the order of the tasks and of their documents.
@@ -76,7 +80,7 @@ def evaluate(
         SaError: If there are no tasks, an unknown one, a task that asks for more new tokens than the
             model has room for, or one that says neither an outcome, nor right or wrong, nor a number.
         DataError: If a task's data are not at hand.
-        ModelError: If a single prompt does not fit in memory.
+        ModelError: If a single prompt does not fit in memory, or the chat template drops the instruction.
     """
     from sa_lightning.evaluation.lm import InMemoryLM
 
@@ -95,6 +99,7 @@ def evaluate(
                 journal=journal,
                 progress=name if progress else None,
                 max_length=max_length,
+                prompting=prompting,
                 add_bos_token=False,
             )
         found = evaluate_lm(
@@ -109,7 +114,7 @@ def evaluate(
             f"Prompts longer than the model's context of {lm.max_length} tokens lose their beginning: {counts}. "
             "Numbers of models with more room are not comparable."
         )
-    return found
+    return [replace(sample, prompt=lm.plain(sample.prompt)) for sample in found]
 
 
 def evaluate_lm(

@@ -16,8 +16,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from sa_lightning.errors import ModelError, SaError
 from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
+from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
 from sa_lightning.steering.conditional import is_gated, prompt_lengths
+from sa_lightning.steering.self_contrast import SelfContrast
 
 HFLM: Any = huggingface.HFLM  # its decorators hide the signature from type checkers
 
@@ -43,6 +45,7 @@ class InMemoryLM(HFLM):
         max_batch_size: Most rows a batch may have in that case; 1024 if not set.
         journal: Where finished batches are kept, so that a killed run goes on.
         progress: What the bars are called; none are shown if not set.
+        prompting: An instruction for every prompt, or for the contrast of replies with it.
         **settings: HFLM's, such as `max_length` and `add_bos_token`.
 
     Attributes:
@@ -59,6 +62,7 @@ class InMemoryLM(HFLM):
         max_batch_size: int | None = None,
         journal: Journal | None = None,
         progress: str | None = None,
+        prompting: Prompting | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, **settings)
@@ -69,12 +73,44 @@ class InMemoryLM(HFLM):
             )
         self.most_rows, self.most_automatic = batch_size, max_batch_size or ROWS
         self.journal, self.progress = journal, progress
+        self.prompting = prompting or Prompting()
         self.truncated: Counter[str] = Counter()
+        self._instructed: dict[str, str] = {}  # by the prompt as it is, where replies are contrasted
+        self._plain: dict[str, str] = {}  # the other way round, where they are not
+        self._encoding: tuple[list[str], dict[str, Any]] = ([], {})  # of the batch that runs
         self._fits: int | None = None  # tokens, once a batch was too large
         self._prompts: dict[tuple[int, ...], int] = {}  # where they end, in what is asked the likelihood of
 
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
-        """Write a conversation up to where the reply begins, or up to the end of a reply that is begun."""
+        """Write a conversation up to where the reply begins, or up to the end of a reply that is begun.
+
+        With an instruction, unless replies are contrasted: then the prompt with it is remembered, and goes along.
+        """
+        plain, told = self._written(chat_history, add_generation_prompt), self.prompting.instruction
+        if told is None:
+            return plain
+        instructed = self._written(self.prompting.instructed(chat_history), add_generation_prompt)
+        if instructed.count(told.strip()) <= plain.count(told.strip()):
+            raise ModelError(
+                f"The chat template does not write the instruction {told!r} as the {self.prompting.role}'s.\n"
+                "Prompts with it would be prompts without it.\n"
+                + (
+                    "Set the role `user`, as in `prompting.role: user`."
+                    if self.prompting.role == "system"
+                    else "Give another `--template`."
+                )
+            )
+        if self.prompting.contrast is None:
+            self._plain[instructed] = plain
+            return instructed
+        self._instructed[plain] = instructed
+        return plain
+
+    def plain(self, prompt: str) -> str:
+        """Return a prompt without the instruction that was put before it."""
+        return self._plain.get(prompt, prompt)
+
+    def _written(self, chat_history: Any, add_generation_prompt: bool) -> str:
         try:
             return super().apply_chat_template(chat_history, add_generation_prompt)
         except ValueError as error:
@@ -116,8 +152,35 @@ class InMemoryLM(HFLM):
         with prompt_lengths(lengths):
             return super()._model_call(inps, attn_mask, labels)
 
+    def tok_batch_encode(self, strings: Any, *arguments: Any, **settings: Any) -> Any:
+        """Tokenise prompts, padded on the left; those with the instruction will be in the same way."""
+        self._encoding = (list(strings), settings)
+        return super().tok_batch_encode(strings, *arguments, **settings)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
+        """Generate, next to the prompts with the instruction if replies are contrasted with theirs."""
+        if self.prompting.contrast is not None:
+            texts, encoding = self._encoding
+            ids, mask = super().tok_batch_encode([self._second(text) for text in texts], **encoding)
+            ids, mask = ids.to(self.device), mask.to(self.device)
+            settings["logits_processor"] = [SelfContrast(self.model, ids, mask, self.prompting.contrast)]
+        return super()._model_generate(context, max_length, stop, **settings)
+
+    def _second(self, text: str) -> str:
+        if text not in self._instructed:
+            raise ModelError(
+                f"It is not known how the prompt {text[-60:]!r} is written with the instruction.\n"
+                "Replies are contrasted with those to it.\nAsk through the chat template, or leave `contrast` out."
+            )
+        return self._instructed[text]
+
     def _answer(self, kind: str, instances: Sequence[Any]) -> list[Any]:
         """Answer each instance, in their order."""
+        if self.prompting.contrast is not None and is_gated(self.model):
+            raise ModelError(
+                "Replies are to be contrasted in a model that gates steer.\n"
+                "A gate decides on one prompt a reply, and would read two.\nLeave the gate, or `contrast`, out."
+            )
         asked = self._requests(kind, instances)
         once: dict[str, Request] = {}
         for request in asked:
@@ -148,6 +211,9 @@ class InMemoryLM(HFLM):
         rooms = [self._room(instance) if kind == "generate_until" else 0 for instance in instances]
         texts = ["".join(part for part in instance.args if isinstance(part, str)) for instance in instances]
         tokens = dict(zip(unique := list(dict.fromkeys(texts)), self._encoded(unique), strict=True))
+        contrasted = kind == "generate_until" and self.prompting.contrast is not None
+        second = [self._second(text) for text in unique] if contrasted else []
+        longer = dict(zip(unique, self._encoded(second), strict=True)) if contrasted else {}
         found, seen, cut = [], set(), set()
         times: Counter[str] = Counter()
         for instance, room, text in zip(instances, rooms, texts, strict=True):
@@ -160,6 +226,10 @@ class InMemoryLM(HFLM):
                 times[text + settings] += 1
                 told += [times[text + settings], torch.initial_seed()]
             rows, width = 1, min(length + room, self.max_length)
+            if contrasted:  # two rows of tokens, of which the longer one is cut first
+                told += [self._second(text), self.prompting.contrast]
+                width += min(len(longer[text]) + room, self.max_length)
+                length = max(length, len(longer[text]))
             if kind == "loglikelihood":
                 # HFLM runs what differs in its last token once.
                 shared = (instance.args[0], *ids[:-1])

@@ -7,6 +7,8 @@ is kept with its provenance (`artifact`). Of unpaired prompts come refusal direc
 (`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
 prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). An
 artifact may have several such parts (`part`), which act together.
+prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). Without
+a direction, an instruction leads the way, or away (`self_contrast`).
 """
 
 from sa_lightning.steering.activations import PairStates, gather_mean
@@ -42,6 +44,7 @@ from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, thres
 from sa_lightning.steering.moments import PairMoments
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 from sa_lightning.steering.part import PartSettings, fit_part
+from sa_lightning.steering.self_contrast import SelfContrast
 from sa_lightning.steering.separability import auroc, choose_layers
 from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
 from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
@@ -68,6 +71,7 @@ __all__ = [
     "Policy",
     "Reading",
     "Segment",
+    "SelfContrast",
     "SparingGate",
     "SteeringArtifact",
     "Step",

@@ -250,6 +250,22 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"criteria": [{"row": "both", "at_most": 0.1, "or_includes_zero": True}]}, "It is about the interval"),
         ({"criteria": [{"row": "masks", "at_most": 0.1}]}, "which is drawn 2 times"),
         ({"criteria": [{"row": "both", "change_low": 0.1, "metric": "refusal_harmful"}]}, "not compared prompt by"),
+        ({"rows": {"a": {"arm": "prompted"}}}, "`prompting.instruction` is not set"),
+        (
+            {"rows": {"a": {"arm": "prompted", "set": {"prompting.contrast": 2.5}}}},
+            "`prompting.instruction` is not set",
+        ),
+        ({"rows": {"a": {"arm": "prompted", "set": {"prompting.instruction": " "}}}}, "nothing is said"),
+        (
+            {
+                "rows": {"a": {"arm": "prompted", "choose": {"prompting.contrast": [float("nan")]}}},
+                "given": {"prompting": {"instruction": "no"}},
+            },
+            "`contrast` is nan",
+        ),
+        ({"rows": {"a": {"arm": "prompted", "set": {"prompting.role": "assistant"}}}}, "role"),
+        ({"rows": {"a": {"arm": "prompted", "set": {"surgery.scale": 0.1}}}}, "does not use"),
+        ({"rows": {"a": {"set": {"prompting.instruction": "no"}}}}, "does not use"),
         ({"rows": {"a": {"targets": []}}}, "The row would be run nowhere"),
         ({"rows": {"a": {"rule": "matched"}}}, "sets `rule`, which needs `choose`"),
         ({"rows": {"a": {"at": 0.3, "choose": {"surgery.scale": [1]}}}}, "sets `at`, which needs"),
@@ -268,3 +284,53 @@ def test_wrong_input_is_refused_before_anything_is_loaded(tmp_path, monkeypatch,
         compare.run(write(tmp_path, **settings))
     assert fact in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+INSTRUCTION = "say sorry , it is harmful"
+PROMPTED = {
+    "instruction": {"arm": "prompted", "set": {"prompting.instruction": INSTRUCTION}},
+    "self_cd": {"arm": "prompted", "from": "instruction", "choose": {"prompting.contrast": [0.0, 2.5]}},
+    "without": {"arm": "prompted", "from": "instruction", "set": {"prompting.contrast": 1.0}},
+}
+
+
+def test_an_instruction_and_its_contrast_are_rows_like_others(tmp_path, replies, capsys):
+    compare.run(write(tmp_path, rows=PROMPTED))
+    found = rows_of(tmp_path)
+    said = {}
+    for row, heard in zip(found, replies, strict=True):
+        contrast = row["settings"].get("prompting.contrast")
+        said[row["arm"], contrast, row["stage"]] = [reply for _, reply in heard.values()]
+        assert row["settings"].get("prompting.instruction") == (INSTRUCTION if row["arm"] == "prompted" else None)
+    assert {(arm, contrast) for arm, contrast, stage in said if stage == "choose"} == {
+        ("original", None),
+        ("prompted", 0.0),
+        ("prompted", 2.5),
+    }
+    assert said["prompted", 1.0, "report"] == said["original", None, "report"]
+    assert said["prompted", None, "report"] != said["original", None, "report"]
+    assert said["prompted", 0.0, "choose"] != said["prompted", 2.5, "choose"]
+    # What was asked is the same, so that rows can be compared prompt by prompt.
+    assert len({tuple(e["prompts"] for e in row["documents"]) for row in found if row["stage"] == "report"}) == 1
+    assert f"instruction “{INSTRUCTION}”, contrast 1" in (tmp_path / "out" / "compare.md").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        compare.run([*write(tmp_path, rows=PROMPTED), "--rerun", "self_cd"])
+    assert ended.value.code == 0
+    assert "every outcome is that on record" in capsys.readouterr().out
+
+
+def test_an_instruction_for_all_rows_changes_those_that_are_prompted_alone(tmp_path, replies):
+    rows = {"edited": {"set": {"surgery.scale": 2.0}}}
+    compare.run(write(tmp_path, rows=rows))
+    before = len(rows_of(tmp_path))
+    told = {"prompting": {"instruction": INSTRUCTION}}
+    compare.run(write(tmp_path, rows={**rows, "told": {"arm": "prompted"}}, given=told))
+    assert [row["row"] for row in rows_of(tmp_path)[before:]] == ["told"]
+
+
+def test_prompting_is_offered_by_this_verb_alone():
+    from sa_lightning.cli import sweep
+
+    assert "--prompting.instruction" in compare.parser().format_help()
+    assert "--prompting" not in sweep.parser().format_help()
