@@ -18,6 +18,7 @@ from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
+from sa_lightning.evaluation.gate_charts import draw_gate
 
 
 class FitCLI(VerbCLI):
@@ -86,10 +87,12 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
-def _say_gate(steering: ExtractionCallback, console: Console) -> None:
-    """Say what the gate makes of prompts."""
+def _say_gate(steering: ExtractionCallback, output: Path, console: Console) -> None:
+    """Say, and draw, what the gate makes of prompts."""
     artifact = steering.artifact
     assert artifact is not None
+    for old in ("gate.svg", "gate-edited.svg"):
+        (output / old).unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
     for name, found in (artifact.gate or {"sets": {}})["sets"].items():
         (k, n), (j, m) = found["harmful"], found["harmless"]
         recall, alarms = rate(k, n), rate(j, m)
@@ -100,6 +103,9 @@ def _say_gate(steering: ExtractionCallback, console: Console) -> None:
             f"({100 * alarms['low']:.0f} to {100 * alarms['high']:.0f} %); AUROC {found['auroc']:.3f}.",
             soft_wrap=True,
         )
+        path = output / ("gate.svg" if name == "original" else f"gate-{name}.svg")
+        if draw_gate(found, path, name):
+            console.print(f"[bold]{path}[/bold]  its scores, how sure they are, and each layer alone")
 
 
 def _span(layers: list[int]) -> str:
@@ -142,7 +148,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         for phrase in cli.config_init.steering.artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
-        _say_gate(cli.config_init.steering, console)
+        _say_gate(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
