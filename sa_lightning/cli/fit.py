@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
@@ -19,6 +21,8 @@ from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
 from sa_lightning.evaluation.gate_charts import draw_gate
+from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
+from sa_lightning.steering.vocabulary import visible
 
 
 class FitCLI(VerbCLI):
@@ -87,6 +91,35 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
+def _say_vocabulary(steering: ExtractionCallback, output: Path, console: Console) -> None:
+    """Say, and draw, which words the directions of each segment of layers write."""
+    artifact = steering.artifact
+    assert artifact is not None
+    path = output / "vocabulary.svg"
+    path.unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
+    vocabulary = artifact.extraction.get("vocabulary", {})
+    for name, found in vocabulary.items():
+        table = Table(title=f"Words that the directions write, {name} weights", title_justify="left")
+        for heading in ("layers", "words of refusal", "top tokens", "of the other sign", "steered"):
+            table.add_column(heading)
+        for number, one in enumerate(found["segments"]):
+            said = Text(" ").join(
+                Text(visible(token), style="bold" if refuses else "")
+                for token, refuses in zip(one["tokens"], one["refusal"], strict=True)
+            )
+            table.add_row(
+                f"{one['layers'][0]} to {one['layers'][-1]}",
+                f"{100 * one['score']:.0f} %",
+                said,
+                Text(" ".join(map(visible, one["opposite"]))),
+                "yes" if number == found["steered"] else "",
+            )
+        console.print(table)
+    if vocabulary:
+        draw_vocabulary(vocabulary, path)
+        console.print(f"[bold]{path}[/bold]  the same, with the logits")
+
+
 def _say_gate(steering: ExtractionCallback, output: Path, console: Console) -> None:
     """Say, and draw, what the gate makes of prompts."""
     artifact = steering.artifact
@@ -148,6 +181,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         for phrase in cli.config_init.steering.artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
+        _say_vocabulary(cli.config_init.steering, output, console)
         _say_gate(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
