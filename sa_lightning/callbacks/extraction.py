@@ -13,6 +13,7 @@ from sa_lightning.callbacks.parts import PromptParts
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
 from sa_lightning.callbacks.unfinished import UnfinishedStates
+from sa_lightning.callbacks.vocabulary import SegmentName, check_segment, check_vocabulary, chosen_segment
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.extraction import StateReader
 from sa_lightning.models import PairBatch, Position
@@ -64,6 +65,11 @@ class ExtractionCallback(Callback):
         layers: Blocks to read and steer, from 0; all if not set. Nothing runs behind the last of them.
         choose_layers: Steer only so many of them, those that tell safe from unsafe best on held-out pairs (AUROC; among
             equals, by the gap between the sides).
+        segment: Steer only one of three spans of like length, `first`, `middle` or `last`; with `vocabulary`, the one
+            whose directions, projected on the output head, write most words of refusal (SCANS, arXiv 2408.11491,
+            section 3.2). What every span writes is then in the artifact and its card.
+        refusal_words: With `segment` vocabulary, the words, instead of the English ones of the package; with a star
+            behind it, as in `refus*`, the beginning of a word.
         intervention: `add_keep_norm` adds and rescales to the old norm (paper, Eq. 9-10); `add_keep_norm_adaptive`
             takes the longer step of the authors' code at unsafe states; `add` does not rescale; `add_absolute` takes a
             step of the same length at every token; `ablate` removes what lies along the direction; `clamp` sets it.
@@ -94,6 +100,8 @@ class ExtractionCallback(Callback):
         site: Site = "residual",
         layers: list[int] | None = None,
         choose_layers: int | None = None,
+        segment: SegmentName = "none",
+        refusal_words: list[str] | None = None,
         intervention: Literal[
             "add_keep_norm", "add_keep_norm_adaptive", "add", "add_absolute", "ablate", "clamp"
         ] = "add_keep_norm",
@@ -134,6 +142,7 @@ class ExtractionCallback(Callback):
             )
         if isinstance(strength, dict) and layers is not None:
             check_layers(strength, layers)
+        check_segment(segment, refusal_words, layers, choose_layers, strength)
         self.direction = direction
         self.position: Position = position
         self.tokens = tokens
@@ -141,6 +150,8 @@ class ExtractionCallback(Callback):
         self.site: Site = site
         self.layers = None if layers is None else sorted(set(layers))
         self.choose_layers = choose_layers
+        self.segment: SegmentName = segment
+        self.refusal_words = refusal_words
         self.intervention = intervention
         self.strength = strength
         self.keep_states = keep_states
@@ -170,6 +181,7 @@ class ExtractionCallback(Callback):
                 f"to {depth - 1}.\nA direction acts behind a block that exists.\n"
                 "Mend the list, or leave it out for all layers."
             )
+        check_vocabulary(self.segment, depth, pl_module.sharded)
         data = _data(trainer)
         data.shuffle(self.control_seed if self.control == "shuffled" else None)
         if data.count < 1:
@@ -215,6 +227,7 @@ class ExtractionCallback(Callback):
                 "position": self.position,
                 "tokens": self.tokens,
                 "capture_site": self.capture_site,
+                **({} if self.segment == "none" else {"segment": self.segment}),
             },
         )
         pl_module.observe = self.observe if self.direction != "none" else _nothing
@@ -280,27 +293,31 @@ class ExtractionCallback(Callback):
                 self._unfinished[-1].save(self._metric.tensors())
         states = self._metric.collected(trainer.strategy.root_device if several else None)
         self._metric.reset()
-        fitted: Any = trainer.strategy.broadcast(None if states is None else self._fit(states))
+        fitted: Any = trainer.strategy.broadcast(None if states is None else self._fit(states, pl_module))
         if isinstance(fitted, SaError):
             raise fitted
-        layers, directions, statistics = fitted
+        layers, directions, statistics, written = fitted
+        if written is not None:
+            self.artifact.extraction.setdefault("vocabulary", {})[name] = written
         self.artifact.directions[name] = dict(zip(layers, directions, strict=True))
         self.artifact.statistics[name] = statistics
         self.states = states
         if self._prompts is not None:
             self._prompts.fit(self.artifact, name, pl_module)
 
-    def _fit(self, states: PairStates) -> tuple[list[int], list[Tensor], dict[str, Any]] | SaError:
+    def _fit(self, states: PairStates, pl_module: Any) -> tuple[list[int], list[Tensor], dict[str, Any], Any] | SaError:
         """Fit in one process; an error is handed to all, so that none waits for ever."""
         try:
             directions, statistics = fit_pairs(states, self.direction, self.layers)
+            layers: Any = statistics["layers"]
+            chosen, written = layers, None
+            if self.choose_layers is not None:
+                chosen = choose_layers(layers, statistics["auroc"], statistics["gap"], self.choose_layers)
+            elif self.segment != "none":
+                chosen, written = chosen_segment(self.segment, directions, pl_module, self.refusal_words)
         except SaError as error:
             return error
-        layers: Any = statistics["layers"]
-        chosen = layers
-        if self.choose_layers is not None:
-            chosen = choose_layers(layers, statistics["auroc"], statistics["gap"], self.choose_layers)
-        return chosen, [directions[layers.index(layer)] for layer in chosen], statistics
+        return chosen, [directions[layers.index(layer)] for layer in chosen], statistics, written
 
     @staticmethod
     def _set(trainer: Trainer) -> str:

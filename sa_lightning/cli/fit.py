@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
@@ -18,6 +20,9 @@ from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
+from sa_lightning.evaluation.gate_charts import draw_gate
+from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
+from sa_lightning.steering.vocabulary import visible
 
 
 class FitCLI(VerbCLI):
@@ -88,10 +93,41 @@ def _say_layers(steering: ExtractionCallback, output: Path, console: Console) ->
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
-def _say_gates(steering: ExtractionCallback, console: Console) -> None:
-    """Say what the gates make of prompts."""
+def _say_vocabulary(steering: ExtractionCallback, output: Path, console: Console) -> None:
+    """Say, and draw, which words the directions of each segment of layers write."""
     artifact = steering.artifact
     assert artifact is not None
+    path = output / "vocabulary.svg"
+    path.unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
+    vocabulary = artifact.extraction.get("vocabulary", {})
+    for name, found in vocabulary.items():
+        table = Table(title=f"Words that the directions write, {name} weights", title_justify="left")
+        for heading in ("layers", "words of refusal", "top tokens", "of the other sign", "steered"):
+            table.add_column(heading)
+        for number, one in enumerate(found["segments"]):
+            said = Text(" ").join(
+                Text(visible(token), style="bold" if refuses else "")
+                for token, refuses in zip(one["tokens"], one["refusal"], strict=True)
+            )
+            table.add_row(
+                f"{one['layers'][0]} to {one['layers'][-1]}",
+                f"{100 * one['score']:.0f} %",
+                said,
+                Text(" ".join(map(visible, one["opposite"]))),
+                "yes" if number == found["steered"] else "",
+            )
+        console.print(table)
+    if vocabulary:
+        draw_vocabulary(vocabulary, path)
+        console.print(f"[bold]{path}[/bold]  the same, with the logits")
+
+
+def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> None:
+    """Say, and draw, what the gates make of prompts."""
+    artifact = steering.artifact
+    assert artifact is not None
+    for old in output.glob("gate*.svg"):
+        old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for part, one in artifact.together.items():
         kinds = " and ".join(one.gate_settings.finds)
         for name, found in (one.gate or {"sets": {}})["sets"].items():
@@ -104,6 +140,10 @@ def _say_gates(steering: ExtractionCallback, console: Console) -> None:
                 f"{j}/{m} others ({_percent(alarms)}); AUROC {found['auroc']:.3f}.",
                 soft_wrap=True,
             )
+            path = output / "-".join(["gate", *([part] if part else []), *([name] if name != "original" else [])])
+            path = path.with_name(f"{path.name}.svg")
+            if draw_gate(found, path, f"{part}, {name}" if part else name):
+                console.print(f"[bold]{path}[/bold]  its scores, how sure they are, and each layer alone")
 
 
 def _percent(found: Any) -> str:
@@ -153,7 +193,8 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
         for phrase in cli.config_init.steering.artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
-        _say_gates(cli.config_init.steering, console)
+        _say_vocabulary(cli.config_init.steering, output, console)
+        _say_gates(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)

@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING
+
+from sa_lightning.steering.vocabulary import visible
 
 if TYPE_CHECKING:
     from sa_lightning.steering.artifact import SteeringArtifact
@@ -22,7 +25,8 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
             steered = _strength(artifact, layer) if layer in artifact.steered_layers(name) else "–"
             rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
     table = "\n".join(rows)
-    extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items()) or "not recorded"
+    extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key != "vocabulary")
+    extraction = extraction or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
     main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of safe and unsafe passages.
 How they were found: {extraction}. `{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
@@ -55,7 +59,7 @@ with steer(model, artifact):
 | weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | strength |
 |---|---|---|---|---|---|---|
 {table}
-
+{_vocabulary(artifact)}
 ## Results
 
 {results or "Not measured yet: `sa validate --artifact <this directory> --output DIR`."}
@@ -94,6 +98,37 @@ def _gate(artifact: "SteeringArtifact") -> str:
         f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
         f"{settings.others:+g} at others; " + "; ".join(told)
     )
+
+
+def _vocabulary(artifact: "SteeringArtifact") -> str:
+    """Say which words the directions of each segment of layers write."""
+    rows = []
+    for name, found in artifact.extraction.get("vocabulary", {}).items():
+        for number, one in enumerate(found["segments"]):
+            tokens, opposite = (", ".join(map(_code, one[side])) for side in ("tokens", "opposite"))
+            rows.append(
+                f"| {name} | {one['layers'][0]} to {one['layers'][-1]} | {100 * one['score']:.0f} % | {tokens} | "
+                f"{opposite} | {'yes' if number == found['steered'] else 'no'} |"
+            )
+    if not rows:
+        return ""
+    return f"""
+## Words
+
+The first principal component of the directions of each segment of layers, projected on the output head, writes these
+tokens; steered is the segment with most words of refusal among them (SCANS, arXiv 2408.11491, section 3.2).
+
+| weights | layers | words of refusal | top tokens | of the other sign | steered |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
+def _code(token: str) -> str:
+    """A token as code within a cell of a table."""
+    ticks = re.findall("`+", token)
+    fence, blank = "`" * (1 + max(map(len, ticks), default=0)), " " if ticks else ""
+    return f"{fence}{blank}{visible(token) or ' '}{blank}{fence}".replace("|", "\\|")
 
 
 def _strength(artifact: "SteeringArtifact", layer: int) -> str:

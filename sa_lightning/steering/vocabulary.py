@@ -120,5 +120,33 @@ def speaks_of_refusal(token: str) -> bool:
         >>> [speaks_of_refusal(token) for token in (" rejected", "cannot", "note", " No")]
         [True, True, False, True]
     """
-    word = token.strip(" ▁Ġ\n").lower()
+    word = _bare(token)
     return any(word == stem or (stem not in WHOLE and word.startswith(stem)) for stem in REFUSAL_WORDS)
+
+
+def refusal_lexicon(words: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a token is one of these words, or begins with one that ends in a star; case does not matter.
+
+    Example:
+        >>> said = refusal_lexicon(["nein", "verweiger*"])
+        >>> [said(token) for token in (" Nein", "neinsager", "verweigern")]
+        [True, False, True]
+    """
+    known = [_bare(word) for word in words]
+    whole = {word for word in known if not word.endswith("*")} - {""}
+    stems = tuple({word.rstrip("*") for word in known if word.endswith("*")} - {""})
+    return lambda token: _bare(token) in whole or (bool(stems) and _bare(token).startswith(stems))
+
+
+def visible(token: str) -> str:
+    r"""Write a token on one line, so that blanks and control characters are seen.
+
+    Example:
+        >>> print(visible(" no\n"))
+        ␣no\n
+    """
+    return "".join("␣" if c == " " else c if c.isprintable() else c.encode("unicode_escape").decode() for c in token)
+
+
+def _bare(token: str) -> str:
+    return token.strip(" ▁Ġ\n").lower()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sa_lightning.errors import SettingError
-from sa_lightning.steering.vocabulary import choose_segment, project, segments_of
+from sa_lightning.steering.vocabulary import choose_segment, project, refusal_lexicon, segments_of, visible
 
 WORDS = ["tea", "cup", "reject", "cannot", "impossible", "sun", "moon", "sea"]
 
@@ -50,3 +50,14 @@ def test_where_no_segment_speaks_of_refusal_layers_must_be_named():
     found = project(directions, head, lambda i: "tea", segments_of(range(9)), top=2)
     with pytest.raises(SettingError, match="Name the layers yourself"):
         choose_segment(found)
+
+
+def test_a_lexicon_of_ones_own_takes_whole_words_and_beginnings():
+    said = refusal_lexicon(["No", "refus*", " *", ""])
+    assert [said(token) for token in (" no", "\u2581NO\n", "now", "Refusing", "refus", "", " ")] == [
+        *(True, True, False, True, True, False, False)
+    ]
+
+
+def test_a_token_is_written_on_one_line():
+    assert visible(" a\n\t\u200b\u00e9") == "␣a\\n\\t\\u200bé"

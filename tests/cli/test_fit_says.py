@@ -1,0 +1,65 @@
+"""What `sa fit` prints and draws of gates and words."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from conftest import WORDS
+from rich.console import Console
+
+from sa_lightning.cli.fit import _say_gate, _say_vocabulary
+
+SA = Path(sys.executable).with_name("sa")
+
+
+def said(function, tmp_path, **artifact):
+    steering = SimpleNamespace(artifact=SimpleNamespace(**artifact))
+    console = Console(file=io.StringIO(), width=160)
+    function(steering, tmp_path, console)
+    return console.file.getvalue()
+
+
+def test_a_gate_is_drawn_for_each_set_of_weights_as_far_as_it_was_recorded(tmp_path):
+    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "harmful": [2, 2], "harmless": [0, 2]}
+    layers = {"layer_auroc": {"layers": [1, 2], "auroc": [0.5, 1.0]}}
+    text = said(_say_gate, tmp_path, gate={"sets": {"original": told | layers, "edited": told | layers}})
+    assert (tmp_path / "gate.svg").is_file()
+    assert (tmp_path / "gate-edited.svg").is_file()
+    assert text.count("each layer alone") == 2
+    assert "gate" not in said(_say_gate, tmp_path, gate={"sets": {"original": told}}).replace("Gate, ", "")
+    assert not list(tmp_path.iterdir())  # nothing of an earlier fit stays
+    assert said(_say_gate, tmp_path, gate=None) == ""
+
+
+def test_words_are_printed_as_they_are(tmp_path):
+    one = {
+        "layers": [0, 1], "score": 0.5, "tokens": ["[/INST]", " no"], "logits": [2.0, 1.0], "refusal": [False, True],
+        "opposite": ["[red]", "\n"],
+    }  # fmt: skip
+    text = said(_say_vocabulary, tmp_path, extraction={"vocabulary": {"edited": {"steered": 0, "segments": [one]}}})
+    for fact in ("edited weights", "0 to 1", "50 %", "[/INST] ␣no", "[red] \\n", "yes", "vocabulary.svg"):
+        assert fact in text
+    assert (tmp_path / "vocabulary.svg").is_file()
+    assert said(_say_vocabulary, tmp_path, extraction={}) == ""
+    assert not (tmp_path / "vocabulary.svg").exists()
+
+
+def test_sa_fit_chooses_layers_by_words_of_ones_own(checkpoints, demonstrations, tmp_path):
+    done = subprocess.run(
+        [
+            *(SA, "fit", "--model.target", checkpoints / "base", "--data.demonstrations", demonstrations),
+            *("--output", tmp_path / "out", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+            *("--steering.segment", "vocabulary", "--steering.refusal_words", json.dumps(WORDS)),
+        ],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "COLUMNS": "160"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Words that the directions write, original weights" in done.stdout
+    record = json.loads((tmp_path / "out" / "artifact" / "sa_config.json").read_text())
+    vocabulary = record["extraction"]["vocabulary"]["original"]
+    assert record["layers"]["original"] == vocabulary["segments"][vocabulary["steered"]]["layers"]
+    assert (tmp_path / "out" / "vocabulary.svg").is_file()
