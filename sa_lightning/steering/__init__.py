@@ -40,7 +40,7 @@ from sa_lightning.steering.intervention import (
     check_strength,
     clamp,
 )
-from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
+from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.moments import PairMoments
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 from sa_lightning.steering.part import PartSettings, fit_part
@@ -106,6 +106,7 @@ __all__ = [
     "shuffled",
     "steering",
     "threshold_at_recall",
+    "threshold_between",
     "transition_reference",
     "transition_scores",
     "weights_fingerprint",

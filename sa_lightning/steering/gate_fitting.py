@@ -12,7 +12,7 @@ from torch import Tensor
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
-from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall
+from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_between
 from sa_lightning.steering.separability import auroc
 from sa_lightning.steering.transition import transition_reference
 
@@ -38,7 +38,8 @@ class GateSettings:
             of which `condition` takes the one that tells best.
         append: With `transition`, the word.
         threshold: From this score on a prompt counts as found. If not set, every second prompt, or group, is held out,
-            and the threshold is the highest that `recall` of those to be found among them reach.
+            and the threshold is the highest that `recall` of those to be found among them reach, or lower where that
+            costs no further false alarm.
         recall: Share of prompts that are to be found. Of those in `spares`, at least as many are spared.
         found: Factor of the strength at prompts that are found. With directions from harmful to harmless questions, the
             strength of SCANS is negative: harmful prompts are pushed towards refusal.
@@ -167,7 +168,7 @@ def fit_gate(
     """Fit a gate, set its threshold where none is given, and say how it does.
 
     Without a given threshold, prompts that are not held out are fitted on: the threshold is set on those to be found
-    among the held-out ones (`threshold_at_recall`), and all of them are counted. With one, all prompts are fitted on,
+    among the held-out ones (`threshold_between`), and all of them are counted. With one, all prompts are fitted on,
     as SCANS does, and counted, which flatters the gate: `held_out` is then 0.
 
     Args:
@@ -199,7 +200,8 @@ def fit_gate(
     if spared is not None:
         both = _joined(fitted[0], fitted[1])
         first = fit_linear_gate(fitted[2].of(index).end, both.of(index).end, layers)
-        at = threshold_at_recall(first(held[2].of(index).reading(layers)).double().cpu(), settings.recall)
+        over, under = (side.of(index).reading(layers) for side in (held[2], _joined(held[0], held[1])))
+        at = threshold_between(first(over).double().cpu(), first(under).double().cpu(), settings.recall)
         record["spares"] = {"threshold": at, "bias": first.bias}
         scores = {"found": held[2], "others": _joined(held[0], held[1])}
         record["spares"] |= _counted(first, at, layers, *(side.of(index) for side in scores.values()))
@@ -259,7 +261,8 @@ def _calibrated(
 ) -> dict[str, Any]:
     at = settings.threshold
     if at is None:
-        at = threshold_at_recall(gate(found.reading(layers)).double().cpu(), settings.recall)
+        one, two = (gate(side.reading(layers)).double().cpu() for side in (found, others))
+        at = threshold_between(one, two, settings.recall)
     return {"threshold": at, **_counted(gate, at, layers, found, others)}
 
 

@@ -112,3 +112,22 @@ def threshold_at_recall(scores: Float[Tensor, " prompts"], recall: float) -> flo
         )
     ordered = scores.sort().values
     return float(ordered[len(scores) - math.ceil(recall * len(scores) - 1e-9)])
+
+
+def threshold_between(found: Float[Tensor, " prompts"], others: Float[Tensor, " others"], recall: float) -> float:
+    """Return a threshold that enough prompts reach, no higher than it need be for the others that stay below it.
+
+    Where `threshold_at_recall` leaves room below itself, with none of the others in it, the threshold goes to the
+    middle between the highest score of the others beneath and the lowest of a prompt to be found above that: more are
+    found, and not one more of the others. Errors are those of `threshold_at_recall`.
+
+    Example:
+        >>> threshold_between(torch.tensor([2.0, 3.0, 4.0, 5.0]), torch.tensor([0.0, 1.0]), 0.5)
+        1.5
+    """
+    at = threshold_at_recall(found, recall)
+    below = others[others < at]
+    if not len(below):
+        return at
+    highest = float(below.max())
+    return (highest + float(found[found > highest].min())) / 2

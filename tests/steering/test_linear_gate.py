@@ -12,7 +12,7 @@ from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.condition import ConditionGate, Joined
 from sa_lightning.steering.gate import Band, Policy, Reading
 from sa_lightning.steering.intervention import Step
-from sa_lightning.steering.linear_gate import fit_linear_gate, threshold_at_recall
+from sa_lightning.steering.linear_gate import fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 
 CPU = torch.device("cpu")
@@ -57,6 +57,22 @@ def test_a_threshold_is_the_largest_that_enough_prompts_reach(scores: list[float
     assert int((values >= found).sum()) >= recall * len(scores) - 1e-6
     higher = values[values > found]
     assert not len(higher) or int((values >= float(higher.min())).sum()) < recall * len(scores)
+
+
+@given(
+    st.lists(st.floats(-5, 5, width=32), min_size=20, max_size=40),
+    st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=40),
+    st.sampled_from([0.5, 0.9, 1.0]),
+)
+def test_a_lower_threshold_finds_more_and_no_more_of_the_others(found: list[float], others: list[float], recall: float):
+    one, two = torch.tensor(found).double(), torch.tensor(others).double()
+    strict, at = threshold_at_recall(one, recall), threshold_between(one, two, recall)
+    assert at <= strict
+    assert int((two >= at).sum()) == int((two >= strict).sum())
+    assert int((one >= at).sum()) >= int((one >= strict).sum())
+    below = two[two < strict]
+    if len(below):  # nothing to be found is left between the threshold and the last of the others
+        assert int((one >= at).sum()) == int((one > below.max()).sum())
 
 
 def test_a_recall_that_so_few_prompts_cannot_show_is_refused():
