@@ -278,14 +278,20 @@ class ValidateCLI(VerbCLI):
             judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
         )
-        directions = None
+        directions, gates = None, {}
         if artifact is not None:
+            gates = {
+                " ".join(filter(None, [part, name])): record
+                for part, one in artifact.together.items()
+                for name, record in (one.gate or {"sets": {}})["sets"].items()
+            }
             directions = {name: _by_layer(found, artifact.num_layers) for name, found in artifact.statistics.items()}
         write_html(
             results,
             output / "report.html",
             samples=named,
             directions=directions,
+            gates=gates,
             settings=self.config_text,
             notes=[f"Edited and steered arms are a control here, not a method: {phrase}." for phrase in control],
             show_replies=self.config.evaluation.show_replies,

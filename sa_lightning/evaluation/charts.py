@@ -68,7 +68,7 @@ def plane(
     axes.set_ylabel(f"{labels[y]}, %  ({good[1]} better)", color=INK)
     axes.grid(alpha=0.25, color=INK)
     said = "; ".join(f"{name} {a:.1f} %, {b:.1f} %" for name, (a, b) in zip(names, values, strict=True))
-    return _image(figure, f"{labels[x]} and {labels[y]} of each arm: {said}")
+    return image(figure, f"{labels[x]} and {labels[y]} of each arm: {said}")
 
 
 def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
@@ -84,7 +84,7 @@ def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     axes.set_ylabel(up, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, color=INK)
-    return _image(figure, f"{up} of {', '.join(series)} by {across}")
+    return image(figure, f"{up} of {', '.join(series)} by {across}")
 
 
 def _span(axes: "Axes", points: Mapping[str, tuple[Rate, Rate]]) -> None:
@@ -108,7 +108,7 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _image(figure: "Figure", text: str) -> str:
+def image(figure: Any, text: str) -> str:
     """Return an `img` with the figure in it: nothing is fetched, and the same numbers give the same bytes."""
     import matplotlib
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.calibration import cross_fitted, equal_mass, expected_calibration_error
+from sa_lightning.evaluation.charts import image
 from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
 from sa_lightning.evaluation.intervals import rate
 
@@ -18,7 +19,30 @@ FEW = 10  # prompts of a class; of fewer, no curve is drawn
 
 
 def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
-    """Draw scores, calibration and layers of a fitted gate, side by side.
+    """Draw scores, calibration and layers of a fitted gate, side by side (`gate_axes`), into a file.
+
+    Args:
+        record: What `fit_gate` says of a gate.
+        path: The image to write; its ending says in which format.
+        name: Of which weights, for the title.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    axes = gate_axes(record, name)
+    if axes is not None:
+        save_figure(axes, path)
+    return axes is not None
+
+
+def gate_image(record: Mapping[str, Any], name: str) -> str:
+    """Return the same as an `img` for a page; nothing if there is nothing to draw."""
+    axes = gate_axes(record, name)
+    return "" if axes is None else image(axes.figure, f"Scores, calibration and layers of the gate, {name} weights")
+
+
+def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
+    """Plot scores, calibration and layers of a fitted gate, side by side.
 
     - Histograms of the scores of the prompts that are to be found and of the others, with the threshold.
     - How often prompts of like probability are to be found: the probability of each is read from a logistic curve of
@@ -29,11 +53,10 @@ def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
 
     Args:
         record: What `fit_gate` says of a gate; of what it lacks the panel says that it was not recorded.
-        path: The image to write; its ending says in which format.
         name: Of which weights, for the title.
 
     Returns:
-        Whether there was anything to draw.
+        The first of three axes of a figure; None if there is nothing to draw.
     """
     import numpy as np
 
@@ -45,7 +68,7 @@ def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
         if area is not None and math.isfinite(area)
     }
     if not areas and not all(map(len, known.values())):
-        return False
+        return None
     scores, curve, single = new_axes(3)
     held = "held-out prompts" if record.get("held_out") else "the prompts that the gate was fitted on"
     scores.set_title(f"gate, {name} weights", fontsize=9, loc="left")
@@ -68,8 +91,7 @@ def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
     curve.set_xlabel("probability from the score")
     curve.set_ylabel("share that is to be found")
     _draw_areas(single, areas)
-    save_figure(scores, path)
-    return True
+    return scores
 
 
 def _draw_scores(axes: "Axes", found: "np.ndarray", others: "np.ndarray", threshold: float | None, held: str) -> None:

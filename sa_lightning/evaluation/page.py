@@ -19,6 +19,7 @@ def write_html(
     *,
     samples: Mapping[str, Sequence[Sample]] | None = None,
     directions: Mapping[str, Sequence[float]] | None = None,
+    gates: Mapping[str, Mapping[str, Any]] | None = None,
     settings: str | Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     show_replies: bool = False,
@@ -30,12 +31,13 @@ def write_html(
         path: Where to write it, whole or not at all.
         samples: Arm to its samples, for the prompts in which arms differ; without them no prompt is shown.
         directions: Name to one number a block: the norm of the fitted direction there.
+        gates: Name to what `fit_gate` says of a gate.
         settings: What else made the numbers, shown as it is.
         notes: Sentences to show under the headline, such as a limit of the run.
         show_replies: Show replies to harmful prompts, folded, instead of saying that they are hidden; then only
             the file's owner may read it.
     """
-    page = _render(_content(results, samples or {}, directions or {}, settings, notes, show_replies))
+    page = _render(_content(results, samples or {}, directions or {}, gates or {}, settings, notes, show_replies))
     write_whole(path, page, private=show_replies)
 
 
@@ -43,6 +45,7 @@ def _content(
     results: Mapping[str, Any],
     samples: Mapping[str, Sequence[Sample]],
     directions: Mapping[str, Sequence[float]],
+    gates: Mapping[str, Mapping[str, Any]],
     settings: str | Mapping[str, Any] | None,
     notes: Sequence[str],
     show_replies: bool,
@@ -75,6 +78,7 @@ def _content(
         "xstest": sections.xstest_types(shown),
         "weighings": sections.weighings(shown),
         "tasks": sections.tasks(shown),
+        "gates": sections.gates(gates),
         "norms": norms,
         "norms_image": lines(norms, "block", "norm") if norms else "",
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 from sa_lightning.evaluation.charts import plane
 from sa_lightning.evaluation.flips import flips
+from sa_lightning.evaluation.gate_charts import gate_image
 from sa_lightning.evaluation.intervals import Rate, macro, rate
 from sa_lightning.evaluation.report import COLUMNS, pooled
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
@@ -180,6 +181,22 @@ def differing(
         {"a": a, "b": b, "rows": rows}
         for a, b in pairs
         if (rows := flips(samples[a], samples[b], show_replies=show_replies))
+    ]
+
+
+def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What gates make of prompts: how many of each class they find, with intervals, and a plot."""
+    return [
+        {
+            "name": name,
+            "found": rate(*record["found"]),
+            "others": rate(*record["others"]),
+            "auroc": record["auroc"],
+            "threshold": record["threshold"],
+            "held_out": record["held_out"],
+            "image": gate_image(record, name),
+        }
+        for name, record in records.items()
     ]
 
 

@@ -122,7 +122,7 @@ def test_controls_are_one_row_and_say_how_far_they_reach(written):
     assert headline(results).startswith("In the one arm, original")
     from sa_lightning.evaluation.page import _content, _render
 
-    text = _render(_content(results, {}, {}, None, (), False))
+    text = _render(_content(results, {}, {}, {}, None, (), False))
     assert "21 random controls" in text
     assert "5.0 – 100.0 %" in text
     assert text.index("random-7") > text.index("Each of the 21 controls")
@@ -271,3 +271,17 @@ def test_a_page_with_harmful_replies_is_its_owners_alone(shown, tmp_path):
     samples = four_arms()
     write_html(results_of(samples), tmp_path / "report.html", samples=samples, show_replies=shown)
     assert bool((tmp_path / "report.html").stat().st_mode & 0o044) is not shown
+
+
+def test_gates_say_how_many_of_each_class_they_find_and_are_drawn(written):
+    record = {
+        "threshold": 0.25, "bias": 0.0, "held_out": 40, "auroc": 0.975, "found": [19, 20], "others": [1, 20],
+        "scores": {"found": [i / 10 for i in range(20)], "others": [-i / 10 for i in range(20)]},
+        "layer_auroc": {"layers": [3, 4], "auroc": [0.8, 0.9]},
+    }  # fmt: skip
+    page = written(four_arms(), gates={"spare original": record})
+    section = page[page.index('<section id="gates">') :]
+    section = section[: section.index("</section>")]
+    for text in ("spare original", "0.25", "0.975", "19/20", "1/20", "held-out prompts", "<img"):
+        assert text in section
+    assert '<section id="gates">' not in written(four_arms())
