@@ -39,6 +39,7 @@ from sa_lightning.steering.intervention import (
     add_mapped,
     check_strength,
     clamp,
+    match,
 )
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.moments import PairMoments
@@ -96,6 +97,7 @@ __all__ = [
     "fit_pairs",
     "fit_part",
     "gather_mean",
+    "match",
     "null_space_map",
     "null_space_projector",
     "project",

@@ -1,9 +1,9 @@
 """How a direction acts on the stream: tensor in, tensor out.
 
 Every intervention is `(hidden, direction, strength) -> hidden` with a unit direction that points towards the safe side;
-with `add_mapped`, a matrix takes its place. The arithmetic is in float32, the result in the dtype of `hidden`.
-`INTERVENTIONS` says in which unit each takes its strength. Nothing here looks at a value: the same operations run for
-every tensor, so that they compile and never wait for the device.
+with `match` it is of another length, and with `add_mapped` a matrix takes its place. The arithmetic is in float32, the
+result in the dtype of `hidden`. `INTERVENTIONS` says in which unit each takes its strength. Nothing here looks at a
+value: the same operations run for every tensor, so that they compile and never wait for the device.
 """
 
 import math
@@ -102,6 +102,21 @@ def clamp(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
     return (x + (strength - (x * u).sum(-1, keepdim=True)) * u).to(hidden.dtype)
 
 
+def match(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+    """Lead the coordinate along the direction to the direction's own length: x + s (d − (x·u) u), with u = d / ‖d‖.
+
+    Ablation to a mean in place of zero: d is where ordinary prompts lie along u, on either side of 0.
+
+    Args:
+        hidden: States, any leading shape.
+        direction: d, of any length but 0.
+        strength: s, how much of the way: 1 all of it, 0 nothing. Twice with 1 is once, up to rounding.
+    """
+    x, d = hidden.float(), direction.float()
+    u = d / d.norm().clamp(min=torch.finfo(torch.float32).tiny)
+    return (x + strength * (d - (x * u).sum(-1, keepdim=True) * u)).to(hidden.dtype)
+
+
 def add_mapped(hidden: Hidden, mapping: Mapping, strength: Strength) -> Hidden:
     """Add s Δ h: a step that each state decides by itself, as AlphaSteer does (arXiv 2506.07022).
 
@@ -156,6 +171,7 @@ class Intervention:
 FRACTION = "fraction of the norm of the state it is added to"
 LENGTH = "length, in the unit of the activations"
 REMOVED = "fraction of the component that is removed"
+WAY = "fraction of the way"
 TIMES = "factor of the mapped state"
 
 INTERVENTIONS: dict[str, Intervention] = {
@@ -164,6 +180,7 @@ INTERVENTIONS: dict[str, Intervention] = {
     "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1),
     "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5),
     "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True),
+    "match": Intervention(match, WAY, 0, 1, closed=True),
     "add_mapped": Intervention(add_mapped, TIMES),
     "clamp": Intervention(clamp, "coordinate along the direction, in the unit of the activations", neutral=False),
 }
@@ -171,6 +188,7 @@ INTERVENTIONS: dict[str, Intervention] = {
 
 WHY = {
     FRACTION: "A step as long as the state itself leaves nothing of it.\nThe paper's value is 0.12.",
+    WAY: "There is nothing beyond its end, nor before its beginning.\nTo go all of it, write 1.",
     REMOVED: "More than all cannot be removed, nor less than nothing.\nRemove all of it with 1.",
 }
 

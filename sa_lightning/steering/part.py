@@ -38,9 +38,10 @@ class PartSettings:
         ridge: Of `null_space`: larger ones steer less.
         layers: Blocks to steer behind, from 0; all if not set.
         of_layer: Take the direction of this layer for all of them, as directional ablation does.
-        intervention: As `steering.intervention`; if not set, `ablate` for `false_refusal`, and a step of its own for
-            `null_space`, which takes no other.
-        strength: In the unit of the intervention; if not set, 1 for `ablate` and `null_space`, else 0.12.
+        intervention: As `steering.intervention`; or `match`, which leads the coordinate along the direction to that of
+            the mean harmless prompt, where `ablate` leads it to 0. If not set, `ablate` for `false_refusal`, and a step
+            of its own for `null_space`, which takes no other.
+        strength: In the unit of the intervention; if not set, 1 for `ablate`, `match` and `null_space`, else 0.12.
         gate: Which prompts this part steers, and which way.
     """
 
@@ -52,7 +53,7 @@ class PartSettings:
     ridge: float = 10.0
     layers: list[int] | None = None
     of_layer: int | None = None
-    intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "clamp"] | None = None
+    intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "match", "clamp"] | None = None
     strength: float | None = None
     gate: GateSettings = field(default_factory=GateSettings)
 
@@ -88,7 +89,7 @@ class PartSettings:
     @property
     def taken_strength(self) -> float:
         """The strength, named or not."""
-        default = 1.0 if self.taken_intervention in ("ablate", "add_mapped") else 0.12
+        default = 1.0 if self.taken_intervention in ("ablate", "match", "add_mapped") else 0.12
         return default if self.strength is None else self.strength
 
     @property
@@ -100,6 +101,8 @@ class PartSettings:
 
 def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -> dict[int, Tensor]:
     """Return the unit direction, or the map, behind each layer that is steered, in float32.
+
+    With `match`, a direction is as long as the coordinate of the mean harmless prompt along it, and points to its side.
 
     Args:
         settings: Of the part.
@@ -133,5 +136,8 @@ def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -
         vectors = without(false, refusal, settings.orthogonal)
     else:
         vectors = torch.nn.functional.normalize(refusal, dim=-1)
+    if settings.taken_intervention == "match":
+        unit = torch.nn.functional.normalize(vectors, dim=-1)
+        vectors = (kinds["harmless"].double().mean(0) * unit).sum(-1, keepdim=True) * unit
     vectors = vectors.float()
     return {layer: vectors[0 if settings.of_layer is not None else i] for i, layer in enumerate(layers)}

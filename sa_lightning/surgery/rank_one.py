@@ -148,7 +148,8 @@ def read_direction(path: str | Path, layer: int | None = None) -> Float[Tensor, 
 
     Args:
         path: Directory or safetensors file.
-        layer: Which block's direction, fitted on the original weights; not needed where there is only one.
+        layer: Which block's direction, fitted on the original weights; not needed where there is only one. Of an
+            artifact without directions of its own, that of its part, if it has one part.
 
     Raises:
         CheckpointError: If the file or the layer is not there.
@@ -156,7 +157,12 @@ def read_direction(path: str | Path, layer: int | None = None) -> Float[Tensor, 
     place = Path(path).expanduser()
     file = Shard(place / FILE if place.is_dir() else place)
     names = [n for n in file.tensors if len(file.tensors[n].shape) == 1]
-    wanted = [n for n in names if n == f"original.layers.{layer}.direction"] if layer is not None else names
+    wanted = names
+    if layer is not None:
+        key = f"original.layers.{layer}.direction"
+        wanted = [n for n in names if n == key] or [
+            n for n in names if re.fullmatch(rf"parts\.[\w-]+\.{re.escape(key)}", n)
+        ]
     if len(wanted) != 1:
         raise CheckpointError(
             f"{path} holds {len(names)} directions ({', '.join(names[:4])}{', …' if len(names) > 4 else ''}), and "

@@ -12,6 +12,7 @@ from torch import Tensor
 from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery import Checkpoint, EditSettings, Scope, Sources, plan_from, write_edit
 from sa_lightning.surgery.delta import whole
+from sa_lightning.surgery.rank_one import read_direction
 
 
 @pytest.fixture
@@ -192,6 +193,20 @@ def test_a_direction_is_projected_out_of_all_that_writes_to_the_stream(tmp_path:
     tokens = torch.tensor([[1, 8, 9, 10, 11, 4]])
     states = once.requires_grad_(False)(tokens, output_hidden_states=True).hidden_states[:-1]
     assert all(float((state @ r).abs().max()) < 1e-4 for state in states)
+
+
+def test_the_direction_of_a_part_is_read_where_there_is_no_other(tmp_path: Path):
+    from safetensors.torch import save_file
+
+    one, two = torch.randn(32), torch.randn(32)
+    file = tmp_path / "steering.safetensors"
+    save_file({"parts.spare.original.layers.1.direction": one, "parts.spare.edited.layers.1.direction": two}, file)
+    assert torch.equal(read_direction(tmp_path, 1), one)
+    save_file({"parts.spare.original.layers.1.direction": one, "original.layers.1.direction": two}, file)
+    assert torch.equal(read_direction(tmp_path, 1), two)
+    save_file({f"parts.{name}.original.layers.1.direction": one for name in "ab"}, file)
+    with pytest.raises(CheckpointError, match="holds 2 directions"):
+        read_direction(tmp_path, 1)
 
 
 def test_injection_adds_the_direction_times_the_mean_row(tmp_path: Path, direction: str):
