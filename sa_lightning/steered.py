@@ -83,7 +83,7 @@ def steer(
     found = []
     for part, changes in components:
         gate, policy = part.gate_of(name)
-        found.append(Component(gate, policy, changes))
+        found.append(Component(gate, policy, changes, part.only_prompt))
     ids = next(iter(appended), ())
     with conditional(model, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers, whole_prompt=whole):
         yield model

@@ -67,11 +67,12 @@ class PromptParts:
                     blocks=artifact.blocks,
                     intervention=settings.taken_intervention,
                     strength=settings.taken_strength,
+                    only_prompt=settings.only_prompt,
                     template=artifact.template,
                     extraction={
                         name: value
                         for name, value in dataclasses.asdict(settings).items()
-                        if name not in ("gate", "intervention", "strength", "prompts")
+                        if name not in ("gate", "intervention", "strength", "only_prompt", "prompts")
                     },
                 )
             own.directions[name] = fit_part(settings, states.of(self._fitted[part]), artifact.num_layers)

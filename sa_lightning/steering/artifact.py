@@ -58,6 +58,7 @@ class SteeringArtifact:
             float32; none without one.
         parts: Name to one more artifact of the same model, which acts together with this one, each with a gate of its
             own. Parts have none themselves.
+        only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply; with a gate.
         template: How conversations were written (`chat`, `plain`, …).
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
@@ -78,6 +79,7 @@ class SteeringArtifact:
     intervention: str = "add_keep_norm"
     strength: float | dict[int, float] = 0.1
     gate: dict[str, Any] | None = None
+    only_prompt: bool = False
     template: str = "chat"
     demonstrations: dict[str, Any] = field(default_factory=dict)
     extraction: dict[str, Any] = field(default_factory=dict)

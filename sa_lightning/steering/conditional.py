@@ -81,11 +81,13 @@ class Component:
         gate: Scores prompts.
         policy: From a score to a weight of the steps' strengths.
         steps: Modules and what is done to their outputs.
+        only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply.
     """
 
     gate: Gate
     policy: Policy
     steps: Sequence[tuple[nn.Module, Step]]
+    only_prompt: bool = False
     gated: list[tuple[nn.Module, GatedStep]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -267,9 +269,10 @@ class _Runner:
             self._decide(model, prompts, _cache_of(output))
         finally:
             self.busy = self.reader.on = False
-        steered = torch.arange(tokens.shape[1], device=tokens.device) >= ends - 1
+        places = torch.arange(tokens.shape[1], device=tokens.device)
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            component.set(weights, None if self.whole_prompt else steered)
+            steered = torch.full_like(places, self.whole_prompt, dtype=torch.bool) | (places >= ends - 1)
+            component.set(weights, steered & (places < ends) if component.only_prompt else steered)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or not self.is_prompt:
@@ -297,6 +300,9 @@ class _Runner:
         self._crop(cache, len(self.appended) + again)  # at once: a sliding window goes back only once
         steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again).logits
         _put_back(cache, kept, idle)
+        for component in self.components:
+            if component.only_prompt:
+                component.set(None)
         self._crop(cache, 0)
         for layer in getattr(cache, "layers", ()):
             if hasattr(layer, "record_past"):

@@ -37,6 +37,8 @@ class PartSettings:
         free: Of `null_space`, the share of dimensions in which benign states have the least energy, to steer in.
         ridge: Of `null_space`: larger ones steer less.
         layers: Blocks to steer behind, from 0; all if not set.
+        only_prompt: Steer where a prompt ends and no token of the reply; for a part with a gate. What was fitted there may
+            be wrong for replies, as the coordinates of `match` are.
         of_layer: Take the direction of this layer for all of them, as directional ablation does.
         intervention: As `steering.intervention`; or `match`, which leads the coordinate along the direction to that of
             the mean harmless prompt, where `ablate` leads it to 0. If not set, `ablate` for `false_refusal`, and a step
@@ -52,6 +54,7 @@ class PartSettings:
     free: float = 0.5
     ridge: float = 10.0
     layers: list[int] | None = None
+    only_prompt: bool = False
     of_layer: int | None = None
     intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "match", "clamp"] | None = None
     strength: float | None = None
@@ -77,6 +80,16 @@ class PartSettings:
             raise SettingError(
                 f"A part has `per_kind` {self.per_kind} and `layers` {self.layers}.\n"
                 "A kind needs two prompts at least, and a direction acts behind some layer.\nLeave them out."
+            )
+        if self.intervention == "clamp" and self.strength is None:
+            raise SettingError(
+                "A part with intervention `clamp` has no `strength`.\n"
+                "It is the coordinate that every state gets, and none is meant by itself.\n"
+                "Give it, or take `match`, which leads to that of harmless prompts."
+            )
+        if self.only_prompt and self.gate.kind == "always":
+            raise SettingError(
+                "A part has `only_prompt` and no gate.\nIt acts where a gate has read the prompt.\nGive it a gate."
             )
         check_strength(self.taken_strength, self.taken_intervention)
 

@@ -14,7 +14,7 @@ from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.module import CausalLMModule
-from sa_lightning.steering import GateSettings, PartSettings, fit_part, read_demonstrations
+from sa_lightning.steering import INTERVENTIONS, GateSettings, PartSettings, fit_part, read_demonstrations
 from sa_lightning.steering.gate import Reading
 
 
@@ -149,6 +149,26 @@ def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, p
     assert "`add_mapped` with strength 0.2, at every prompt" in card
 
 
+def test_match_leads_to_where_the_mean_harmless_prompt_lies():
+    generator = torch.Generator().manual_seed(0)
+    states = {kind: torch.randn(9, 2, 8, generator=generator) for kind in ("harmful", "harmless", "borderline")}
+    for name in ("refusal", "false_refusal"):
+        unit = fit_part(PartSettings(name, intervention="ablate"), states, 2)
+        found = fit_part(PartSettings(name, intervention="match"), states, 2)
+        for layer in (0, 1):
+            wanted = float(states["harmless"].mean(0)[layer] @ unit[layer])
+            assert float(found[layer] @ unit[layer]) == pytest.approx(wanted, abs=1e-5)
+            x = torch.randn(4, 3, 8, generator=generator)
+            moved = INTERVENTIONS["match"](x, found[layer], 1.0)
+            assert torch.allclose(moved @ unit[layer], torch.full((4, 3), wanted), atol=1e-5)
+            rest = torch.eye(8) - unit[layer][:, None] * unit[layer]
+            assert torch.allclose(moved @ rest, x @ rest, atol=1e-5)  # nothing else changes
+            half = INTERVENTIONS["match"](x, found[layer], 0.5)
+            assert torch.allclose(half, (x + moved) / 2, atol=1e-5)
+            assert torch.allclose(INTERVENTIONS["match"](moved, found[layer], 1.0), moved, atol=1e-5)  # twice is once
+            assert torch.equal(INTERVENTIONS["match"](x, found[layer], 0.0), x)
+
+
 def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(checkpoints, prompts, tmp_path):
     free = PartSettings("refusal", intervention="add", strength=0.2)
     both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"free": free, "spare": SPARE})
@@ -230,6 +250,8 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings("false_refusal", orthogonal=1.5), "a share"),
         (lambda: PartSettings("false_refusal", strength=2.0), "fraction of the component"),
         (lambda: PartSettings(per_kind=1), "two prompts"),
+        (lambda: PartSettings(intervention="clamp"), "every state gets"),
+        (lambda: PartSettings(intervention="match", strength=1.5), "To go all of it"),
         (lambda: GateSettings("linear", finds=["a"], against=["a"]), "each has to be in one"),
         (lambda: GateSettings("linear", ramp=1.0, dead_zone=1.0), "Leave one of the two out"),
     ):
