@@ -76,8 +76,8 @@ def _parts(artifact: "SteeringArtifact") -> str:
     """Say what acts besides."""
     return "".join(
         f"\nPart `{name}`: {', '.join(f'{key} `{value}`' for key, value in part.extraction.items())}. "
-        f"`{part.intervention}` with strength {part.strength}{', where the prompt ends alone' if part.only_prompt else ''}, "
-        f"{_gate(part)}.\n"
+        f"`{part.intervention}` with strength {part.strength}"
+        f"{', where the prompt ends alone' if part.only_prompt else ''}, {_gate(part)}.\n"
         for name, part in artifact.parts.items()
     )
 

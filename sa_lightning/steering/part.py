@@ -37,8 +37,8 @@ class PartSettings:
         free: Of `null_space`, the share of dimensions in which benign states have the least energy, to steer in.
         ridge: Of `null_space`: larger ones steer less.
         layers: Blocks to steer behind, from 0; all if not set.
-        only_prompt: Steer where a prompt ends and no token of the reply; for a part with a gate. What was fitted there may
-            be wrong for replies, as the coordinates of `match` are.
+        only_prompt: Steer where a prompt ends and no token of the reply; for a part with a gate. What was fitted there
+            may be wrong for replies, as the coordinates of `match` are.
         of_layer: Take the direction of this layer for all of them, as directional ablation does.
         intervention: As `steering.intervention`; or `match`, which leads the coordinate along the direction to that of
             the mean harmless prompt, where `ablate` leads it to 0. If not set, `ablate` for `false_refusal`, and a step

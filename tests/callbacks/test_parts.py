@@ -1,5 +1,6 @@
 """Parts fitted on prompts of several kinds, kept in one artifact, and at work together in one `steer`."""
 
+import dataclasses
 import json
 import math
 
@@ -185,6 +186,36 @@ def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(check
         assert torch.isfinite(logits(model, [text])).all()
 
 
+def test_a_part_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_path):
+    """Against forwards over the whole text, in which one position of every layer is moved."""
+    always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
+    part = dataclasses.replace(SPARE, intervention="match", only_prompt=True, gate=always)
+    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"spare": part})
+    assert artifact.parts["spare"].only_prompt
+    model, text = llama(), "how do i break a cake"
+    ids, directions = ask(text), artifact.parts["spare"].directions["original"]
+    end, found = len(ids) - 1, []
+
+    def moved(layer):
+        def hook(_module, _args, output):
+            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+            hidden[:, end] = INTERVENTIONS["match"](hidden[:, end], directions[layer], 1.0)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return model.model.layers[layer].register_forward_hook(hook)
+
+    handles = [moved(layer) for layer in directions]
+    with torch.no_grad():
+        for _ in range(3):
+            found.append(model(torch.tensor([ids])).logits[0, -1])
+            ids = [*ids, int(found[-1].argmax())]
+    for handle in handles:
+        handle.remove()
+    with steer(model, artifact):
+        assert torch.allclose(logits(model, [text])[:, 0], torch.stack(found), atol=1e-4)
+    assert not torch.allclose(logits(model, [text])[:, 0], torch.stack(found), atol=1e-2)
+
+
 def test_parts_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, prompts, tmp_path):
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
     artifact = fitted(
@@ -250,6 +281,7 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings("false_refusal", orthogonal=1.5), "a share"),
         (lambda: PartSettings("false_refusal", strength=2.0), "fraction of the component"),
         (lambda: PartSettings(per_kind=1), "two prompts"),
+        (lambda: PartSettings(only_prompt=True), "Give it a gate"),
         (lambda: PartSettings(intervention="clamp"), "every state gets"),
         (lambda: PartSettings(intervention="match", strength=1.5), "To go all of it"),
         (lambda: GateSettings("linear", finds=["a"], against=["a"]), "each has to be in one"),
