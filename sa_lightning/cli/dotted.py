@@ -1,6 +1,7 @@
 """Settings of surgery, steering, demonstrations and prompting by their dotted names: set, listed, made into objects."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.evaluation import Prompting
+from sa_lightning.steering import GateSettings, PartSettings
 
 __all__ = ["MODEL_PARTS", "PARTS", "add_parts", "differing", "made", "with_settings"]
 
@@ -51,6 +53,8 @@ def with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str,
 def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> dict[str, dict[str, Any]]:
     """Return what differs from the defaults, part by part, under these settings; unknown ones are refused.
 
+    Inside gates and parts, too.
+
     Raises:
         ArgumentError: By the parser, which names the setting.
     """
@@ -58,10 +62,16 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
     parsed = _parser(prog, parts).parse_object(_parts(config, settings)).as_dict()
     plain = _plain(prog, parts)
     found = {part: {name: _plainly(value) for name, value in parsed[part].items()} for part in parts}
-    return {
+    found = {
         part: {name: value for name, value in found[part].items() if value != _plainly(plain[part].get(name))}
         for part in parts
     }
+    for name, told in found.get("steering", {}).items():
+        if name == "gate":
+            found["steering"][name] = _unlike(GateSettings(), told)
+        elif name == "parts":
+            found["steering"][name] = {part: _unlike(PartSettings(), one) for part, one in (told or {}).items()}
+    return found
 
 
 def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
@@ -80,6 +90,16 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
     found.prompting = Prompting(**prompting.as_dict()) if prompting and prompting.instruction is not None else None
     return found
+
+
+def _unlike(default: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults of a data class, which may get more settings without a row becoming another."""
+    known = _plainly(dataclasses.asdict(default))
+    return {
+        name: _unlike(getattr(default, name), value) if isinstance(value, dict) else value
+        for name, value in told.items()
+        if value != known.get(name)
+    }
 
 
 def _plainly(value: Any) -> Any:
