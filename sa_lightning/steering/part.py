@@ -14,6 +14,7 @@ from sa_lightning.steering.gate_fitting import GateSettings
 from sa_lightning.steering.intervention import check_strength
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 from sa_lightning.steering.transition import refusal_directions, without
+from sa_lightning.steering.vocabulary import segments_of
 
 States = Float[Tensor, "prompts layers d_model"]
 
@@ -37,6 +38,7 @@ class PartSettings:
         free: Of `null_space`, the share of dimensions in which benign states have the least energy, to steer in.
         ridge: Of `null_space`: larger ones steer less.
         layers: Blocks to steer behind, from 0; all if not set.
+        segment: In place of `layers`, one of three spans of like length.
         only_prompt: Steer where a prompt ends and no token of the reply; for a part with a gate. What was fitted there
             may be wrong for replies, as the coordinates of `match` are.
         of_layer: Take the direction of this layer for all of them, as directional ablation does.
@@ -54,6 +56,7 @@ class PartSettings:
     free: float = 0.5
     ridge: float = 10.0
     layers: list[int] | None = None
+    segment: Literal["none", "first", "middle", "last"] = "none"
     only_prompt: bool = False
     of_layer: int | None = None
     intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "match", "clamp"] | None = None
@@ -80,6 +83,11 @@ class PartSettings:
             raise SettingError(
                 f"A part has `per_kind` {self.per_kind} and `layers` {self.layers}.\n"
                 "A kind needs two prompts at least, and a direction acts behind some layer.\nLeave them out."
+            )
+        if self.layers is not None and self.segment != "none":
+            raise SettingError(
+                f"A part has `layers` {self.layers} and `segment` {self.segment}.\n"
+                "Both say behind which blocks it acts.\nLeave one of the two out."
             )
         if self.intervention == "clamp" and self.strength is None:
             raise SettingError(
@@ -133,6 +141,8 @@ def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -
             f"Give lines of kind {', '.join(name for kind in missing for name in settings.kinds[kind])}."
         )
     layers = list(range(depth)) if settings.layers is None else sorted(set(settings.layers))
+    if settings.segment != "none":
+        layers = list(segments_of(layers)[("first", "middle", "last").index(settings.segment)])
     read = layers if settings.of_layer is None else [settings.of_layer]
     kinds = {name: states[name][:, read] for name in settings.kinds}
     refusal = refusal_directions(kinds["harmful"], kinds["harmless"], unit=False)

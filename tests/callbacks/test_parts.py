@@ -281,6 +281,7 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings("false_refusal", orthogonal=1.5), "a share"),
         (lambda: PartSettings("false_refusal", strength=2.0), "fraction of the component"),
         (lambda: PartSettings(per_kind=1), "two prompts"),
+        (lambda: PartSettings(layers=[1], segment="last"), "behind which blocks"),
         (lambda: PartSettings(only_prompt=True), "Give it a gate"),
         (lambda: PartSettings(intervention="clamp"), "every state gets"),
         (lambda: PartSettings(intervention="match", strength=1.5), "To go all of it"),
@@ -289,6 +290,8 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
     ):
         with pytest.raises(SettingError, match=fact):
             make()
+    states = {kind: torch.randn(3, 6, 4) for kind in ("harmful", "harmless")}
+    assert sorted(fit_part(PartSettings(segment="middle"), states, 6)) == [2, 3]
     with pytest.raises(DataError, match="borderline, contrast"):
         fit_part(PartSettings("false_refusal"), {"harmful": torch.randn(3, 2, 4), "harmless": torch.randn(3, 2, 4)}, 2)
 
