@@ -20,7 +20,6 @@ from sa_lightning.steering import (
     steering,
     weights_fingerprint,
 )
-from sa_lightning.steering.artifact import times
 
 
 @contextmanager
@@ -62,6 +61,11 @@ def steer(
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
     name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
+    if strength is not None and not artifact.directions[name] and artifact.parts:
+        raise SettingError(
+            f"A strength of {strength} is given, but this artifact has parts alone: {', '.join(artifact.parts)}.\n"
+            "Each has a strength of its own, and this one would be ignored.\nLeave it out, or fit again."
+        )
     components: list[tuple[SteeringArtifact, list[tuple[nn.Module, Step]]]] = []
     for part in artifact.together.values():
         taken = strength if part is artifact and strength is not None else part.strength
@@ -73,7 +77,6 @@ def steer(
         with steering(blocks.decoder, [change for _, changes in components for change in changes], blocks.callers):
             yield model
         return
-    whole = len(gated) < len(components) or any(part.gate_settings.whole_prompt for part in gated)
     appended = {tuple(part.gate["ids"]) for part in gated if part.gate and part.gate["ids"]}
     if len(appended) > 1:
         raise SettingError(
@@ -83,9 +86,10 @@ def steer(
     found = []
     for part, changes in components:
         gate, policy = part.gate_of(name)
-        found.append(Component(gate, policy, changes, part.only_prompt))
+        whole = part.gate is None or part.gate_settings.whole_prompt
+        found.append(Component(gate.to(changes[0][1].direction.device), policy, changes, part.only_prompt, whole))
     ids = next(iter(appended), ())
-    with conditional(model, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers, whole_prompt=whole):
+    with conditional(model, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers):
         yield model
 
 
@@ -93,8 +97,8 @@ def _changes(
     model: nn.Module, blocks: Blocks, artifact: SteeringArtifact, name: str, strength: float | dict[int, float]
 ) -> list[tuple[nn.Module, Step]]:
     """Modules, and what is done to their outputs; none at a strength that changes nothing."""
-    for factor in artifact.factors:  # a gate weights it
-        check_strength(times(strength, factor), artifact.intervention)
+    check_strength(strength, artifact.intervention)
+    artifact.gate_settings.check(strength, artifact.intervention)
     directions = artifact.directions[name]
     check_layers(strength, directions)
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]

@@ -85,12 +85,18 @@ def perturbed(model: torch.nn.Module, seed: int, size: float = 0.05) -> torch.nn
     return model
 
 
+def along(intervention, direction):
+    """What an intervention takes in place of a direction: for `add_mapped`, the map onto it."""
+    return torch.outer(direction, direction) if intervention == "add_mapped" else direction
+
+
 def artifact_for(model, strength=0.3, seed=5, **changes):
     """An artifact with random directions for all layers of these weights."""
     from sa_lightning.steering import SteeringArtifact, random_directions, weights_fingerprint
 
     text = model.config.get_text_config(decoder=True)
     drawn = random_directions((text.num_hidden_layers, text.hidden_size), seed)
+    drawn = [along(changes.get("intervention", "add"), direction) for direction in drawn]
     return SteeringArtifact(
         directions={"original": dict(enumerate(drawn))},
         fingerprints={"original": weights_fingerprint(model)},

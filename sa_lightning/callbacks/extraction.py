@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sa_lightning.callbacks.pair_states import PairStatesMetric
-from sa_lightning.callbacks.parts import PromptParts
+from sa_lightning.callbacks.parts import PromptParts, check_parts
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
 from sa_lightning.callbacks.unfinished import UnfinishedStates
@@ -125,6 +125,18 @@ class ExtractionCallback(Callback):
                 "Several tokens are averaged at the end only.\nLeave one of the two out."
             )
         check_strength(strength, intervention)
+        gate.check(strength, intervention)
+        check_parts(parts or {}, gate, control)
+        unused = {"position": position != "last", "tokens": tokens > 1, "capture_site": capture_site != "residual"}
+        unused |= {"site": site != "residual", "layers": layers is not None, "segment": segment != "none"}
+        unused |= {"intervention": intervention != "add_keep_norm", "strength": strength != 0.12}
+        if direction == "none" and any(unused.values()):
+            name = next(name for name, given in unused.items() if given)
+            raise SettingError(
+                f"`steering.direction` is none, and `steering.{name}` is set.\n"
+                "It is about the direction of demonstrations, and there is none: `parts` have settings of their own.\n"
+                "Leave it out, or choose a direction."
+            )
         if direction == "none" and (not parts or gate.kind != "always" or choose_layers is not None):
             raise SettingError(
                 f"`steering.direction` is none, with parts {sorted(parts or {})}, `gate.kind` {gate.kind} and "

@@ -1,6 +1,5 @@
 """Prompts that gates and parts are fitted on, and the states that they leave: at the end, behind a word, on average."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from sa_lightning.errors import DataError
 from sa_lightning.extraction import extract
 from sa_lightning.models import Passage, passage, tokenize
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
+from sa_lightning.steering.demonstrations import read_rows
 
 Conversation = list[dict[str, str]]
 
@@ -22,7 +22,8 @@ class KnownPrompt:
 
     Attributes:
         text: What the user says.
-        held: Whether it is held out where a threshold is set. Variants of one another are so together.
+        held: Whether it is held out where a threshold is set. Variants of one another, which have the same `group`, are
+            so together within their kind.
     """
 
     text: str
@@ -36,7 +37,7 @@ def read_prompts(path: str | Path) -> Prompts:
     """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, is held out.
 
     Raises:
-        DataError: If the file is missing, or a line is no prompt.
+        DataError: If the file is missing, or a row is no prompt.
     """
     path, found = Path(path), Prompts()
     groups: dict[str, dict[str, int]] = {}
@@ -45,21 +46,18 @@ def read_prompts(path: str | Path) -> Prompts:
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
             "Mend `prompts` of the gate or the part."
         )
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, row in read_rows(path):
         try:
-            row = json.loads(line)
-            prompt, kind = row["prompt"], row["kind"]
-            if not isinstance(prompt, str):
-                raise TypeError("`prompt` is no text")
-        except (ValueError, KeyError, TypeError) as error:
+            prompt, kind, group = row["prompt"], row["kind"], row.get("group")
+            if not (isinstance(prompt, str) and isinstance(kind, str)):
+                raise TypeError("`prompt` or `kind` is no text")
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"Line {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
-                'A line is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
+                f"Row {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
+                'A row is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
             ) from error
         known = groups.setdefault(kind, {})
-        place = known.setdefault(str(row.get("group") or f"line {number}"), len(known))
+        place = known.setdefault(f"row {number}" if group is None else f"group {group}", len(known))
         found.setdefault(kind, []).append(KnownPrompt(prompt, bool(place % 2)))
     return found
 
@@ -119,14 +117,15 @@ def appended_ids(tokenizer: Any, prompt: Conversation, word: str) -> list[int]:
 
 
 class PromptStates:
-    """States of prompts of all layers, under the weights as they are, each read once.
+    """States of prompts, under the weights as they are, each read once.
 
     Args:
         module: The model with its tokenizer.
+        layers: Which layers to read.
     """
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(self, module: Any, layers: list[int]) -> None:
+        self.module, self.layers = module, layers
         self._known: dict[tuple[str, tuple[int, ...], bool], torch.Tensor] = {}
 
     def __call__(self, prompts: list[KnownPrompt], ids: list[int] | None = None, mean: bool = False) -> Anchors:
@@ -150,7 +149,7 @@ class PromptStates:
                 found.append(Passage(whole, tuple(range(len(whole))) if mean else (len(whole) - 1,)))
             # Two of them make a pair: reading knows no single passages.
             pairs = list(zip(found[::2], [*found[1::2], found[-1]][: len(found[::2])], strict=True))
-            states = extract(module.network, pairs, blocks=module.blocks_path)
+            states = extract(module.network, pairs, layers=self.layers, blocks=module.blocks_path)
             rows = torch.stack([states.safe, states.unsafe], 1).flatten(0, 1)[: len(new)]
             self._known |= {(text, tuple(ids), mean): row for text, row in zip(new, rows, strict=True)}
         return torch.stack([self._known[prompt.text, tuple(ids), mean] for prompt in prompts])

@@ -1,6 +1,7 @@
 """What is fitted on prompts of several kinds: the gate of the main directions, and parts with gates of their own."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,32 @@ from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, 
 from sa_lightning.steering.demonstrations import digest, has_kinds
 
 
+def check_parts(parts: Mapping[str, PartSettings], gate: GateSettings, control: str) -> None:
+    """Refuse parts that cannot be kept, or act, together.
+
+    Raises:
+        SettingError: With the names and what to write.
+    """
+    wrong = [name for name in parts if not re.fullmatch(r"[\w-]+", name)]
+    if wrong:
+        raise SettingError(
+            f"A part is called {wrong[0]!r}.\nNames of parts become keys of tensors and names of files.\n"
+            "Use letters, digits, `_` and `-`."
+        )
+    words = {one.append for one in (gate, *(part.gate for part in parts.values())) if one.kind == "transition"}
+    if len(words) > 1:
+        raise SettingError(
+            f"Gates append {', '.join(sorted(words))} to a prompt.\nIt is read behind one of them.\n"
+            "Give all the same `append`."
+        )
+    if control == "shuffled" and parts:
+        raise SettingError(
+            f"`steering.control` is shuffled, with parts {', '.join(parts)}.\n"
+            "Pairs are shuffled, and parts are fitted on prompts, which would stay as they are.\n"
+            "Take `random`, or leave the parts out."
+        )
+
+
 class PromptParts:
     """Settings with the prompts that they need, read and checked before a model is.
 
@@ -36,6 +63,7 @@ class PromptParts:
     ) -> None:
         self.gate, self.parts, self.data = gate, parts, data
         self._files: dict[str, Prompts] = {}
+        self._sources: dict[str, str] = {}  # of gates and parts: the file that was read
         self._gated: dict[str, dict[str, list[KnownPrompt]]] = {}
         self._fitted: dict[str, dict[str, list[KnownPrompt]]] = {}
         for name, settings in {"": gate, **{name: part.gate for name, part in parts.items()}}.items():
@@ -43,18 +71,20 @@ class PromptParts:
             _check_layers(settings.layers, f"steering.{where}.layers", depth, target, "A gate reads states behind")
             if settings.kind != "always":
                 given = settings.prompts or (parts[name].prompts if name else None)
-                self._gated[name] = gate_prompts(settings, self._prompts(given))
+                self._gated[name] = gate_prompts(settings, self._prompts(given, f"gate {name}"))
         for name, part in parts.items():
             given = [*(part.layers or ()), *([] if part.of_layer is None else [part.of_layer])]
             _check_layers(given or None, f"steering.parts.{name}.layers", depth, target, "A direction acts behind")
-            found = self._prompts(part.prompts or part.gate.prompts or gate.prompts)
+            found = self._prompts(part.prompts or part.gate.prompts or gate.prompts, f"part {name}")
             self._fitted[name] = {what: of_kinds(found, kinds, part.per_kind) for what, kinds in part.kinds.items()}
 
     def fit(self, artifact: SteeringArtifact, name: str, module: Any) -> None:
         """Fit everything on the weights as they are now, the same in every process, and put it in the artifact."""
-        states = PromptStates(module)
+        needed = [part.read(artifact.num_layers) for part in self.parts.values()]
+        needed += [one.read_layers(artifact.num_layers) for one in self._gates.values()]
+        states = PromptStates(module, sorted({layer for layers in needed for layer in layers}))
         if "" in self._gated:
-            self._fit_gate(artifact, name, self.gate, self._gated[""], states)
+            self._fit_gate(artifact, name, "", states)
         for part, settings in self.parts.items():
             own = artifact.parts.get(part)
             if own is None:
@@ -75,36 +105,41 @@ class PromptParts:
                         if name not in ("gate", "intervention", "strength", "only_prompt", "prompts")
                     },
                 )
-            own.directions[name] = fit_part(settings, states.of(self._fitted[part]), artifact.num_layers)
+            own.extraction |= self._provenance(f"part {part}")
+            read = states.of(self._fitted[part])
+            own.directions[name] = fit_part(settings, read, artifact.num_layers, states.layers)
             if part in self._gated:
-                self._fit_gate(own, name, settings.gate, self._gated[part], states)
+                self._fit_gate(own, name, part, states)
 
-    def _fit_gate(
-        self,
-        artifact: SteeringArtifact,
-        name: str,
-        settings: GateSettings,
-        prompts: dict[str, list[KnownPrompt]],
-        states: PromptStates,
-    ) -> None:
+    @property
+    def _gates(self) -> dict[str, GateSettings]:
+        """All gates, by the name of their part; that of the main directions under none."""
+        return {name: self.parts[name].gate if name else self.gate for name in self._gated}
+
+    def _provenance(self, what: str) -> dict[str, str]:
+        path = self._sources.get(what)
+        return {} if path is None else {"prompts": Path(path).name, "prompts_sha256": digest(path)}
+
+    def _fit_gate(self, artifact: SteeringArtifact, name: str, part: str, states: PromptStates) -> None:
+        settings, prompts = self._gates[part], self._gated[part]
         first, ids = next(iter(prompts.values()))[0], []
         if settings.kind == "transition":
             conversation = [{"role": "user", "content": first.text}]
             ids = appended_ids(states.module.tokenizer, conversation, settings.append)
         layers = settings.read_layers(artifact.num_layers)
-        sides = [states(side, ids, settings.kind == "condition").of(layers) for side in prompts.values()]
+        index = [states.layers.index(layer) for layer in layers]
+        sides = [states(side, ids, settings.kind == "condition").of(index) for side in prompts.values()]
         fitted = fit_gate(settings, layers, *sides)
         told = artifact.gate or {**dataclasses.asdict(settings), "ids": ids, "sets": {}}
-        if settings.prompts is not None:
-            told |= {"prompts": Path(settings.prompts).name, "prompts_sha256": digest(settings.prompts)}
+        told |= self._provenance(f"gate {part}")
         told["sets"][name] = fitted.record
         artifact.gate = told
         artifact.gates[name] = fitted.vectors
 
-    def _prompts(self, path: str | None) -> Prompts:
+    def _prompts(self, path: str | None, what: str) -> Prompts:
         if path is None and not has_kinds(self.data.path):
             return questions(self.data.pairs)
-        path = str(path or self.data.path)
+        path = self._sources[what] = str(path or self.data.path)
         if path not in self._files:
             self._files[path] = read_prompts(path)
         return self._files[path]

@@ -153,7 +153,7 @@ def _text(criterion: Criterion, target: str) -> str:
             f"changes {metric} from {criterion.against} with an interval above {100 * v:g} points"
             + (", or one that includes 0" if criterion.or_includes_zero else "")
         ),
-        "not_worse": lambda v: f"does no worse than {criterion.against} in {metric}",
+        "not_worse": lambda v: f"is not shown to do worse than {criterion.against} in {metric}",
         "at_most": lambda v: f"has {metric} of at most {100 * v:g} %",
     }[criterion.statement](getattr(criterion, criterion.statement))
     where = f", on at least {criterion.seeds_at_least} seeds" if criterion.seeds_at_least else ", over all seeds"

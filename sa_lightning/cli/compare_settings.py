@@ -120,6 +120,10 @@ class Criterion:
     at_most: float | None = None
     seeds_at_least: int | None = None
 
+    def __post_init__(self) -> None:
+        """What is false is not stated."""
+        self.not_worse = self.not_worse or None
+
     STATEMENTS = ("relative_drop", "percentile_of_draws", "change_at_most", "change_low", "not_worse", "at_most")
 
     @property

@@ -159,6 +159,8 @@ def short_settings(settings: Mapping[str, Any] | None) -> str:
             found.append(f"instruction “{shorten(str(value), 40, placeholder=' …')}”")
             continue
         said = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(value, dict):  # a gate says its kind, parts their names
+            said = str(value.get("kind") or ", ".join(value))
         found.append(f"{name.split('.')[-1]} {said.split('/')[-1] if isinstance(value, str) else said}")
     return ", ".join(found)
 

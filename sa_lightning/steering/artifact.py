@@ -32,7 +32,8 @@ from sa_lightning.steering.gate import Gate, Policy
 from sa_lightning.steering.gate_fitting import FittedGate, GateSettings, Kind, rebuilt
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 
 
@@ -150,20 +151,10 @@ class SteeringArtifact:
                 f"{sorted(shapes)} (d_model {self.d_model}).\n"
                 "Without them no prompt can be told from another.\nFit the artifact again with `sa fit`."
             )
-        for factor in self.factors:
-            try:
-                check_strength(times(self.strength, factor), self.intervention)
-            except SettingError as error:
-                raise ArtifactError(
-                    f"The gate weights the strength by {factor}, which `{self.intervention}` cannot take: "
-                    f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
-                    "Set `gate.found` and `gate.others` to factors that it can take."
-                ) from error
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """By what the strength is multiplied, prompt by prompt; 1 alone without a gate."""
-        return (1.0,) if self.gate is None else (self.gate_settings.found, self.gate_settings.others)
+        try:
+            self.gate_settings.check(self.strength, self.intervention)
+        except SettingError as error:
+            raise ArtifactError(str(error)) from error
 
     @property
     def gate_settings(self) -> GateSettings:
@@ -204,9 +195,10 @@ class SteeringArtifact:
         for name, layers in self.directions.items():
             shape = next((tuple(direction.shape) for direction in layers.values()), (self.d_model,))
             drawn = random_directions((self.num_layers, math.prod(shape)), seed).view(self.num_layers, *shape)
-            # A map is as long as the one whose place it takes.
-            lengths = {layer: d.norm().cpu() if len(shape) > 1 else 1.0 for layer, d in layers.items()}
-            replaced[name] = {layer: drawn[layer] * lengths[layer] for layer in layers}
+            one = self.extraction.get("of_layer") is not None  # one direction for all layers
+            # What is no unit vector is as long as what it takes the place of.
+            lengths = {x: d.norm().cpu() if self.intervention in SIZED else 1.0 for x, d in layers.items()}
+            replaced[name] = {layer: drawn[0 if one else layer] * lengths[layer] for layer in layers}
         control = {"kind": "random", "seed": seed}
         parts = {name: part.randomised(seed + 1 + number) for number, (name, part) in enumerate(self.parts.items())}
         return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control, "parts": parts})
@@ -217,9 +209,13 @@ class SteeringArtifact:
         Args:
             strength: Instead of its own.
         """
-        strength = self.strength if strength is None else strength
-        strengths = strength.values() if isinstance(strength, dict) else [strength]
-        idle = INTERVENTIONS[self.intervention].neutral and not any(strengths) and not self.parts
+        acting = [(part, part.strength) for part in self.parts.values()]
+        if any(self.directions.values()) or not acting:
+            acting.append((self, self.strength if strength is None else strength))
+        idle = all(
+            INTERVENTIONS[part.intervention].neutral and not any(s.values() if isinstance(s, dict) else [s])
+            for part, s in acting
+        )
         found = [in_words(self.control), (self.surgery or {}).get("control"), "nothing is steered: strength 0"]
         return [phrase for phrase in found[: 3 if idle else 2] if phrase]
 
@@ -291,7 +287,8 @@ class SteeringArtifact:
         values["gate"] = self.gate or "always"
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
-            "format_version": FORMAT_VERSION,
+            # Whoever knows no parts would steer nothing, or something else, without a word.
+            "format_version": FORMAT_VERSION if self.parts or self.only_prompt else 1,
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
             "sign": "directions point towards the safe side; a positive strength makes safer",
@@ -325,9 +322,9 @@ class SteeringArtifact:
                 f"An artifact is a directory with {', '.join(FILES)}.\n"
                 "Fit it again with `sa fit`, or check the path."
             ) from error
-        if config.get("format_version") != FORMAT_VERSION:
+        if config.get("format_version") not in (1, FORMAT_VERSION):
             raise ArtifactError(
-                f"{path} has format version {config.get('format_version')}, this version reads {FORMAT_VERSION}.\n"
+                f"{path} has format version {config.get('format_version')}, this one reads 1 and {FORMAT_VERSION}.\n"
                 "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
             )
         held: dict[str, dict[str, dict[str, dict[int, Tensor]]]] = {}
@@ -379,13 +376,6 @@ class SteeringArtifact:
             folder = self.save_pretrained(Path(directory) / "artifact")
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add steering artifact")
         return str(url)
-
-
-def times(strength: float | dict[int, float], factor: float) -> float | dict[int, float]:
-    """A strength, or one per layer, times a factor."""
-    if isinstance(strength, dict):
-        return {layer: factor * value for layer, value in strength.items()}
-    return factor * strength
 
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:

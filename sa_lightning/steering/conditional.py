@@ -82,12 +82,14 @@ class Component:
         policy: From a score to a weight of the steps' strengths.
         steps: Modules and what is done to their outputs.
         only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply.
+        whole_prompt: Whether it acts on all tokens of the prompt, which takes a second prefill for all.
     """
 
     gate: Gate
     policy: Policy
     steps: Sequence[tuple[nn.Module, Step]]
     only_prompt: bool = False
+    whole_prompt: bool = False
     gated: list[tuple[nn.Module, GatedStep]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +143,7 @@ def conditional(
         components: What may be done, each with its gate.
         appended: Token ids of the text behind the prompt, as `Sure`.
         callers: As of `steering`.
-        whole_prompt: Steer all tokens of the prompt, which takes a second prefill.
+        whole_prompt: Let all components act on all tokens of the prompt, which takes a second prefill.
 
     Yields:
         The decisions, renewed by every prompt.
@@ -156,7 +158,9 @@ def conditional(
             "SCANS compares a prompt with and without `Sure`.\nGive the ids of the text."
         )
     reader = _Reader(layers, components)
-    runner = _Runner(model, components, reader, tuple(appended), whole_prompt)
+    for component in components:
+        component.whole_prompt = component.whole_prompt or whole_prompt
+    runner = _Runner(model, components, reader, tuple(appended))
     with ExitStack() as stack:
         for index in reader.layers:
             stack.callback(layers[index].register_forward_hook(reader.hook(index)).remove)
@@ -207,9 +211,10 @@ class _Runner:
         components: Sequence[Component],
         reader: _Reader,
         appended: tuple[int, ...],
-        whole_prompt: bool,
     ) -> None:
-        self.components, self.reader, self.whole_prompt = components, reader, whole_prompt
+        self.components, self.reader = components, reader
+        self.whole_prompt = any(component.whole_prompt for component in components)
+        self._text: dict[torch.device, Tensor] = {}  # the appended text, where it has been brought
         self.appended = appended if any(component.gate.appends for component in components) else ()
         self.decisions = Decisions()
         self.busy = self.is_prompt = False
@@ -271,7 +276,7 @@ class _Runner:
             self.busy = self.reader.on = False
         places = torch.arange(tokens.shape[1], device=tokens.device)
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            steered = torch.full_like(places, self.whole_prompt, dtype=torch.bool) | (places >= ends - 1)
+            steered = torch.full_like(places, component.whole_prompt, dtype=torch.bool) | (places >= ends - 1)
             component.set(weights, steered & (places < ends) if component.only_prompt else steered)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -298,11 +303,13 @@ class _Runner:
         self._decide(model, tokens, cache)
         idle = torch.stack(self.decisions.weights).eq(0).all(0)
         self._crop(cache, len(self.appended) + again)  # at once: a sliding window goes back only once
+        last = torch.arange(again, device=tokens.device).expand(len(tokens), -1) == again - 1
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(weights, None if component.whole_prompt or again == 1 else last)
         steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again).logits
         _put_back(cache, kept, idle)
-        for component in self.components:
-            if component.only_prompt:
-                component.set(None)
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(None if component.only_prompt else weights)
         self._crop(cache, 0)
         for layer in getattr(cache, "layers", ()):
             if hasattr(layer, "record_past"):
@@ -321,7 +328,9 @@ class _Runner:
         mean = reader.states(reader.means) if reader.averages else None
         behind = None
         if self.appended:
-            text = torch.tensor(self.appended, device=tokens.device).expand(batch, -1)
+            if tokens.device not in self._text:
+                self._text[tokens.device] = torch.tensor(self.appended, device=tokens.device)
+            text = self._text[tokens.device].expand(batch, -1)
             mask = reader.mask
             whole = None if mask is None else torch.cat([mask, mask.new_ones(batch, len(self.appended))], 1)
             reader.mask = None  # of the prompt; its means are known
@@ -334,8 +343,6 @@ class _Runner:
             component.policy.weights(scores)
             for component, scores in zip(self.components, self.decisions.scores, strict=True)
         ]
-        for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            component.set(weights)
 
     def _run(
         self, model: nn.Module, tokens: Int[Tensor, "batch new"], mask: Tensor | None, cache: Any, before: int

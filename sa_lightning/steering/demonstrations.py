@@ -78,7 +78,7 @@ def read_demonstrations(
         )
     found: list[Demonstration] = []
     skipped = 0
-    for number, row in _pairs(path) if has_kinds(path) else _rows(path):
+    for number, row in _pairs(path) if has_kinds(path) else read_rows(path):
         if limit is not None and len(found) >= limit:
             break
         try:
@@ -110,7 +110,7 @@ def read_demonstrations(
 
 def has_kinds(path: str | Path) -> bool:
     """Say whether a file has prompts with their kinds, one a row, in place of pairs."""
-    _, first = next(_rows(Path(path)), (0, None))
+    _, first = next(read_rows(Path(path)), (0, None))
     return isinstance(first, dict) and {"prompt", "kind"} <= first.keys() and not {"safe", "unsafe"} & first.keys()
 
 
@@ -119,8 +119,8 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (number from 1, row)."""
+def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of a JSON, JSON Lines (also gzipped) or CSV file, with their numbers from 1."""
     opened = gzip.open if path.suffix == ".gz" else open
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     try:
@@ -144,7 +144,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _pairs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number of the harmful row, and a harmless and a harmful question."""
     sides: dict[str, list[tuple[int, Any]]] = {"harmless": [], "harmful": []}
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         kind = row.get("kind") if isinstance(row, dict) else None
         if kind in sides:
             sides[kind].append((number, row.get("prompt")))

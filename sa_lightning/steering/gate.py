@@ -4,7 +4,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -52,6 +52,15 @@ class Gate(ABC):
     appends: ClassVar[bool] = False
     averages: ClassVar[bool] = False
 
+    def to(self, device: torch.device) -> "Gate":
+        """The same gate with its tensors on a device, so that none has to be brought there at every prompt."""
+        moved = {
+            item.name: value.to(device)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor | Gate)
+        }
+        return replace(self, **moved)
+
     @abstractmethod
     def __call__(self, reading: Reading) -> PerPrompt:
         """Score every prompt, on the device of its states, without waiting for it."""
@@ -89,7 +98,7 @@ class AlwaysGate(Gate):
 
 @dataclass(frozen=True, eq=False)
 class SparingGate(Gate):
-    """A gate for prompts that another gate leaves: whatever reaches the threshold of the first scores −∞.
+    """A gate for prompts that another gate leaves: whatever reaches the threshold of the first has no score (NaN).
 
     What removes false refusals must leave true ones alone: it asks who is borderline among those who are not harmful.
 
@@ -115,8 +124,8 @@ class SparingGate(Gate):
         return self.gate.averages or self.first.averages
 
     def __call__(self, reading: Reading) -> PerPrompt:
-        """Return the scores of `gate`, or −∞."""
-        return torch.where(self.first(reading) >= self.threshold, -math.inf, self.gate(reading))
+        """Return the scores of `gate`, or NaN, which is in no band of a policy."""
+        return torch.where(self.first(reading) >= self.threshold, math.nan, self.gate(reading))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
+from sa_lightning.steering.intervention import check_strength, times
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_between
 from sa_lightning.steering.separability import auroc
 from sa_lightning.steering.transition import transition_reference
@@ -33,14 +34,15 @@ class GateSettings:
         per_kind: Most prompts of a kind; SCANS takes 64.
         finds: Kinds of prompts that the gate is to find.
         against: Kinds that it tells them from.
-        spares: Kinds that are told from both by a discriminant of their own first, and never found.
+        spares: Kinds that are told from both by a discriminant of their own first, and left as they are.
         layers: Whose states are read; if not set, those from a third of the depth on (SCANS: middle and latter ones),
             of which `condition` takes the one that tells best.
         append: With `transition`, the word.
         threshold: From this score on a prompt counts as found. If not set, every second prompt, or group, is held out,
             and the threshold is the highest that `recall` of those to be found among them reach, or lower where that
             costs no further false alarm.
-        recall: Share of prompts that are to be found. Of those in `spares`, at least as many are spared.
+        recall: Share of prompts that are to be found, before any are spared. Of those in `spares`, at least as many
+            are spared.
         found: Factor of the strength at prompts that are found. With directions from harmful to harmless questions, the
             strength of SCANS is negative: harmful prompts are pushed towards refusal.
         others: Factor at the others; 0 leaves them as they are, bit for bit.
@@ -72,6 +74,14 @@ class GateSettings:
         Raises:
             SettingError: With the value and what to write.
         """
+        values: dict[str, tuple[Any, Any]] = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        lists = ("finds", "against", "spares")  # a tuple, or the list that a parser makes of it
+        given = [n for n, (a, b) in values.items() if (list(a) != list(b) if n in lists else a != b)]
+        if self.kind == "always" and given:
+            raise SettingError(
+                f"`gate.{given[0]}` is {getattr(self, given[0])!r}, but `gate.kind` is always.\n"
+                "Without a gate every prompt is steered alike.\nGive `gate.kind`, or leave the others out."
+            )
         if self.per_kind < 2:
             raise SettingError(
                 f"`gate.per_kind` is {self.per_kind}.\nA class needs two prompts at least.\nSCANS takes 64."
@@ -105,6 +115,29 @@ class GateSettings:
                 "A gate tells kinds from others, so each has to be in one of them, and the first two have some.\n"
                 "Mend the lists, or leave them out."
             )
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """By what a strength is multiplied, prompt by prompt; 1 alone without a gate."""
+        return (1.0,) if self.kind == "always" else (self.found, self.others)
+
+    def check(self, strength: float | dict[int, float], intervention: str) -> None:
+        """Refuse factors that, times this strength, an intervention cannot take.
+
+        Raises:
+            SettingError: With the factor and what to change.
+        """
+        for factor in self.factors:
+            try:
+                check_strength(times(strength, factor), intervention)
+            except SettingError as error:
+                if factor == 1:
+                    raise
+                raise SettingError(
+                    f"The gate weights the strength by {factor}, which `{intervention}` cannot take: "
+                    f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
+                    "Set `gate.found` and `gate.others` to factors that it can take: 0 leaves prompts as they are."
+                ) from error
 
     def read_layers(self, depth: int) -> list[int]:
         """Return the layers that are read, of a model with so many."""
@@ -154,8 +187,8 @@ class FittedGate:
         vectors: One per layer: the reference transition, the condition, or the weights of the discriminant; with
             `spares`, that above the weights of the discriminant that spares, shape (2, d_model).
         record: `threshold`, `bias`, `sign`, and what became of the prompts: `held_out`, `auroc`; `found` and `others`,
-            both [how many counted as found, of how many]; their `scores`; the AUROC of each layer alone; and of what is
-            spared the same in `spares`.
+            both [how many counted as found, of how many], without those that are spared; their `scores`; the AUROC of
+            each layer alone; and of what is spared the same in `spares`, with how many of it are `steered` nonetheless.
     """
 
     vectors: dict[int, Tensor]
@@ -202,9 +235,15 @@ def fit_gate(
         first = fit_linear_gate(fitted[2].of(index).end, both.of(index).end, layers)
         over, under = (side.of(index).reading(layers) for side in (held[2], _joined(held[0], held[1])))
         at = threshold_between(first(over).double().cpu(), first(under).double().cpu(), settings.recall)
-        record["spares"] = {"threshold": at, "bias": first.bias}
+        told: dict[str, Any] = {"threshold": at, "bias": first.bias}
         scores = {"found": held[2], "others": _joined(held[0], held[1])}
-        record["spares"] |= _counted(first, at, layers, *(side.of(index) for side in scores.values()))
+        told |= _counted(first, at, layers, *(side.of(index) for side in scores.values()))
+        # What is counted is what is steered: who is spared is not found, whatever the gate says.
+        whole = SparingGate(tuple(layers), gate, first, at)
+        for name, side in zip(("found", "others"), held[:2], strict=True):
+            record[name] = [_reach(whole, record["threshold"], layers, side.of(index)), len(side.held)]
+        told["steered"] = [_reach(whole, record["threshold"], layers, held[2].of(index)), len(held[2].held)]
+        record["spares"] = told
         vectors = torch.stack([vectors, first.weight], dim=1)
     return FittedGate(dict(zip(layers, vectors, strict=True)), record)
 
@@ -275,6 +314,10 @@ def _counted(gate: Gate, at: float, layers: list[int], found: Anchors, others: A
         "others": [int((two >= at).sum()), len(two)],
         "scores": {"found": _rounded(one), "others": _rounded(two)},
     }
+
+
+def _reach(gate: Gate, at: float, layers: list[int], side: Anchors) -> int:
+    return int((gate(side.reading(layers)) >= at).sum())
 
 
 def _layer_auroc(

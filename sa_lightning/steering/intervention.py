@@ -209,6 +209,13 @@ def check_strength(strength: float | dict[int, float], intervention: str = "add_
             )
 
 
+def times(strength: float | dict[int, float], factor: float) -> float | dict[int, float]:
+    """A strength, or one per layer, times a factor."""
+    if isinstance(strength, dict):
+        return {layer: factor * value for layer, value in strength.items()}
+    return factor * strength
+
+
 def _each(strength: float | dict[int, float]) -> list[tuple[str, float]]:
     if isinstance(strength, dict):
         return [(f" of layer {layer}", value) for layer, value in strength.items()]

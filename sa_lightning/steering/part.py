@@ -1,7 +1,7 @@
 """Parts of an artifact, fitted on prompts of several kinds: what leads to refusals, true or false, or spares them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,7 +99,29 @@ class PartSettings:
             raise SettingError(
                 "A part has `only_prompt` and no gate.\nIt acts where a gate has read the prompt.\nGive it a gate."
             )
+        if not 0 < self.free < 1 or not self.ridge >= 0:
+            raise SettingError(
+                f"A part has `free` {self.free} and `ridge` {self.ridge}.\n"
+                "The one is a share, in (0, 1), the other a penalty, at least 0.\nThe authors take 0.3 to 0.6, and 10."
+            )
+        if self.only_prompt and self.gate.whole_prompt:
+            raise SettingError(
+                "A part has `only_prompt` and `gate.whole_prompt`.\n"
+                "The one is the last token of the prompt alone, the other all of them.\nLeave one of the two out."
+            )
         check_strength(self.taken_strength, self.taken_intervention)
+        self.gate.check(self.taken_strength, self.taken_intervention)
+
+    def steered(self, depth: int) -> list[int]:
+        """Return the layers that are steered behind, of a model with so many."""
+        layers = list(range(depth)) if self.layers is None else sorted(set(self.layers))
+        if self.segment == "none":
+            return layers
+        return list(segments_of(layers)[("first", "middle", "last").index(self.segment)])
+
+    def read(self, depth: int) -> list[int]:
+        """Return the layers whose directions are fitted."""
+        return self.steered(depth) if self.of_layer is None else [self.of_layer]
 
     @property
     def taken_intervention(self) -> str:
@@ -120,15 +142,18 @@ class PartSettings:
         return found if self.direction == "refusal" else found | {"borderline": BORDERLINE}
 
 
-def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -> dict[int, Tensor]:
+def fit_part(
+    settings: PartSettings, states: Mapping[str, States], depth: int, of: Sequence[int] | None = None
+) -> dict[int, Tensor]:
     """Return the unit direction, or the map, behind each layer that is steered, in float32.
 
     With `match`, a direction is as long as the coordinate of the mean harmless prompt along it, and points to its side.
 
     Args:
         settings: Of the part.
-        states: By what the prompts are (`PartSettings.kinds`): at their last token, of all layers.
+        states: By what the prompts are (`PartSettings.kinds`): at their last token.
         depth: How many layers there are.
+        of: Which of them the states are of; all if not set.
 
     Raises:
         DataError: If there are no prompts of a kind that is needed, or two kinds have the same mean state.
@@ -140,10 +165,9 @@ def fit_part(settings: PartSettings, states: Mapping[str, States], depth: int) -
             "It is fitted on the states that each kind leaves.\n"
             f"Give lines of kind {', '.join(name for kind in missing for name in settings.kinds[kind])}."
         )
-    layers = list(range(depth)) if settings.layers is None else sorted(set(settings.layers))
-    if settings.segment != "none":
-        layers = list(segments_of(layers)[("first", "middle", "last").index(settings.segment)])
-    read = layers if settings.of_layer is None else [settings.of_layer]
+    layers = settings.steered(depth)
+    known = list(range(depth)) if of is None else list(of)
+    read = [known.index(layer) for layer in settings.read(depth)]
     kinds = {name: states[name][:, read] for name in settings.kinds}
     refusal = refusal_directions(kinds["harmful"], kinds["harmless"], unit=False)
     if settings.direction == "null_space":

@@ -1,6 +1,8 @@
 """Parts fitted on prompts of several kinds, kept in one artifact, and at work together in one `steer`."""
 
+import csv
 import dataclasses
+import gzip
 import json
 import math
 
@@ -11,12 +13,22 @@ from lightning.pytorch import Trainer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks.gate_prompts import read_prompts
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.module import CausalLMModule
-from sa_lightning.steering import INTERVENTIONS, GateSettings, PartSettings, fit_part, read_demonstrations
-from sa_lightning.steering.gate import Reading
+from sa_lightning.steering import (
+    INTERVENTIONS,
+    Anchors,
+    GateSettings,
+    PartSettings,
+    Reading,
+    fit_gate,
+    fit_part,
+    read_demonstrations,
+)
+from sa_lightning.steering.gate_fitting import rebuilt
 
 
 def ask(text):
@@ -261,10 +273,122 @@ def test_a_file_with_kinds_gives_pairs_of_questions(prompts, tmp_path):
         read_demonstrations(tmp_path / "one.jsonl")
 
 
+def test_what_is_counted_of_a_gate_that_spares_is_what_it_steers():
+    generator = torch.Generator().manual_seed(0)
+    held = torch.arange(40) % 2 == 1
+
+    def near(x, y):
+        return Anchors(torch.randn(40, 1, 4, generator=generator) + torch.tensor([x, y, 0.0, 0.0]), held)
+
+    settings = GateSettings(
+        "linear", finds=["contrast"], against=["harmless"], spares=["harmful"], recall=0.9, others=0.0
+    )
+    sides = near(3.0, 2.0), near(0.0, 0.0), near(3.0, 4.0)  # what is borderline is hardly told from what is harmful
+    fitted = fit_gate(settings, [2], *sides)
+    gate, policy = rebuilt(settings, fitted)
+    steered = [int(policy.weights(gate(Reading((2,), side.end[held]))).sum()) for side in sides]
+    assert fitted.record["found"] == [steered[0], 20]
+    assert fitted.record["others"] == [steered[1], 20]
+    assert fitted.record["spares"]["steered"] == [steered[2], 20]
+    assert steered[0] < 18  # some are taken for harmful first
+
+
+def test_each_part_keeps_to_its_tokens_whoever_acts_beside_it(checkpoints, prompts, tmp_path):
+    """A part that steers whole prompts does not make another do so."""
+    always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
+    end = dataclasses.replace(SPARE, strength=0.5, only_prompt=True, gate=always)
+    free = PartSettings("refusal", intervention="add", strength=0.2)
+    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"free": free, "end": end})
+    model, ids = llama(), ask("how do i break a cake")
+    seen = {name: part.directions["original"] for name, part in both.parts.items()}
+
+    def moved(layer):
+        def hook(_module, _args, output):
+            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+            hidden = INTERVENTIONS["add"](hidden, seen["free"][layer], 0.2)
+            hidden[:, -1] = INTERVENTIONS["ablate"](hidden[:, -1], seen["end"][layer], 0.5)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return model.model.layers[layer].register_forward_hook(hook)
+
+    handles = [moved(layer) for layer in range(3)]
+    with torch.no_grad():
+        wanted = model(torch.tensor([ids])).logits[0, -1]
+    for handle in handles:
+        handle.remove()
+    with steer(model, both):
+        assert torch.allclose(logits(model, ["how do i break a cake"])[0, 0], wanted, atol=1e-4)
+
+
+def test_a_random_control_is_as_long_as_what_it_takes_the_place_of():
+    model = llama()
+    artifact = artifact_for(model)
+    long = artifact_for(model, intervention="match", strength=1.0, extraction={"of_layer": 1})
+    long.directions = {"original": {layer: 7 * vector for layer, vector in long.directions["original"].items()}}
+    artifact.parts = {"long": long}
+    drawn = artifact.randomised(3)
+    for vector in drawn.parts["long"].directions["original"].values():
+        assert float(vector.norm()) == pytest.approx(7, rel=1e-5)
+        assert torch.allclose(vector, drawn.parts["long"].directions["original"][0])  # one for all layers
+    assert float(drawn.directions["original"][0].norm()) == pytest.approx(1, rel=1e-5)
+    artifact.strength, long.strength = 0.0, 0.0
+    assert any("strength 0" in phrase for phrase in artifact.controls())
+    assert not any(
+        "strength 0" in phrase
+        for phrase in artifact_for(model, strength=0.0, parts={"a": artifact_for(model)}).controls()
+    )
+
+
+def test_an_artifact_with_parts_says_that_older_versions_cannot_read_it(tmp_path):
+    model = llama()
+    for parts, version in (({}, 1), ({"a": artifact_for(model)}, 2)):
+        path = artifact_for(model, parts=parts).save_pretrained(tmp_path / str(version))
+        assert json.loads((path / "sa_config.json").read_text())["format_version"] == version
+        assert sorted(SteeringArtifact.from_pretrained(path).parts) == sorted(parts)
+
+
+def test_a_strength_for_parts_alone_is_refused(checkpoints, prompts, tmp_path):
+    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"refuse": REFUSE})
+    with pytest.raises(SettingError, match="parts alone: refuse"), steer(llama(), artifact, strength=0.5):
+        pass
+    told = artifact.parts["refuse"]
+    assert told.extraction["prompts"] == told.gate["prompts"] == "prompts.jsonl"
+    assert told.extraction["prompts_sha256"] == told.gate["prompts_sha256"]
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "jsonl.gz"])
+def test_prompts_come_in_the_formats_of_demonstrations(tmp_path, suffix):
+    rows = [
+        {"prompt": f"line\u2028{kind} {i}", "kind": kind, "group": 0}
+        for kind in ("harmful", "harmless")
+        for i in (0, 1)
+    ]
+    path = tmp_path / f"prompts.{suffix}"
+    if suffix == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_bytes(gzip.compress("\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()))
+    found = read_prompts(path)
+    assert [prompt.text for prompt in found["harmful"]] == [row["prompt"] for row in rows[:2]]
+    assert [prompt.held for prompt in found["harmful"]] == [False, False]  # the group 0 is one, too
+
+
 @pytest.mark.parametrize(
     ("settings", "fact"),
     [
         ({"parts": {}}, "Only `parts` act then"),
+        ({"parts": {"a": REFUSE}, "site": "mlp"}, r"`steering.site` is set"),
+        ({"parts": {"my part": REFUSE}}, "called 'my part'"),
+        ({"parts": {"a": REFUSE}, "control": "shuffled"}, "Take `random`"),
+        (
+            {"parts": {w: PartSettings(gate=GateSettings("transition", append=w)) for w in ("yes", "no")}},
+            "the same `append`",
+        ),
         ({"parts": {"a": PartSettings("refusal", layers=[9])}}, "has 3 layers"),
         ({"parts": {"a": PartSettings("refusal", of_layer=3)}}, "has 3 layers"),
     ],
@@ -281,6 +405,11 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings("false_refusal", orthogonal=1.5), "a share"),
         (lambda: PartSettings("false_refusal", strength=2.0), "fraction of the component"),
         (lambda: PartSettings(per_kind=1), "two prompts"),
+        (lambda: PartSettings("null_space", free=1.0), "a share"),
+        (lambda: PartSettings("false_refusal", gate=GateSettings("linear")), "weights the strength by -1"),
+        (lambda: PartSettings(only_prompt=True, gate=GateSettings("linear", whole_prompt=True)), "all of them"),
+        (lambda: GateSettings(others=0.0), "Give `gate.kind`"),
+        (lambda: ExtractionCallback(intervention="ablate", strength=1.0, gate=GateSettings("linear")), "by -1"),
         (lambda: PartSettings(layers=[1], segment="last"), "behind which blocks"),
         (lambda: PartSettings(only_prompt=True), "Give it a gate"),
         (lambda: PartSettings(intervention="clamp"), "every state gets"),

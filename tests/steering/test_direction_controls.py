@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import artifact_for, llama
+from conftest import along, artifact_for, llama
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.steering import INTERVENTIONS, fit_directions, random_directions, shuffled
@@ -128,7 +128,7 @@ def test_interventions_of_strength_0_return_the_states(intervention, dtype):
     generator = torch.Generator().manual_seed(1)
     hidden = (torch.randn(4, 5, 32, generator=generator) * 30).to(dtype)
     direction = random_directions((1, 32), 2)[0]
-    assert torch.equal(INTERVENTIONS[intervention](hidden, direction, 0.0), hidden)
+    assert torch.equal(INTERVENTIONS[intervention](hidden, along(intervention, direction), 0.0), hidden)
 
 
 def test_clamping_to_0_is_no_neutral_value():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import along
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.steering import add_and_rescale, authors_step, removed
@@ -59,20 +60,21 @@ def test_adaptive_step_equals_the_authors_adapter(alpha):
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_strength_zero_changes_nothing(name, dtype):
     x = hidden(2, dtype)
-    assert torch.equal(INTERVENTIONS[name](x, DIRECTION, 0.0), x)
+    assert torch.equal(INTERVENTIONS[name](x, along(name, DIRECTION), 0.0), x)
 
 
 @pytest.mark.parametrize("name", [*RELATIVE, "ablate"])
 def test_a_state_of_norm_zero_stays_zero(name):
     x = torch.zeros(1, 2, 16)
-    assert torch.equal(INTERVENTIONS[name](x, DIRECTION, 0.3), x)
+    assert torch.equal(INTERVENTIONS[name](x, along(name, DIRECTION), 0.3), x)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_positive_step_leads_along_the_direction(name):
     x = hidden(4)
-    moved = INTERVENTIONS[name](x, DIRECTION, 0.2)
-    assert ((moved - x) @ DIRECTION > 0).all()
+    side = (x @ DIRECTION).sign() if name == "add_mapped" else 1.0  # each state goes on to its own side
+    moved = INTERVENTIONS[name](x, along(name, DIRECTION), 0.2)
+    assert ((moved - x) @ DIRECTION * side > 0).all()
 
 
 def test_a_state_parallel_to_the_direction_keeps_still_under_a_kept_norm():
@@ -118,8 +120,8 @@ def test_clamping_sets_the_coordinate_and_nothing_else():
 @pytest.mark.parametrize("name", INTERVENTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_with_buffers_does_what_the_function_does(name, dtype):
-    x, step = hidden(9, dtype), Step(name, DIRECTION.to(torch.bfloat16), 0.3, torch.device("cpu"))
-    assert torch.equal(step(x), INTERVENTIONS[name](x, DIRECTION.to(torch.bfloat16), 0.3))
+    x, step = hidden(9, dtype), Step(name, along(name, DIRECTION).to(torch.bfloat16), 0.3, torch.device("cpu"))
+    assert torch.equal(step(x), INTERVENTIONS[name](x, along(name, DIRECTION).to(torch.bfloat16), 0.3))
     assert {buffer.dtype for buffer in step.buffers()} == {torch.float32}
     assert step.state_dict() == {}
 

@@ -43,7 +43,11 @@ def test_who_reaches_the_first_threshold_is_not_for_the_second_gate():
     states = torch.tensor([[[2.0, 3.0]], [[0.0, 3.0]], [[1.0, -1.0]], [[0.9, -1.0]]])
     first, second = LinearGate((4,), torch.tensor([[1.0, 0.0]]), 0.0), LinearGate((4,), torch.tensor([[0.0, 1.0]]), 0.0)
     gate = SparingGate((4,), second, first, 1.0)
-    assert gate(Reading((4,), states)).tolist() == [-math.inf, 3.0, -math.inf, -1.0]
+    scores = gate(Reading((4,), states))
+    assert scores.isnan().tolist() == [True, False, True, False]
+    assert scores[1::2].tolist() == [3.0, -1.0]
+    policy = Policy.threshold(0.0, below=-1.0, above=1.0)
+    assert policy.weights(scores).tolist() == [0.0, 1.0, 0.0, -1.0]  # who is spared is left as it is
     assert not gate.appends
     assert not gate.averages
     assert AlwaysGate()(Reading((4,), states)).tolist() == [0.0] * 4

@@ -204,7 +204,7 @@ def test_the_direction_of_a_part_is_read_where_there_is_no_other(tmp_path: Path)
     assert torch.equal(read_direction(tmp_path, 1), one)
     save_file({"parts.spare.original.layers.1.direction": one, "original.layers.1.direction": two}, file)
     assert torch.equal(read_direction(tmp_path, 1), two)
-    save_file({f"parts.{name}.original.layers.1.direction": one for name in "ab"}, file)
+    save_file({f"parts.{name}.original.layers.1.direction": one.clone() for name in "ab"}, file)
     with pytest.raises(CheckpointError, match="holds 2 directions"):
         read_direction(tmp_path, 1)
 
