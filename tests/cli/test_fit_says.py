@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from conftest import WORDS
 from rich.console import Console
 
-from sa_lightning.cli.fit import _say_gate, _say_vocabulary
+from sa_lightning.cli.fit import _say_gates, _say_vocabulary
 
 SA = Path(sys.executable).with_name("sa")
 
@@ -23,16 +23,22 @@ def said(function, tmp_path, **artifact):
     return console.file.getvalue()
 
 
-def test_a_gate_is_drawn_for_each_set_of_weights_as_far_as_it_was_recorded(tmp_path):
-    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "harmful": [2, 2], "harmless": [0, 2]}
+def gated(sets):
+    return SimpleNamespace(gate={"sets": sets} if sets else None, gate_settings=SimpleNamespace(finds=["harmful"]))
+
+
+def test_a_gate_is_drawn_for_each_part_and_set_of_weights_as_far_as_it_was_recorded(tmp_path):
+    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "found": [2, 2], "others": [0, 2]}
     layers = {"layer_auroc": {"layers": [1, 2], "auroc": [0.5, 1.0]}}
-    text = said(_say_gate, tmp_path, gate={"sets": {"original": told | layers, "edited": told | layers}})
-    assert (tmp_path / "gate.svg").is_file()
-    assert (tmp_path / "gate-edited.svg").is_file()
-    assert text.count("each layer alone") == 2
-    assert "gate" not in said(_say_gate, tmp_path, gate={"sets": {"original": told}}).replace("Gate, ", "")
+    sets = {"original": told | layers, "edited": told | layers}
+    text = said(_say_gates, tmp_path, together={"": gated(sets), "spare": gated(sets)})
+    drawn = ["gate-edited.svg", "gate-spare-edited.svg", "gate-spare.svg", "gate.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == drawn
+    assert text.count("each layer alone") == 4
+    assert "Gate of spare, edited weights" in text
+    assert ".svg" not in said(_say_gates, tmp_path, together={"": gated({"original": told})})
     assert not list(tmp_path.iterdir())  # nothing of an earlier fit stays
-    assert said(_say_gate, tmp_path, gate=None) == ""
+    assert said(_say_gates, tmp_path, together={"": gated(None)}) == ""
 
 
 def test_words_are_printed_as_they_are(tmp_path):

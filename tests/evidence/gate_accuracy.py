@@ -1,0 +1,115 @@
+"""Why a gate acts, or does not: what those of `gates.yaml` make of test prompts, kind by kind, and each layer alone.
+
+    python tests/evidence/gate_accuracy.py
+
+Gates are fitted on training prompts of the worlds of seeds 20-22, as configs/evidence/gates.yaml has them fitted, and
+count the test prompts of each kind that they take for what they are to find. Writes gates/accuracy.md and accuracy.svg.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+
+from sa_lightning.callbacks.gate_prompts import KnownPrompt, PromptStates, appended_ids, gate_prompts, read_prompts
+from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
+from sa_lightning.module import CausalLMModule
+from sa_lightning.steering import GateSettings, auroc, fit_gate
+from sa_lightning.steering.gate_fitting import rebuilt
+from sa_lightning.testbed import build_world
+
+HERE = Path(__file__).parent / "gates"
+SEEDS, LAYERS = (20, 21, 22), [2, 3, 4, 5]
+ORDINARY = ["facts", "arithmetic", "legality"]
+SCANS = {"kind": "transition", "append": "sure", "layers": LAYERS, "finds": ["harmful"], "against": ["harmless"]}
+GATES = {
+    "SCANS, T = 0.75": GateSettings(**SCANS, threshold=0.75),
+    "SCANS, recall 0.9": GateSettings(**SCANS, per_kind=200, recall=0.9),
+    "CAST, recall 0.9": GateSettings("condition", per_kind=200, recall=0.9, others=0.0),
+    "selective: harmful": GateSettings(
+        "linear", per_kind=200, against=["harmless", "contrast", *ORDINARY], recall=0.98, others=0.0
+    ),
+    "selective: borderline": GateSettings(
+        "linear", per_kind=200, finds=["contrast"], against=["harmless", *ORDINARY], spares=["harmful", "wrapped"],
+        recall=0.98, others=0.0,
+    ),
+}  # fmt: skip
+KINDS = ("harmful", "wrapped", "contrast", "harmless", *ORDINARY)
+
+
+def main() -> None:
+    """Measure, write the table, draw the layers."""
+    counts: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
+    areas: dict[Any, list[list[float]]] = defaultdict(list)
+    for target in ("over", "chat"):
+        for seed in SEEDS:
+            world = build_world("small", seed, parts=[target], quiet=True)
+            module = CausalLMModule(str(world / target))
+            module.configure_model()
+            states = PromptStates(module, list(range(6)))
+            known, asked = (read_prompts(world / "data" / f"{split}.jsonl") for split in ("train", "test"))
+            word = appended_ids(module.tokenizer, [{"role": "user", "content": known["harmful"][0].text}], "sure")
+            test = {kind: states(asked[kind], word, mean=True) for kind in KINDS}
+            for name, settings in GATES.items():
+                sides = gate_prompts(settings, known)
+                fitted = fit_gate(
+                    settings,
+                    layers := settings.read_layers(6),
+                    *(states(s, word, True).of(layers) for s in sides.values()),
+                )
+                gate, policy = rebuilt(settings, fitted)
+                scores = {kind: gate(found.of(layers).reading(layers)) for kind, found in test.items()}
+                for kind, found in scores.items():
+                    hits = policy.weights(found) == settings.found
+                    counts[target, name, kind][0] += int(hits.sum())
+                    counts[target, name, kind][1] += len(found)
+            for kind, single in (("transition", GATES["SCANS, T = 0.75"]), ("linear", GATES["selective: harmful"])):
+                areas[target, kind].append(_each_layer(single, known, states, word, test))
+    lines = ["| target | gate | " + " | ".join(KINDS) + " |", "|---" * (2 + len(KINDS)) + "|"]
+    for target in ("over", "chat"):
+        for name in GATES:
+            cells = [f"{100 * k / n:.1f} ({k}/{n})" for k, n in (counts[target, name, kind] for kind in KINDS)]
+            lines.append(f"| {target} | {name} | " + " | ".join(cells) + " |")
+    (HERE / "accuracy.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    axes = new_axes(2)
+    for place, target in zip(axes, ("over", "chat"), strict=True):
+        for number, kind in enumerate(("transition", "linear")):
+            values = torch.tensor(areas[target, kind])
+            place.plot(
+                range(6), values.mean(0), "o-", color=COLOURS[number], label=f"{kind}, mean of {len(SEEDS)} seeds"
+            )
+            place.fill_between(range(6), values.amin(0), values.amax(0), color=COLOURS[number], alpha=0.2, linewidth=0)
+        place.set_title(f"{target}: harmful from contrast, test prompts", fontsize=9, loc="left")
+        place.set_xlabel("layer")
+        place.set_ylabel("AUROC of a gate of this layer alone")
+        place.legend(frameon=False, fontsize=8)
+    save_figure(axes[0], HERE / "accuracy.svg")
+
+
+def _each_layer(
+    settings: GateSettings,
+    known: dict[str, list[KnownPrompt]],
+    states: PromptStates,
+    word: list[int],
+    test: dict[str, Any],
+) -> list[float]:
+    """AUROC of harmful against contrast prompts of the test split, of gates that read one layer."""
+    import dataclasses
+
+    found = []
+    sides = [states(side, word, True) for side in gate_prompts(settings, known).values()]
+    for layer in range(6):
+        gate, _ = rebuilt(
+            settings, fit_gate(dataclasses.replace(settings, layers=[layer]), [layer], *(s.of([layer]) for s in sides))
+        )
+        one, two = (gate(test[kind].of([layer]).reading([layer])) for kind in ("harmful", "contrast"))
+        found.append(float(auroc(one.double()[:, None], two.double()[:, None])[0]))
+    return found
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    main()
