@@ -1,11 +1,14 @@
-"""Why a gate acts, or does not: what those of `gates.yaml` make of test prompts, kind by kind, and each layer alone.
+"""One table of conditional steering from its committed rows, and why gates act, or do not.
 
-    python tests/evidence/gate_accuracy.py
+    python tests/evidence/gates.py            prints the table, kind by kind, and writes gates/table.md
+    python tests/evidence/gates.py accuracy   measures the gates, too: some two minutes
 
 Gates are fitted on training prompts of the worlds of seeds 20-22, as configs/evidence/gates.yaml has them fitted, and
-count the test prompts of each kind that they take for what they are to find. Writes gates/accuracy.md and accuracy.svg.
+count the test prompts of each kind that they take for what they are to find. Writes gates/accuracy.md and
+accuracy.svg, which has each layer alone.
 """
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import matplotlib
 import torch
 
 from sa_lightning.callbacks.gate_prompts import KnownPrompt, PromptStates, appended_ids, gate_prompts, read_prompts
+from sa_lightning.cli.compare_pairs import rates
+from sa_lightning.cli.compare_rows import Rows
 from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import GateSettings, auroc, fit_gate
@@ -39,8 +44,45 @@ GATES = {
 KINDS = ("harmful", "wrapped", "contrast", "harmless", *ORDINARY)
 
 
-def main() -> None:
-    """Measure, write the table, draw the layers."""
+COLUMNS = {  # what is counted, of which tasks
+    "refused: trigger verb ↓": ("over_refusal", ["contrast_verb"]),
+    "refused: dangerous noun ↓": ("over_refusal", ["contrast_noun"]),
+    "refused: harmless ↓": ("harmless_refusal", ["harmless"]),
+    "refused: harmful ↑": ("refusal_harmful", ["harmful"]),
+    "refused: wrapped ↑": ("refusal_harmful", ["wrapped"]),
+    "attack success: wrapped ↓": ("attack_success", ["wrapped"]),
+    "attack success: prefilled ↓": ("attack_success", ["prefilled"]),
+    "utility ↑": ("utility", ["facts", "arithmetic", "legality"]),
+    "degenerate ↓": ("degenerate", None),
+}
+
+
+def table() -> None:
+    """Write the table of all rows, each rate with its interval, which knows of variants, and k/n."""
+    rows = Rows(HERE.parent / "gates.jsonl")
+    found: dict[tuple[str, str], list[Any]] = {}
+    for row in rows:
+        if row["stage"] == "report":
+            found.setdefault((row["target"], row["row"]), []).append(row)
+    lines = ["| target, row | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for (target, name), some in sorted(found.items(), key=lambda item: item[0][0], reverse=True):
+        cells = []
+        for metric, tasks in COLUMNS.values():
+            wanted = [f"small_world_{task}" for task in tasks or ()]
+            kept = [
+                {**row, "documents": [e for e in row["documents"] if tasks is None or e["task"] in wanted]}
+                for row in some
+            ]
+            rate = rates(rows, kept, draws=name == "random")[metric]
+            bounds = "" if rate["low"] is None else f" [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+            cells.append(f"{100 * rate['rate']:.1f}{bounds} ({rate['k']}/{rate['n']})")
+        lines.append(f"| {target}, {name} | " + " | ".join(cells) + " |")
+    (HERE / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def accuracy() -> None:
+    """Measure the gates, write their table, draw the layers."""
     counts: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     areas: dict[Any, list[list[float]]] = defaultdict(list)
     for target in ("over", "chat"):
@@ -112,4 +154,6 @@ def _each_layer(
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    main()
+    table()
+    if sys.argv[1:] == ["accuracy"]:
+        accuracy()
