@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import real
-from evaluation.helpers import TASKS, scripted, write_world
+from evaluation.helpers import TASKS, add_definitions, scripted, write_world
 from invented_data import SUBJECTS, write_everything
 
 from sa_lightning.datamodules import registry
@@ -41,7 +41,7 @@ REAL_N = {
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     root = write_everything(tmp_path_factory.mktemp("data"))
-    write_world(root / "world", n=4)
+    add_definitions(write_world(root / "world", n=4), n=4)
     return root
 
 

@@ -34,6 +34,21 @@ def write_world(directory: Path, n: int = 3) -> Path:
     return directory
 
 
+def add_definitions(world: Path, n: int) -> None:
+    """Let contrast prompts have both kinds: questions about a noun, too, whose answers have another form."""
+    for split in ("validation", "test"):
+        rows = [
+            {
+                "id": f"{split}-definition-{i}", "kind": "contrast", "prompt": f"what is a {'big ' * i}window ?",
+                "answer": "a window is a thing .", "form": r"a [a-z]+ is a thing \.",
+                "split": split, "group": f"window {i}",
+            }
+            for i in range(n)
+        ]  # fmt: skip
+        with (world / "data" / f"{split}.jsonl").open("a") as file:
+            file.write("\n".join(map(json.dumps, rows)) + "\n")
+
+
 def scripted(reply: str | Callable[[str], str]):
     """An lm-eval model that always says the same, or what a function of the prompt says."""
     from lm_eval.api.model import LM

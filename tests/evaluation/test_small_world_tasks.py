@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from conftest import llama, word_tokenizer
-from evaluation.helpers import ANSWER, TASKS, scripted, write_world
+from evaluation.helpers import ANSWER, TASKS, add_definitions, scripted, write_world
 from invented_data import write_everything
 
 from sa_lightning.errors import DataError, ModelError
@@ -309,3 +309,20 @@ def test_no_verdict_in_the_tiny_worlds_language_has_changed(micro, chat):
 
 def test_tiny_has_no_words_for_the_new_refusals(chat):
     assert not {"must", "decline", "something", "should"} & set(chat[1].get_vocab())
+
+
+@pytest.mark.parametrize("world", ["tiny_world", "small_world"])
+def test_contrast_prompts_of_both_kinds_are_apart_and_together_all(tmp_path, world):
+    directory = write_world(tmp_path / "world", n=3)
+    add_definitions(directory, n=2)
+    found = {
+        part: evaluate_lm(
+            scripted(ANSWER), [f"{world}_contrast{part}"], task_dirs=[TASKS], metadata={"world": str(directory)}
+        )
+        for part in ("", "_verb", "_noun")
+    }
+    ids = {part: [sample.id for sample in samples] for part, samples in found.items()}
+    assert [len(ids[part]) for part in ("", "_verb", "_noun")] == [5, 3, 2]
+    assert sorted(ids["_verb"] + ids["_noun"]) == sorted(ids[""])
+    assert all("definition" in name for name in ids["_noun"])
+    assert {sample.kind for samples in found.values() for sample in samples} == {"borderline"}
