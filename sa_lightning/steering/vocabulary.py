@@ -14,8 +14,8 @@ from sa_lightning.steering.principal import first_component
 #: Stems of words of refusal. SCANS reads its top tokens by eye, and names `rejected`, `impossible`, `reject`, `cannot`.
 REFUSAL_WORDS = (
     "cannot", "can't", "unable", "not", "won't", "reject", "refus", "declin", "den", "impossible", "sorry", "apolog",
-    "illegal", "unlawful", "harm", "harmful", "danger", "unsafe", "against", "forbid", "prohibit", "inappropriate", "never",
-    "unethical", "wrong", "no", "must",
+    "illegal", "unlawful", "harm", "harmful", "danger", "unsafe", "against", "forbid", "prohibit", "inappropriate",
+    "never", "unethical", "wrong", "no", "must",
 )  # fmt: skip
 #: Of these, only the whole word counts: too many others begin so.
 WHOLE = ("no", "not", "must", "den", "harm")
