@@ -1,7 +1,7 @@
 """Steering that is decided once for each prompt: gates read it, before anything is steered, on its own KV cache."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering.gate import Gate, Policy, Reading
 from sa_lightning.steering.hooks import _hidden, steering
 from sa_lightning.steering.intervention import Step
+from sa_lightning.steering.prompt_cache import cache_of, crop, last_of, put_back, real_tokens
 
 Weights = Float[Tensor, " batch"]
 
@@ -229,7 +230,7 @@ class _Runner:
         if lengths is not None:
             self._decide_ahead(_module, kwargs.get("input_ids", args[0] if args else None), lengths)
             return
-        cache = _cache_of(kwargs)
+        cache = cache_of(kwargs)
         self.is_prompt = cache is None or cache.get_seq_length() == 0
         if not self.is_prompt:
             return
@@ -238,7 +239,7 @@ class _Runner:
                 layer.activate_past_recording()
         tokens = kwargs.get("input_ids", args[0] if args else None)
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        self._begin(None if tokens is None else _real(mask, tokens.shape[1]))
+        self._begin(None if tokens is None else real_tokens(mask, tokens.shape[1]))
 
     def _begin(self, mask: Tensor | None) -> None:
         """Steer nothing, and read what runs next."""
@@ -271,7 +272,7 @@ class _Runner:
         try:
             with torch.no_grad():
                 output = model(input_ids=prompts, attention_mask=mask, use_cache=True, **more)
-            self._decide(model, prompts, _cache_of(output))
+            self._decide(model, prompts, cache_of(output))
         finally:
             self.busy = self.reader.on = False
         places = torch.arange(tokens.shape[1], device=tokens.device)
@@ -282,7 +283,7 @@ class _Runner:
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or not self.is_prompt:
             return None
-        cache = _cache_of(output)
+        cache = cache_of(output)
         tokens = kwargs.get("input_ids", args[0] if args else None)
         if cache is None or tokens is None:
             raise ModelError(
@@ -299,18 +300,18 @@ class _Runner:
     def _decided(self, model: nn.Module, tokens: Tensor, mask: Tensor | None, cache: Any, output: Any) -> Any:
         """Decide, and run the last token, or all, of the prompt once more, steered."""
         again = tokens.shape[1] if self.whole_prompt else 1
-        kept = _last(cache, again)
+        kept = last_of(cache, again)
         self._decide(model, tokens, cache)
         idle = torch.stack(self.decisions.weights).eq(0).all(0)
-        self._crop(cache, len(self.appended) + again)  # at once: a sliding window goes back only once
+        crop(cache, len(self.appended) + again)  # at once: a sliding window goes back only once
         last = torch.arange(again, device=tokens.device).expand(len(tokens), -1) == again - 1
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(weights, None if component.whole_prompt or again == 1 else last)
         steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again).logits
-        _put_back(cache, kept, idle)
+        put_back(cache, kept, idle)
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(None if component.only_prompt else weights)
-        self._crop(cache, 0)
+        crop(cache, 0)
         for layer in getattr(cache, "layers", ()):
             if hasattr(layer, "record_past"):
                 layer.record_past = False
@@ -360,59 +361,3 @@ class _Runner:
             more["logits_to_keep"] = 1
         with torch.no_grad():
             return model(input_ids=tokens, attention_mask=mask, use_cache=True, **{self.cache: cache}, **more)
-
-    @staticmethod
-    def _crop(cache: Any, count: int) -> None:
-        layers = getattr(cache, "layers", ())
-        try:
-            # A window of fixed size that is full has lost what lies before it, and says so; others are told to keep it.
-            if any(not getattr(x, "is_croppable", True) and not hasattr(x, "record_past") for x in layers):
-                raise ValueError("what has left its window is lost")
-            cache.crop(-count)
-        except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:  # each kind of cache its own
-            raise ModelError(
-                f"Tokens cannot be taken off a {type(cache).__name__}: {error}\n"
-                "A gate looks at the prompt with a word appended, and then goes on without it.\n"
-                "Use a model, and a `cache_implementation`, whose cache can be cropped."
-            ) from error
-
-
-def _real(mask: Any, count: int) -> Tensor | None:
-    """Which of the first tokens are no padding, shape (batch, pos), of a mask of any kind; None without one."""
-    if isinstance(mask, Mapping):  # one for each kind of layer
-        mask = mask.get("full_attention")
-    if not isinstance(mask, Tensor):
-        return None
-    if mask.dim() == 4:  # (batch, heads, queries, keys), as for a static cache: what the last token looks at
-        mask = mask[:, 0, -1, :count]
-        mask = mask == 0 if mask.is_floating_point() else mask
-    return mask.long()
-
-
-def _cache_of(found: Mapping[str, Any]) -> Any:
-    """The KV cache among the arguments, or in the output, of a forward; transformers has renamed it."""
-    cache = found.get("cache")
-    return found.get("past_key_values") if cache is None else cache
-
-
-def _last(cache: Any, count: int) -> list[tuple[Tensor, Tensor] | None]:
-    """Keys and values of the last tokens, of each layer that keeps them as a plain tensor."""
-    found: list[tuple[Tensor, Tensor] | None] = []
-    for layer in getattr(cache, "layers", ()):
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        # The tensors of a static cache are longer than what is in them.
-        static = isinstance(getattr(layer, "cumulative_length", None), Tensor)
-        if isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.dim() == 4 and not static:
-            found.append((keys[..., -count:, :].clone(), values[..., -count:, :].clone()))
-        else:
-            found.append(None)
-    return found
-
-
-def _put_back(cache: Any, kept: Sequence[tuple[Tensor, Tensor] | None], rows: Tensor) -> None:
-    for layer, known in zip(getattr(cache, "layers", ()), kept, strict=True):
-        if known is None:
-            continue
-        for now, before in zip((layer.keys, layer.values), known, strict=True):
-            count = before.shape[-2]
-            now[..., -count:, :] = torch.where(rows.to(now.device)[:, None, None, None], before, now[..., -count:, :])

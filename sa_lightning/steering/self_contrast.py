@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError, SettingError
-from sa_lightning.steering.conditional import _cache_of
+from sa_lightning.steering.prompt_cache import cache_of
 
 __all__ = ["SelfContrast"]
 
@@ -101,7 +101,7 @@ class SelfContrast:
             more[self._name] = self._cache
         with torch.no_grad():
             output: Any = self.model(input_ids=self._tokens, attention_mask=self._mask, use_cache=True, **more)
-        self._cache = _cache_of(output)
+        self._cache = cache_of(output)
         if self._cache is None:
             raise ModelError(
                 f"{type(self.model).__name__} returns no KV cache.\n"
