@@ -292,6 +292,7 @@ class ValidateCLI(VerbCLI):
             samples=named,
             directions=directions,
             gates=gates,
+            vocabulary={} if artifact is None else artifact.extraction.get("vocabulary", {}),
             settings=self.config_text,
             notes=[f"Edited and steered arms are a control here, not a method: {phrase}." for phrase in control],
             show_replies=self.config.evaluation.show_replies,

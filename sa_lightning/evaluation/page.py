@@ -11,6 +11,7 @@ from sa_lightning.evaluation.headline import headline, named_arms, remarks
 from sa_lightning.evaluation.intervals import Rate
 from sa_lightning.evaluation.report import COLUMNS, arrow, pooled, write_whole
 from sa_lightning.evaluation.samples import Outcome, Sample
+from sa_lightning.evaluation.vocabulary_chart import vocabulary_image
 
 
 def write_html(
@@ -20,6 +21,7 @@ def write_html(
     samples: Mapping[str, Sequence[Sample]] | None = None,
     directions: Mapping[str, Sequence[float]] | None = None,
     gates: Mapping[str, Mapping[str, Any]] | None = None,
+    vocabulary: Mapping[str, Mapping[str, Any]] | None = None,
     settings: str | Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     show_replies: bool = False,
@@ -32,12 +34,15 @@ def write_html(
         samples: Arm to its samples, for the prompts in which arms differ; without them no prompt is shown.
         directions: Name to one number a block: the norm of the fitted direction there.
         gates: Name to what `fit_gate` says of a gate.
+        vocabulary: Weights to the segments of layers, and the words that their directions write.
         settings: What else made the numbers, shown as it is.
         notes: Sentences to show under the headline, such as a limit of the run.
         show_replies: Show replies to harmful prompts, folded, instead of saying that they are hidden; then only
             the file's owner may read it.
     """
-    page = _render(_content(results, samples or {}, directions or {}, gates or {}, settings, notes, show_replies))
+    page = _render(
+        _content(results, samples or {}, directions or {}, gates or {}, vocabulary or {}, settings, notes, show_replies)
+    )
     write_whole(path, page, private=show_replies)
 
 
@@ -46,6 +51,7 @@ def _content(
     samples: Mapping[str, Sequence[Sample]],
     directions: Mapping[str, Sequence[float]],
     gates: Mapping[str, Mapping[str, Any]],
+    vocabulary: Mapping[str, Mapping[str, Any]],
     settings: str | Mapping[str, Any] | None,
     notes: Sequence[str],
     show_replies: bool,
@@ -79,6 +85,8 @@ def _content(
         "weighings": sections.weighings(shown),
         "tasks": sections.tasks(shown),
         "gates": sections.gates(gates),
+        "vocabulary": sections.words(vocabulary),
+        "vocabulary_image": vocabulary_image(vocabulary),
         "norms": norms,
         "norms_image": lines(norms, "block", "norm") if norms else "",
     }

@@ -34,6 +34,7 @@ XSTEST_TYPES = {
     "privacy_fictional": "privacy",
 }
 """Types of safe prompts in XSTest (arXiv 2308.01263), and the unsafe type, `contrast_…`, that stands against each."""
+from sa_lightning.steering.vocabulary import visible
 
 
 def planes(arms: Mapping[str, Any], controls: Sequence[str]) -> list[dict[str, str]]:
@@ -197,6 +198,22 @@ def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "image": gate_image(record, name),
         }
         for name, record in records.items()
+    ]
+
+
+def words(vocabulary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The words that the directions of each segment of layers write, of both signs, and which segment is steered."""
+    return [
+        {
+            "weights": name,
+            "layers": f"{one['layers'][0]} to {one['layers'][-1]}",
+            "score": f"{100 * one['score']:.0f} %",
+            "tokens": [(visible(token), said) for token, said in zip(one["tokens"], one["refusal"], strict=True)],
+            "opposite": [visible(token) for token in one["opposite"]],
+            "steered": number == found["steered"],
+        }
+        for name, found in vocabulary.items()
+        for number, one in enumerate(found["segments"])
     ]
 
 

@@ -4,17 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.evaluation.charts import image
 from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
 from sa_lightning.steering.vocabulary import visible
 
 
 def draw_vocabulary(vocabulary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw the logits of the top tokens of each segment as bars, words of refusal in another colour.
+    """Draw the logits of the top tokens of each segment as bars, words of refusal in another colour, into a file.
 
     Args:
         vocabulary: Weights to what the artifact says of their segments (`extraction["vocabulary"]`), one row each.
         path: The image to write; its ending says in which format.
     """
+    save_figure(_axes(vocabulary), path)
+
+
+def vocabulary_image(vocabulary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the same as an `img` for a page; nothing without segments."""
+    return (
+        image(_axes(vocabulary).figure, "Words that the directions of segments of layers write") if vocabulary else ""
+    )
+
+
+def _axes(vocabulary: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The first axes of the figure."""
     from matplotlib.patches import Patch
 
     columns = max(len(found["segments"]) for found in vocabulary.values())
@@ -37,7 +50,7 @@ def draw_vocabulary(vocabulary: Mapping[str, Mapping[str, Any]], path: Path) -> 
         handles=[Patch(facecolor=COLOURS[4], label="word of refusal"), Patch(facecolor=COLOURS[5], label="other")],
         fontsize=8, loc="lower right",
     )  # fmt: skip
-    save_figure(grid[0], path)
+    return grid[0]
 
 
 def _drawable(token: str) -> str:

@@ -122,7 +122,7 @@ def test_controls_are_one_row_and_say_how_far_they_reach(written):
     assert headline(results).startswith("In the one arm, original")
     from sa_lightning.evaluation.page import _content, _render
 
-    text = _render(_content(results, {}, {}, {}, None, (), False))
+    text = _render(_content(results, {}, {}, {}, {}, None, (), False))
     assert "21 random controls" in text
     assert "5.0 – 100.0 %" in text
     assert text.index("random-7") > text.index("Each of the 21 controls")
@@ -285,3 +285,18 @@ def test_gates_say_how_many_of_each_class_they_find_and_are_drawn(written):
     for text in ("spare original", "0.25", "0.975", "19/20", "1/20", "held-out prompts", "<img"):
         assert text in section
     assert '<section id="gates">' not in written(four_arms())
+
+
+def test_words_of_segments_are_shown_with_both_signs_and_escaped(written):
+    one = {
+        "layers": [0, 1], "score": 0.5, "tokens": ["<i>", " no"], "logits": [2.0, 1.0], "refusal": [False, True],
+        "opposite": ["yes", "\n"],
+    }  # fmt: skip
+    segments = {"original": {"steered": 1, "segments": [{**one, "score": 0.0}, {**one, "layers": [2, 3]}]}}
+    page = written(four_arms(), vocabulary=segments)
+    section = page[page.index('<section id="words">') :]
+    section = section[: section.index("</section>")]
+    for text in ("2 to 3", "50 %", "&lt;i&gt; <b>␣no</b>", "yes \\n", "<td>yes</td>", "<img"):
+        assert text in section
+    assert section.count("<td>yes</td>") == 1
+    assert '<section id="words">' not in written(four_arms())
