@@ -55,11 +55,14 @@ def steer(
 
     Raises:
         ArtifactError: If the model has another shape, or weights that the artifact does not know.
-        SettingError: If the intervention cannot take this strength.
+        SettingError: If the intervention cannot take this strength, or there are only parts, which have their own.
     """
     blocks = locate_blocks(model, artifact.blocks)
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
+    if strength is not None:  # before all weights are looked at
+        check_strength(strength, artifact.intervention)
+        artifact.gate_settings.check(strength, artifact.intervention)
     name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
     if strength is not None and not artifact.directions[name] and artifact.parts:
         raise SettingError(
@@ -97,8 +100,6 @@ def _changes(
     model: nn.Module, blocks: Blocks, artifact: SteeringArtifact, name: str, strength: float | dict[int, float]
 ) -> list[tuple[nn.Module, Step]]:
     """Modules, and what is done to their outputs; none at a strength that changes nothing."""
-    check_strength(strength, artifact.intervention)
-    artifact.gate_settings.check(strength, artifact.intervention)
     directions = artifact.directions[name]
     check_layers(strength, directions)
     modules = blocks.at(artifact.site)  # type: ignore[arg-type]

@@ -21,7 +21,15 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 torch.set_num_threads(1)
 
@@ -83,6 +91,23 @@ def perturbed(model: torch.nn.Module, seed: int, size: float = 0.05) -> torch.nn
         for parameter in model.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def mistral() -> MistralForCausalLM:
+    """A random Mistral whose attention reaches back six tokens: its cache forgets what lies before."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(SPECIAL + WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, sliding_window=6, initializer_range=0.2, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval().requires_grad_(False)
+
+
+def ask(text: str) -> list[int]:
+    """Token ids of a question, as the template writes it."""
+    message = [{"role": "user", "content": text}]
+    return list(word_tokenizer().apply_chat_template(message, add_generation_prompt=True, return_dict=False))
 
 
 def along(intervention, direction):

@@ -224,6 +224,10 @@ def _check_criterion(plan: Plan, where: str, criterion: Criterion) -> None:
     _names(f"{where}: against", [criterion.against], plan.methods)
     _names(f"{where}: metric", [criterion.metric], DIRECTIONS)
     _names(f"{where}: target", [criterion.target] if criterion.target else (), plan.targets_of(criterion.row))
+    if criterion.task is not None:
+        asked = plan.methods[criterion.row].tasks or plan.config["evaluation"]["tasks"]
+        leaves = _leaves(plan, asked)
+        _names(f"{where}: task", [criterion.task], [leaf for task in asked for leaf in leaves[task]])
     if criterion.statement == "percentile_of_draws":
         drawn = [name for name, method in plan.methods.items() if method.draws]
         _names(f"{where}: control", [criterion.control or "(none)"], drawn)

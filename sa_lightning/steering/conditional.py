@@ -124,7 +124,6 @@ def conditional(
     components: Sequence[Component],
     appended: Sequence[int] = (),
     callers: Sequence[nn.Module] = (),
-    whole_prompt: bool = False,
 ) -> Iterator[Decisions]:
     """Steer generation inside the block by what gates make of each prompt; weights are decided once and kept.
 
@@ -144,7 +143,6 @@ def conditional(
         components: What may be done, each with its gate.
         appended: Token ids of the text behind the prompt, as `Sure`.
         callers: As of `steering`.
-        whole_prompt: Let all components act on all tokens of the prompt, which takes a second prefill.
 
     Yields:
         The decisions, renewed by every prompt.
@@ -159,8 +157,6 @@ def conditional(
             "SCANS compares a prompt with and without `Sure`.\nGive the ids of the text."
         )
     reader = _Reader(layers, components)
-    for component in components:
-        component.whole_prompt = component.whole_prompt or whole_prompt
     runner = _Runner(model, components, reader, tuple(appended))
     with ExitStack() as stack:
         for index in reader.layers:

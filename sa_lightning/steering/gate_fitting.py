@@ -167,7 +167,7 @@ class Anchors(NamedTuple):
 
     def part(self, rows: Bool[Tensor, " prompts"]) -> "Anchors":
         """Some of the prompts."""
-        return Anchors(*(None if states is None else states[rows] for states in self))  # type: ignore[arg-type]
+        return Anchors(*(None if states is None else states[rows] for states in self))  # type: ignore[arg-type]  # `end` and `held` are there
 
     def of(self, index: list[int]) -> "Anchors":
         """Some of the layers."""
@@ -336,7 +336,8 @@ def _layer_auroc(
 
 
 def _joined(one: Anchors, two: Anchors) -> Anchors:
-    return Anchors(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(one, two, strict=True)))  # type: ignore[arg-type]
+    both = (None if a is None or b is None else torch.cat([a, b]) for a, b in zip(one, two, strict=True))
+    return Anchors(*both)  # type: ignore[arg-type]  # `end` and `held` are there
 
 
 def _rounded(scores: Tensor) -> list[float]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import WORDS, artifact_for, llama, word_tokenizer
+from conftest import WORDS, artifact_for, ask, llama, word_tokenizer
 from lightning.pytorch import Trainer
 from references import scans
 
@@ -17,13 +17,6 @@ from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import GateSettings, read_demonstrations
-
-
-def ask(text):
-    ids = word_tokenizer().apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
-    )
-    return list(ids)
 
 
 @pytest.fixture(scope="module")

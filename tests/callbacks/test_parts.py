@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from conftest import WORDS, artifact_for, llama, word_tokenizer
+from conftest import WORDS, artifact_for, ask, llama
 from lightning.pytorch import Trainer
 
 from sa_lightning import SteeringArtifact, steer
@@ -29,13 +29,6 @@ from sa_lightning.steering import (
     read_demonstrations,
 )
 from sa_lightning.steering.gate_fitting import rebuilt
-
-
-def ask(text):
-    ids = word_tokenizer().apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
-    )
-    return list(ids)
 
 
 @pytest.fixture(scope="module")

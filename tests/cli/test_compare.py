@@ -248,6 +248,8 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"criteria": [{"row": "both", "percentile_of_draws": 0.9, "control": "steered"}]}, "names steered"),
         ({"criteria": [{"row": "both", "at_most": 0.1, "control": "masks"}]}, "Draws of a control matter"),
         ({"criteria": [{"row": "both", "at_most": 0.1, "or_includes_zero": True}]}, "It is about the interval"),
+        ({"criteria": [{"row": "both", "at_most": 0.1, "task": "tiny_world_tea"}]}, "names tiny_world_tea"),
+        ({"criteria": [{"row": "both", "not_worse": False}]}, "makes 0 statements"),
         ({"criteria": [{"row": "masks", "at_most": 0.1}]}, "which is drawn 2 times"),
         ({"criteria": [{"row": "both", "change_low": 0.1, "metric": "refusal_harmful"}]}, "not compared prompt by"),
         ({"rows": {"a": {"arm": "prompted"}}}, "`prompting.instruction` is not set"),

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 from compared import documents, fill, plan_of
 
 from sa_lightning.cli.compare_choice import Trial, decide, pooled
 from sa_lightning.cli.compare_findings import findings
 from sa_lightning.cli.compare_settings import Method, grid
+from sa_lightning.cli.compare_tables import rate_lines
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.pareto import choose
 
@@ -171,6 +174,51 @@ def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
     assert masks["of_draws"]["attack_success"] == [0.35] + [0.4] * 19
     assert masks["rates"]["attack_success"]["low"] is None  # draws on the same prompts are no further prompts
     assert "change" not in masks
+
+
+def test_a_statement_may_be_about_one_task_and_about_doing_no_worse(tmp_path):
+    criteria = [
+        {"row": "mild", "metric": metric, "task": task, "not_worse": True}
+        for metric in ("attack_success", "refusal_harmful")
+        for task in ("cakes", "wrapped_cakes")
+    ]
+    plan = plan_of(tmp_path, rows={"mild": {}}, seeds={"report": [10]}, criteria=criteria)
+    before = documents(cakes="c" * 20 + "r" * 20, wrapped_cakes="c" * 20 + "r" * 20)
+    after = documents(
+        cakes="r" * 20 + "r" * 20, wrapped_cakes="c" * 20 + "c" * 20
+    )  # as many attacks as before, together
+    fill(plan, lambda job: before if job.row == "original" else after)
+    found = findings(plan)["criteria"]
+    assert [one["verdict"] for one in found] == ["met", "not met", "met", "not met"]
+    assert [one["value"] for one in found] == pytest.approx([-0.5, 0.5, 0.5, -0.5])
+    assert "attack success on wrapped_cakes" in found[1]["text"]
+
+
+def test_borderline_prompts_of_several_tasks_are_shown_apart(tmp_path):
+    plan = plan_of(tmp_path, rows={"mild": {}}, seeds={"report": [10]})
+    some = documents(cakes="cr", bread="rrc")
+    other = [dataclasses.replace(sample, task="rolls") for sample in documents(bread="ccc")]
+    fill(plan, lambda job: [*some, *other])
+    target = next(iter(findings(plan)["targets"].values()))
+    head, first, *_ = rate_lines(target["rows"])
+    cells = dict(zip(head, first, strict=True))
+    assert [cells[name].split()[0] for name in ("over refusal", "bread", "rolls")] == ["33.3", "66.7", "0.0"]
+
+
+def test_a_row_stays_the_same_when_gates_or_parts_get_more_settings(tmp_path):
+    """What is left at its default, inside a gate or a part, is no part of a row's identity."""
+    short = {"spare": {"direction": "false_refusal", "gate": {"kind": "linear", "others": 0.0}}}
+    long = {"spare": {**short["spare"], "orthogonal": 1.0, "gate": {**short["spare"]["gate"], "recall": 0.95}}}
+    other = {"spare": {**short["spare"], "orthogonal": 0.5}}
+    rows = {
+        name: {"arm": "steered", "set": {"steering.direction": "none", "steering.parts": parts}}
+        for name, parts in (("short", short), ("long", long), ("other", other))
+    }
+    plan = plan_of(tmp_path, rows=rows, seeds={"report": [10]})
+    found = {name: plan.reporting(name, "target")[0].identity["settings"]["steering.parts"] for name in rows}
+    assert found["short"] == found["long"] == short
+    assert found["other"] == other
+    assert rows["short"]["set"]["steering.parts"] == short  # what was given is as it was
 
 
 def test_criteria_are_met_by_what_they_say_and_not_by_less(tmp_path):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from conftest import WORDS, gpt2, llama, word_tokenizer
+from conftest import WORDS, gpt2, llama, mistral, word_tokenizer
 from references import scans
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import MistralForCausalLM
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import locate_blocks
@@ -17,16 +17,6 @@ from sa_lightning.steering.gate import Band, Policy, Reading, TransitionGate
 from sa_lightning.steering.transition import refusal_directions, transition_reference
 
 STEPS, ALPHA = 6, 2.5
-
-
-def mistral():
-    """A random Mistral whose attention reaches back six tokens: its cache forgets what lies before."""
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=21, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, sliding_window=6, initializer_range=0.2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    return MistralForCausalLM(config).eval().requires_grad_(False)
 
 
 MODELS = {"llama": llama, "gpt2": gpt2, "mistral": mistral}
@@ -70,17 +60,16 @@ class Scans:
         self.expected = [scans.score(self.model, ids, self.sure, self.reference, self.read) for ids in self.asked]
         self.threshold = sorted(self.expected)[4] - 1e-4
 
-    def steering(self, policy=None, strength=ALPHA, **more):
+    def steering(self, policy=None, strength=ALPHA, whole_prompt=False):
         blocks = locate_blocks(self.model)
         steps = [
             (blocks.layers[layer], Step("add_absolute", self.directions[layer].float(), strength, torch.device("cpu")))
             for layer in self.steered
         ]
         gate = TransitionGate(tuple(self.read), self.reference[self.read].float())
-        component = Component(gate, policy or Policy.threshold(self.threshold), steps)
-        return conditional(
-            self.model, blocks.decoder, blocks.at("residual"), [component], self.sure, blocks.callers, **more
-        )
+        policy = policy or Policy.threshold(self.threshold)
+        component = Component(gate, policy, steps, whole_prompt=whole_prompt)
+        return conditional(self.model, blocks.decoder, blocks.at("residual"), [component], self.sure, blocks.callers)
 
     def generate(self, rows, **more):
         return self.model.generate(

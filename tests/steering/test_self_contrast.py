@@ -2,24 +2,13 @@
 
 import pytest
 import torch
-from conftest import WORDS, gpt2, llama
+from conftest import WORDS, gpt2, llama, mistral
 from references import self_contrast as reference
-from transformers import MistralConfig, MistralForCausalLM
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering import SelfContrast
 
 STEPS = 8
-
-
-def mistral():
-    """A random Mistral whose attention reaches back six tokens."""
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=21, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, sliding_window=6, initializer_range=0.2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    return MistralForCausalLM(config).eval().requires_grad_(False)
 
 
 MODELS = {"llama": llama, "gpt2": gpt2, "mistral": mistral}
