@@ -34,7 +34,6 @@ XSTEST_TYPES = {
     "privacy_fictional": "privacy",
 }
 """Types of safe prompts in XSTest (arXiv 2308.01263), and the unsafe type, `contrast_…`, that stands against each."""
-from sa_lightning.steering.vocabulary import visible
 
 
 def planes(arms: Mapping[str, Any], controls: Sequence[str]) -> list[dict[str, str]]:
@@ -203,6 +202,8 @@ def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def words(vocabulary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The words that the directions of each segment of layers write, of both signs, and which segment is steered."""
+    from sa_lightning.steering.vocabulary import visible  # here, for a report without it needs no torch
+
     return [
         {
             "weights": name,

@@ -6,7 +6,6 @@ from typing import Any
 
 from sa_lightning.evaluation.charts import image
 from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
-from sa_lightning.steering.vocabulary import visible
 
 
 def draw_vocabulary(vocabulary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -56,6 +55,8 @@ def _axes(vocabulary: Mapping[str, Mapping[str, Any]]) -> Any:
 def _drawable(token: str) -> str:
     """Write a token with the characters that the font has, and the others as their code points."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    from sa_lightning.steering.vocabulary import visible  # here, for a report without it needs no torch
 
     font = get_font(findfont(FontProperties()))
     return "".join(c if font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in visible(token))
