@@ -27,7 +27,7 @@ check: $(READY)
 	$(VENV)/bin/pyright
 	$(VENV)/bin/python -m pytest -q tests/test_rooms.py
 
-# The table of the README, from its committed rows; missing rows are run (some minutes each).
+# The tiny world's table (tests/evidence/README.md), from its committed rows; missing rows are run (some minutes each).
 evidence: $(READY)
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/evidence/first_table.py
 

@@ -1,4 +1,4 @@
-"""The README's tree and commands are true."""
+"""What the README and its pages say is true: tree, commands, links, tables."""
 
 import re
 import shlex
@@ -10,6 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    name: (ROOT / name / "README.md").read_text()
+    for name in (".", "tests/benchmarks", "tests/evidence", "tests/evidence/refusals")
+}
+EVIDENCE = PAGES["tests/evidence"]
 SA = Path(sys.executable).with_name("sa")
 
 
@@ -35,10 +40,11 @@ def test_the_tree_names_every_file_of_the_package_and_no_other():
 
 
 def commands():
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    pages = "\n".join(PAGES.values())
+    blocks = re.findall(r"```bash\n(.*?)```", pages, re.S)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    inline = re.findall(r"`(sa [^`…]+)`", README)
-    return [line for line in [*lines, *inline] if line.startswith(("sa ", "make "))]
+    inline = [" ".join(command.split()) for command in re.findall(r"`((?:sa|make) [^`…]+)`", pages)]
+    return list(dict.fromkeys(line for line in [*lines, *inline] if line.startswith(("sa ", "make "))))
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("sa ") and "--" in c])
@@ -82,8 +88,16 @@ def test_the_table_of_families_is_what_the_tests_see():
 
 
 def test_every_link_into_the_project_leads_somewhere():
-    for path in re.findall(r"`((?:tests|configs|tasks|sa_lightning)/[\w/.-]+)`", README):
-        assert (ROOT / path).exists(), path
+    for folder, page in PAGES.items():
+        for path in re.findall(r"`((?:tests|configs|tasks|sa_lightning)/[\w/.-]+)`", page):
+            assert (ROOT / path).exists(), path
+        for path, heading in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page):
+            target = ROOT / folder / path if path else ROOT / folder / "README.md"
+            assert target.exists(), f"{folder}: {path}"
+            if heading:
+                there = target / "README.md" if target.is_dir() else target
+                titles = re.findall(r"^#+ (.+)$", there.read_text(), re.M)
+                assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, heading
 
 
 def test_the_tables_are_those_of_the_committed_rows():
@@ -96,9 +110,9 @@ def test_the_tables_are_those_of_the_committed_rows():
     printed = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     success, costs, random = (printed[start : start + 7] for start in (0, 7, 14))
     for line in [*success, *random]:
-        assert line in README
+        assert line in EVIDENCE
     # The sentence about costs: its bounds are those of the table, and none is looser than it must be.
-    sentence = README.split("What `edited` and `edited+steered` cost:")[1].split("\n\n")[0]
+    sentence = EVIDENCE.split("What `edited` and `edited+steered` cost:")[1].split("\n\n")[0]
     refusals, contrast, changes, degenerate = (
         [re.findall(r"[-+]?\d+\.\d", line.split("|")[column]) for line in costs[1:]] for column in (2, 3, 4, 5)
     )
@@ -123,4 +137,4 @@ def test_the_table_of_the_kept_fraction_is_that_of_the_committed_sweep():
     lines = [line for line in matched.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + 16
     for line in lines:
-        assert line in README
+        assert line in EVIDENCE

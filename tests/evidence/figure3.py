@@ -1,4 +1,4 @@
-"""The README's tables of the kept fraction (Figure 3 of the paper), from the committed result of one sweep.
+"""Tables of the kept fraction (Figure 3 of the paper), from the committed result of one sweep.
 
 sa sweep --config configs/figure3/sweep.yaml --output runs/figure3      some 30 minutes
 cp runs/figure3/sweep.json tests/evidence/figure3.json; cp runs/figure3/curves.svg tests/evidence/figure3.svg

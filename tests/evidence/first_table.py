@@ -1,4 +1,4 @@
-"""The table of the README: Safety Arithmetic on the tiny world, chosen on seeds 0-2, reported on seeds 3-5.
+"""The first table: Safety Arithmetic on the tiny world, chosen on seeds 0-2, reported on seeds 3-5.
 
     make evidence                                  runs what is missing, prints the tables
     python tests/evidence/first_table.py --print   prints them, or says what is missing
@@ -195,7 +195,7 @@ def choose_strength(rows, target, surgery):
 
 
 def table(rows, chosen):
-    """The README's tables, as Markdown."""
+    """Its three tables, as Markdown."""
     reported = [
         row
         for row in rows
