@@ -92,7 +92,7 @@ def steer(
         whole = part.gate is None or part.gate_settings.whole_prompt
         found.append(Component(gate.to(changes[0][1].direction.device), policy, changes, part.only_prompt, whole))
     ids = next(iter(appended), ())
-    with conditional(model, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers):
+    with conditional(blocks.generating, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers):
         yield model
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
+from transformers import GenerationMixin
 
 from sa_lightning.errors import ModelError
 
@@ -40,6 +41,11 @@ class Blocks:
     layers: nn.ModuleList
     path: str = ""
     callers: tuple[nn.Module, ...] = ()
+
+    @property
+    def generating(self) -> nn.Module:
+        """The model whose `generate` runs, under wrappers as those of peft and `torch.compile`."""
+        return next((module for module in self.callers if isinstance(module, GenerationMixin)), self.callers[0])
 
     def at(self, site: Site) -> list[nn.Module]:
         """Return the module of each block whose output is the given site.

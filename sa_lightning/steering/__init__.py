@@ -13,9 +13,11 @@ a direction, an instruction leads the way, or away (`self_contrast`).
 
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
+from sa_lightning.steering.component import Component
 from sa_lightning.steering.condition import ConditionGate, Joined
-from sa_lightning.steering.conditional import Component, Decisions, conditional
+from sa_lightning.steering.conditional import conditional
 from sa_lightning.steering.controls import Control, shuffled
+from sa_lightning.steering.decision import Decisions, prompt_lengths
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import (
     DIRECTIONS,
@@ -101,6 +103,7 @@ __all__ = [
     "null_space_map",
     "null_space_projector",
     "project",
+    "prompt_lengths",
     "random_directions",
     "read_demonstrations",
     "refusal_directions",

@@ -1,7 +1,7 @@
 """What is done to a KV cache around a prompt that is looked at: tokens taken off it, and some put back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,28 +27,72 @@ def cache_of(found: Mapping[str, Any]) -> Any:
     return found.get("past_key_values") if cache is None else cache
 
 
-def last_of(cache: Any, count: int) -> list[tuple[Tensor, Tensor] | None]:
-    """Keys and values of the last tokens, of each layer that keeps them as a plain tensor."""
-    found: list[tuple[Tensor, Tensor] | None] = []
+def remember_past(cache: Any) -> None:
+    """Let layers that forget what lies before a window keep it, until they are cropped for the last time."""
     for layer in getattr(cache, "layers", ()):
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        # The tensors of a static cache are longer than what is in them.
-        static = isinstance(getattr(layer, "cumulative_length", None), Tensor)
-        if isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.dim() == 4 and not static:
-            found.append((keys[..., -count:, :].clone(), values[..., -count:, :].clone()))
-        else:
-            found.append(None)
+        if hasattr(layer, "activate_past_recording"):
+            layer.activate_past_recording()
+
+
+def forget_past(cache: Any) -> None:
+    """Let the same layers go back to what their window holds, and go on as they would have."""
+    recording = [layer for layer in getattr(cache, "layers", ()) if hasattr(layer, "record_past")]
+    for layer in recording:
+        layer.crop(0)
+        layer.record_past = False
+
+
+class Kept(NamedTuple):
+    """What the last tokens have left in one tensor of a cache.
+
+    Attributes:
+        owner: What holds the tensor, which may be another one later.
+        name: Its name there.
+        dim: Along which it grows.
+        places: Where the tokens lie in it; none where they are the last.
+        values: What is kept.
+    """
+
+    owner: MutableMapping[Any, Any]
+    name: Hashable
+    dim: int
+    places: Tensor | None
+    values: Tensor
+
+
+def last_of(cache: Any, count: int) -> list[Kept]:
+    """Copy what the last tokens have left in each layer that keeps tokens as plain tensors.
+
+    Raises:
+        ModelError: If a layer cannot go back: a full window of fixed size, or a recurrent state, has lost what was.
+    """
+    layers = getattr(cache, "layers", ())
+    lost = {type(layer).__name__ for layer in layers if not getattr(layer, "is_croppable", True)}
+    if lost:
+        raise _cannot(cache, f"{', '.join(sorted(lost))} has lost what lies before")
+    found = []
+    for layer in layers:
+        end = getattr(layer, "cumulative_length", None)  # a tensor where a layer is longer than what is in it
+        for owner, name, dim in _growing(layer):
+            now = owner[name]
+            if isinstance(end, Tensor):
+                places = torch.arange(count, device=now.device) + (end.to(now.device) - count)
+                found.append(Kept(owner, name, dim, places, now.index_select(dim, places)))
+            else:
+                found.append(Kept(owner, name, dim, None, now.narrow(dim, now.shape[dim] - count, count).clone()))
     return found
 
 
-def put_back(cache: Any, kept: Sequence[tuple[Tensor, Tensor] | None], rows: Tensor) -> None:
+def put_back(kept: list[Kept], rows: Tensor) -> None:
     """Write what `last_of` kept over the last tokens of some rows, given as booleans of shape (batch,)."""
-    for layer, known in zip(getattr(cache, "layers", ()), kept, strict=True):
-        if known is None:
-            continue
-        for now, before in zip((layer.keys, layer.values), known, strict=True):
-            count = before.shape[-2]
-            now[..., -count:, :] = torch.where(rows.to(now.device)[:, None, None, None], before, now[..., -count:, :])
+    for owner, name, dim, places, before in kept:
+        now, count = owner[name], before.shape[dim]
+        chosen = rows.to(now.device).view(-1, *[1] * (now.dim() - 1))
+        if places is None:
+            end = now.narrow(dim, now.shape[dim] - count, count)
+            end.copy_(torch.where(chosen, before, end))
+        else:
+            now.index_copy_(dim, places, torch.where(chosen, before, now.index_select(dim, places)))
 
 
 def crop(cache: Any, count: int) -> None:
@@ -57,15 +101,27 @@ def crop(cache: Any, count: int) -> None:
     Raises:
         ModelError: If it cannot be cropped.
     """
-    layers = getattr(cache, "layers", ())
     try:
-        # A window of fixed size that is full has lost what lies before it, and says so; others are told to keep it.
-        if any(not getattr(x, "is_croppable", True) and not hasattr(x, "record_past") for x in layers):
-            raise ValueError("what has left its window is lost")
         cache.crop(-count)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:  # each kind of cache its own
-        raise ModelError(
-            f"Tokens cannot be taken off a {type(cache).__name__}: {error}\n"
-            "A gate looks at the prompt with a word appended, and then goes on without it.\n"
-            "Use a model, and a `cache_implementation`, whose cache can be cropped."
-        ) from error
+        raise _cannot(cache, str(error)) from error
+
+
+def _cannot(cache: Any, why: str) -> ModelError:
+    return ModelError(
+        f"Tokens cannot be taken off a {type(cache).__name__}: {why}\n"
+        "A gate looks at the prompt with a word appended, and then goes on without it.\n"
+        "Use a model, and a `cache_implementation`, whose cache can be cropped."
+    )
+
+
+def _growing(layer: Any) -> Iterator[tuple[MutableMapping[Any, Any], Hashable, int]]:
+    """Tensors of a layer that grow with every token: keys and values, and inputs of convolutions."""
+    own = vars(layer)
+    for name in ("keys", "values"):
+        if isinstance(own.get(name), Tensor) and own[name].dim() == 4:
+            yield own, name, -2
+    convolved = own.get("conv_states")
+    for name in convolved if isinstance(convolved, dict) else ():
+        if isinstance(convolved[name], Tensor):
+            yield convolved, name, -1

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.steering.conditional import is_gated
 from sa_lightning.steering.prompt_cache import cache_of
 
 __all__ = ["SelfContrast"]
@@ -72,6 +73,12 @@ class SelfContrast:
         self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
         """Return the contrasted logits of the next token; `input_ids` has the plain prompts and what followed."""
+        if is_gated(self.model):
+            raise ModelError(
+                "Gates steer the model that contrasts itself.\n"
+                "They decide once for each prompt, and a second prompt would undo what was decided on the first.\n"
+                "Leave out one of the two, or use an artifact without a gate."
+            )
         rows, width = input_ids.shape
         if rows != len(self._mask) or (self._width is not None and width != self._width + 1):
             raise ModelError(

@@ -11,8 +11,10 @@ from transformers import MistralForCausalLM
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import Step
+from sa_lightning.steering.component import Component
 from sa_lightning.steering.condition import ConditionGate
-from sa_lightning.steering.conditional import Component, conditional, prompt_lengths
+from sa_lightning.steering.conditional import conditional
+from sa_lightning.steering.decision import prompt_lengths
 from sa_lightning.steering.gate import Band, Policy, Reading, TransitionGate
 from sa_lightning.steering.transition import refusal_directions, transition_reference
 
@@ -124,7 +126,7 @@ def test_rows_in_the_dead_zone_are_bit_identical_and_the_others_are_not(fitted):
 def test_after_the_block_nothing_is_left_and_strength_zero_changes_nothing(fitted, cache):
     plain = fitted.generate(fitted.asked, cache_implementation=cache)
     if cache == "static" and isinstance(fitted.model, MistralForCausalLM):
-        with fitted.steering(), pytest.raises(ModelError, match="what has left its window is lost"):
+        with fitted.steering(), pytest.raises(ModelError, match="StaticSlidingWindowLayer has lost"):
             fitted.generate(fitted.asked, cache_implementation=cache)
         return
     with fitted.steering(strength=0.0):
