@@ -23,7 +23,7 @@ class KnownPrompt:
     Attributes:
         text: What the user says.
         held: Whether it is held out where a threshold is set. Variants of one another, which have the same `group`, are
-            so together within their kind.
+            so together, of whatever kinds they are.
     """
 
     text: str
@@ -34,13 +34,16 @@ Prompts = dict[str, list[KnownPrompt]]
 
 
 def read_prompts(path: str | Path) -> Prompts:
-    """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, is held out.
+    """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, of a kind is held out.
+
+    A group that prompts of several kinds have stands for all of them where it first stood.
 
     Raises:
         DataError: If the file is missing, or a row is no prompt.
     """
     path, found = Path(path), Prompts()
-    groups: dict[str, dict[str, int]] = {}
+    held: dict[str, bool] = {}  # group by group
+    groups: dict[str, set[str]] = {}  # kind by kind
     if not path.is_file():
         raise DataError(
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
@@ -56,9 +59,10 @@ def read_prompts(path: str | Path) -> Prompts:
                 f"Row {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
                 'A row is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
             ) from error
-        known = groups.setdefault(kind, {})
-        place = known.setdefault(f"row {number}" if group is None else f"group {group}", len(known))
-        found.setdefault(kind, []).append(KnownPrompt(prompt, bool(place % 2)))
+        known, name = groups.setdefault(kind, set()), f"row {number}" if group is None else f"group {group}"
+        held.setdefault(name, bool(len(known) % 2))
+        known.add(name)
+        found.setdefault(kind, []).append(KnownPrompt(prompt, held[name]))
     return found
 
 
@@ -91,6 +95,7 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
 
     Raises:
         DataError: If there are too few of a class.
+        SettingError: If those that are held out cannot show the `recall`.
     """
     sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
     found = {name: of_kinds(prompts, kinds, settings.per_kind) for name, kinds in sides.items() if kinds}
@@ -101,6 +106,7 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
             "A gate tells the first of these from the others, and each class needs two prompts at least, better 64.\n"
             "Give more, or say which kinds it `finds`, and `against` which."
         )
+    settings.check_held(*([prompt.held for prompt in side] for side in found.values()))
     return found
 
 

@@ -77,6 +77,7 @@ class PromptParts:
             _check_layers(given or None, f"steering.parts.{name}.layers", depth, target, "A direction acts behind")
             found = self._prompts(part.prompts or part.gate.prompts or gate.prompts, f"part {name}")
             self._fitted[name] = {what: of_kinds(found, kinds, part.per_kind) for what, kinds in part.kinds.items()}
+            part.check_prompts({what: len(prompts) for what, prompts in self._fitted[name].items()})
 
     def fit(self, artifact: SteeringArtifact, name: str, module: Any) -> None:
         """Fit everything on the weights as they are now, the same in every process, and put it in the artifact."""

@@ -1,6 +1,5 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
-import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -207,11 +206,7 @@ class ValidateCLI(VerbCLI):
         artifact = self.config_init.steering.artifact
         steering = None
         if arm.steered:
-            tensors = [
-                tensor for _, layers in sorted(artifact.directions.items()) for _, tensor in sorted(layers.items())
-            ]
-            directions = hashlib.sha256(b"".join(tensor.float().numpy().tobytes() for tensor in tensors)).hexdigest()
-            steering = [artifact.config(), directions, self.config_init.steering.strength, arm.control]
+            steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
         self.weights[arm.name] = weights_fingerprint(model)
         return {
             "weights": self.weights[arm.name],

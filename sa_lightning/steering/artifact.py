@@ -9,6 +9,7 @@
 No pickle is read or written.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -190,7 +191,10 @@ class SteeringArtifact:
         return sorted(layer for layer in layers if not isinstance(self.strength, dict) or layer in self.strength)
 
     def randomised(self, seed: int) -> "SteeringArtifact":
-        """Return the same artifact with random unit directions: the control of equal strength."""
+        """Return the same artifact with random unit directions: the control of equal strength.
+
+        Each part has draws of its own, which no other part, and no other seed, has.
+        """
         replaced = {}
         for name, layers in self.directions.items():
             shape = next((tuple(direction.shape) for direction in layers.values()), (self.d_model,))
@@ -200,7 +204,7 @@ class SteeringArtifact:
             lengths = {x: d.norm().cpu() if self.intervention in SIZED else 1.0 for x, d in layers.items()}
             replaced[name] = {layer: drawn[0 if one else layer] * lengths[layer] for layer in layers}
         control = {"kind": "random", "seed": seed}
-        parts = {name: part.randomised(seed + 1 + number) for number, (name, part) in enumerate(self.parts.items())}
+        parts = {name: part.randomised(_seed_of(seed, name)) for name, part in self.parts.items()}
         return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control, "parts": parts})
 
     def controls(self, strength: float | dict[int, float] | None = None) -> list[str]:
@@ -233,6 +237,24 @@ class SteeringArtifact:
                 "Fit one for this model with `sa fit --config ...`."
             )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies of all directions and gates, of parts, too, by their names in the file; float32, on the CPU."""
+        return {
+            f"{f'parts.{part}.' if part else ''}{name}.layers.{layer}.{what}": tensor.detach().cpu().float().clone()
+            for part, one in self.together.items()
+            for what, held in (("direction", one.directions), ("gate", one.gates))
+            for name, layers in held.items()
+            for layer, tensor in layers.items()
+        }
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the settings and of every number that acts."""
+        found = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            found.update(name.encode())
+            found.update(tensor.numpy().tobytes())
+        return found.hexdigest()
+
     def save_pretrained(self, directory: str | Path, *, config: str = "") -> Path:
         """Write the artifact; the directory appears, or is replaced, when every file is complete.
 
@@ -244,14 +266,7 @@ class SteeringArtifact:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
-            tensors = {
-                f"{f'parts.{part}.' if part else ''}{name}.layers.{layer}.{what}": tensor.detach().cpu().float().clone()
-                for part, one in self.together.items()
-                for what, held in (("direction", one.directions), ("gate", one.gates))
-                for name, layers in held.items()
-                for layer, tensor in layers.items()
-            }
-            save_file(tensors, temporary / "steering.safetensors", metadata={"format": "pt"})
+            save_file(self.tensors(), temporary / "steering.safetensors", metadata={"format": "pt"})
             (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
             (temporary / "README.md").write_text(card(self))
             (temporary / "config.yaml").write_text(config)
@@ -380,6 +395,11 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
+
+
+def _seed_of(seed: int, part: str) -> int:
+    """A seed for the draws of a part, 48 bits that no other part shares, nor another seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {part}".encode()).digest()[:6], "big")
 
 
 def _finite(statistics: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -79,9 +79,8 @@ def conditional(
         )
     reader = PromptReader(layers, components)
     runner = PromptRunner(model, components, reader, tuple(appended))
-    before, after = map(
-        torch.compiler.disable, (runner.before, runner.after)
-    )  # they need no compiler
+    before: Any = torch.compiler.disable(runner.before)  # what decides needs no compiler
+    after: Any = torch.compiler.disable(runner.after)
     with ExitStack() as stack:
         for index in reader.layers:
             stack.callback(layers[index].register_forward_hook(reader.hook(index)).remove)

@@ -13,7 +13,7 @@ from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
 from sa_lightning.steering.intervention import check_strength, times
-from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_between
+from sa_lightning.steering.linear_gate import LinearGate, check_recall, fit_linear_gate, threshold_between
 from sa_lightning.steering.separability import auroc
 from sa_lightning.steering.transition import transition_reference
 
@@ -92,11 +92,16 @@ class GateSettings:
                 "It says how many of the prompts to be found are found.\nFor 95 percent, write 0.95."
             )
         for name in ("dead_zone", "ramp"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise SettingError(
                     f"`gate.{name}` is {getattr(self, name)}.\n"
-                    "It is the width of a span of scores, at least 0.\nMend it."
+                    "It is the width of a span of scores, finite and at least 0.\nMend it."
                 )
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise SettingError(
+                f"`gate.threshold` is {self.threshold}.\nAll prompts, or none, would be found.\n"
+                "Give a finite one, or none, and `gate.recall`."
+            )
         if self.dead_zone and self.ramp:
             raise SettingError(
                 f"`gate.dead_zone` is {self.dead_zone} and `gate.ramp` is {self.ramp}.\n"
@@ -138,6 +143,29 @@ class GateSettings:
                     f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
                     "Set `gate.found` and `gate.others` to factors that it can take: 0 leaves prompts as they are."
                 ) from error
+
+    def check_held(self, *sides: Sequence[bool]) -> None:
+        """Refuse prompts that are too few to set a threshold on; a given threshold needs none.
+
+        Args:
+            sides: Which prompts are held out: of those to be found, of the others, and of those that are spared.
+
+        Raises:
+            DataError: If fewer than two of a class are fitted on, or held out.
+            SettingError: If so few held-out prompts cannot show such a recall.
+        """
+        counts = [(len(side), sum(side)) for side in sides]
+        if self.threshold is None and any(not 2 <= held <= count - 2 for count, held in counts):
+            raise DataError(
+                f"A gate is calibrated on {' and '.join(str(count) for count, _ in counts)} prompts of its classes, of "
+                f"which {' and '.join(str(held) for _, held in counts)} are held out.\n"
+                "Of each class, two at least are fitted on and two held out.\n"
+                "Give more prompts, or a `gate.threshold`."
+            )
+        if self.threshold is None:
+            check_recall(counts[0][1], self.recall)
+        for count, held in counts[2:]:
+            check_recall(held if self.threshold is None else count, self.recall)
 
     def read_layers(self, depth: int) -> list[int]:
         """Return the layers that are read, of a model with so many."""
@@ -217,12 +245,7 @@ def fit_gate(
     """
     calibrated = settings.threshold is None
     sides = [found, others, *([spared] if spared is not None else [])]
-    if calibrated and any(not 2 <= int(side.held.sum()) <= len(side.held) - 2 for side in sides):
-        raise DataError(
-            f"A gate is calibrated on {' and '.join(str(len(side.held)) for side in sides)} prompts of its classes, of "
-            f"which {' and '.join(str(int(side.held.sum())) for side in sides)} are held out.\n"
-            "Of each class, two at least are fitted on and two held out.\nGive more prompts, or a `gate.threshold`."
-        )
+    settings.check_held(*(side.held.tolist() for side in sides))
     fitted = [side.part(~side.held) if calibrated else side for side in sides]
     held = [side.part(side.held) if calibrated else side for side in sides]
     gate, layers, record = _fitted(settings, layers, fitted[0], fitted[1])

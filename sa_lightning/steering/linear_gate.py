@@ -104,14 +104,23 @@ def threshold_at_recall(scores: Float[Tensor, " prompts"], recall: float) -> flo
             f"There are {len(scores)} scores of harmful prompts, not all of them finite.\n"
             "A threshold is set where enough of them lie above it.\nGive held-out harmful prompts."
         )
-    if recall < 1 and len(scores) * (1 - recall) < 1 - 1e-9:
+    check_recall(len(scores), recall)
+    ordered = scores.sort().values
+    return float(ordered[len(scores) - math.ceil(recall * len(scores) - 1e-9)])
+
+
+def check_recall(count: int, recall: float) -> None:
+    """Refuse a recall below 1 that so many held-out prompts cannot tell from 1.
+
+    Raises:
+        SettingError: With how many it takes.
+    """
+    if recall < 1 and count * (1 - recall) < 1 - 1e-9:
         raise SettingError(
-            f"A recall of {recall} leaves less than one of {len(scores)} harmful prompts below the threshold.\n"
+            f"A recall of {recall} leaves less than one of {count} harmful prompts below the threshold.\n"
             "So few prompts cannot tell it from 1.\n"
             f"Give at least {math.ceil(1 / (1 - recall) - 1e-9)} held-out ones, or ask for 1."
         )
-    ordered = scores.sort().values
-    return float(ordered[len(scores) - math.ceil(recall * len(scores) - 1e-9)])
 
 
 def threshold_between(found: Float[Tensor, " prompts"], others: Float[Tensor, " others"], recall: float) -> float:

@@ -141,6 +141,20 @@ class PartSettings:
         found = {"harmful": HARMFUL, "harmless": HARMLESS}
         return found if self.direction == "refusal" else found | {"borderline": BORDERLINE}
 
+    def check_prompts(self, counts: Mapping[str, int]) -> None:
+        """Refuse too few prompts, given how many there are by what they are to it.
+
+        Raises:
+            DataError: With what to give.
+        """
+        missing = [name for name in self.kinds if counts.get(name, 0) < 2]
+        if missing:
+            raise DataError(
+                f"A part with direction `{self.direction}` has fewer than two {' and '.join(missing)} prompts.\n"
+                "It is fitted on the states that each kind leaves.\n"
+                f"Give lines of kind {', '.join(name for kind in missing for name in self.kinds[kind])}."
+            )
+
 
 def fit_part(
     settings: PartSettings, states: Mapping[str, States], depth: int, of: Sequence[int] | None = None
@@ -158,13 +172,7 @@ def fit_part(
     Raises:
         DataError: If there are no prompts of a kind that is needed, or two kinds have the same mean state.
     """
-    missing = [name for name in settings.kinds if name not in states or len(states[name]) < 2]
-    if missing:
-        raise DataError(
-            f"A part with direction `{settings.direction}` has fewer than two {' and '.join(missing)} prompts.\n"
-            "It is fitted on the states that each kind leaves.\n"
-            f"Give lines of kind {', '.join(name for kind in missing for name in settings.kinds[kind])}."
-        )
+    settings.check_prompts({name: len(found) for name, found in states.items()})
     layers = settings.steered(depth)
     known = list(range(depth)) if of is None else list(of)
     read = [known.index(layer) for layer in settings.read(depth)]

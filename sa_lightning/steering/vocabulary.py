@@ -13,12 +13,12 @@ from sa_lightning.steering.principal import first_component
 
 #: Stems of words of refusal. SCANS reads its top tokens by eye, and names `rejected`, `impossible`, `reject`, `cannot`.
 REFUSAL_WORDS = (
-    "cannot", "can't", "unable", "not", "won't", "reject", "refus", "declin", "den", "impossible", "sorry", "apolog",
-    "illegal", "unlawful", "harm", "harmful", "danger", "unsafe", "against", "forbid", "prohibit", "inappropriate",
-    "never", "unethical", "wrong", "no", "must",
+    "cannot", "can't", "unable", "not", "won't", "reject", "refus", "declin", "deny", "denie", "denial", "impossible",
+    "sorry", "apolog", "illegal", "unlawful", "harm", "harmful", "danger", "unsafe", "against", "forbid", "prohibit",
+    "inappropriate", "never", "unethical", "wrong", "no", "must",
 )  # fmt: skip
 #: Of these, only the whole word counts: too many others begin so.
-WHOLE = ("no", "not", "must", "den", "harm")
+WHOLE = ("no", "not", "must", "harm")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,10 @@ def speaks_of_refusal(token: str) -> bool:
     """Say whether a token is a word of refusal, or begins like one.
 
     Example:
-        >>> [speaks_of_refusal(token) for token in (" rejected", "cannot", "note", " No")]
-        [True, True, False, True]
+        >>> [speaks_of_refusal(token) for token in (" rejected", "cannot", " denied", " No")]
+        [True, True, True, True]
+        >>> [speaks_of_refusal(token) for token in ("note", "dense", "harmony")]
+        [False, False, False]
     """
     word = _bare(token)
     return any(word == stem or (stem not in WHOLE and word.startswith(stem)) for stem in REFUSAL_WORDS)

@@ -1,6 +1,8 @@
 """A gate fitted with the directions, kept in the artifact, and at work in `steer`."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -109,15 +111,30 @@ def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_
     assert not torch.equal(a, b)
 
 
+def test_variants_of_a_prompt_are_on_one_side_whatever_their_kinds(tmp_path):
+    rows = [{"prompt": f"make {n}", "kind": "harmful", "group": n} for n in range(4)]
+    rows += [{"prompt": f"pretend: make {n}", "kind": "wrapped", "group": n} for n in (5, 1, 0, 3, 6, 7)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_prompts(tmp_path / "prompts.jsonl")
+    assert [prompt.held for prompt in found["harmful"]] == [False, True, False, True]
+    assert [prompt.held for prompt in found["wrapped"]] == [False, True, False, True, False, True]
+
+
 def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp_path):
     rows = [{"prompt": f"{word} window", "kind": "harmful"} for word in WORDS[:6]]
     rows += [{"prompt": f"{word} cake", "kind": kind} for kind in ("harmless", "contrast") for word in WORDS[:6]]
     rows += [{"prompt": "sums", "kind": "facts"}]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = GateSettings("linear", str(tmp_path / "prompts.jsonl"), per_kind=4)
+    settings = GateSettings("linear", str(tmp_path / "prompts.jsonl"), per_kind=4, recall=1.0)
     sides = gate_prompts(settings, read_prompts(tmp_path / "prompts.jsonl"))
     assert {name: len(side) for name, side in sides.items()} == {"finds": 4, "against": 8}
     assert [prompt.held for prompt in sides["finds"]] == [False, True, False, True]
+    with pytest.raises(SettingError, match="less than one of 2 harmful prompts"):
+        gate_prompts(dataclasses.replace(settings, recall=0.95), read_prompts(tmp_path / "prompts.jsonl"))
+    with pytest.raises(DataError, match="of which 1 and 1 are held out"):
+        gate_prompts(
+            dataclasses.replace(settings, per_kind=2, against=("contrast",)), read_prompts(tmp_path / "prompts.jsonl")
+        )
     with pytest.raises(DataError, match="the demonstrations are answers"):
         asked(read_demonstrations(demonstrations)[0])
     for text, fact in (
@@ -146,6 +163,10 @@ def test_the_word_is_appended_as_the_template_writes_it():
         ({"kind": "linear", "recall": 95}, "write 0.95"),
         ({"kind": "linear", "per_kind": 1}, "two prompts at least"),
         ({"kind": "linear", "dead_zone": -1.0}, "at least 0"),
+        ({"kind": "linear", "ramp": math.inf}, "finite"),
+        ({"kind": "linear", "ramp": math.nan}, "finite"),
+        ({"kind": "linear", "threshold": math.nan}, "All prompts, or none"),
+        ({"kind": "linear", "threshold": -math.inf}, "All prompts, or none"),
         ({"kind": "transition", "append": " "}, "SCANS appends"),
         ({"kind": "linear", "layers": [7]}, "has 3 layers"),
         ({"kind": "linear", "recall": 0.99}, "at least 100 held-out"),

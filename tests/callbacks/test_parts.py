@@ -324,12 +324,34 @@ def test_a_random_control_is_as_long_as_what_it_takes_the_place_of():
         assert float(vector.norm()) == pytest.approx(7, rel=1e-5)
         assert torch.allclose(vector, drawn.parts["long"].directions["original"][0])  # one for all layers
     assert float(drawn.directions["original"][0].norm()) == pytest.approx(1, rel=1e-5)
+    artifact.parts = {"a": artifact_for(model), "b": artifact_for(model)}
+    draws = [
+        part.directions["original"][layer]
+        for seed in (1, 2, 3, 4)
+        for part in artifact.randomised(seed).together.values()
+        for layer in (0, 1)
+    ]
+    alike = torch.stack(draws) @ torch.stack(draws).T
+    assert float((alike - torch.eye(len(draws))).abs().max()) < 0.9  # no part has a draw of another, or of another seed
     artifact.strength, long.strength = 0.0, 0.0
     assert any("strength 0" in phrase for phrase in artifact.controls())
     assert not any(
         "strength 0" in phrase
         for phrase in artifact_for(model, strength=0.0, parts={"a": artifact_for(model)}).controls()
     )
+
+
+def test_artifacts_that_differ_in_one_number_of_a_part_or_a_gate_have_different_digests(tmp_path):
+    def made(part=1.0, gate=1.0, strength=0.1):
+        settings = {"kind": "linear", "others": 0.0, "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
+        held = {"gate": settings, "gates": {"original": {1: torch.full((32,), gate)}}}
+        own = artifact_for(llama(), **held)
+        own.directions["original"][0] = torch.full((32,), part)
+        return artifact_for(llama(), strength=strength, parts={"own": own})
+
+    digests = [made(**change).digest() for change in ({}, {"part": 1.1}, {"gate": 1.1}, {"strength": 0.2})]
+    assert len(set(digests)) == 4
+    assert SteeringArtifact.from_pretrained(made().save_pretrained(tmp_path / "artifact")).digest() == digests[0]
 
 
 def test_an_artifact_with_parts_says_that_older_versions_cannot_read_it(tmp_path):
@@ -414,6 +436,8 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
             make()
     states = {kind: torch.randn(3, 6, 4) for kind in ("harmful", "harmless")}
     assert sorted(fit_part(PartSettings(segment="middle"), states, 6)) == [2, 3]
+    with pytest.raises(DataError, match="borderline, contrast"):
+        PartSettings("false_refusal").check_prompts({"harmful": 3, "harmless": 2, "borderline": 1})
     with pytest.raises(DataError, match="borderline, contrast"):
         fit_part(PartSettings("false_refusal"), {"harmful": torch.randn(3, 2, 4), "harmless": torch.randn(3, 2, 4)}, 2)
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from sa_lightning.errors import SettingError
-from sa_lightning.steering.vocabulary import choose_segment, project, refusal_lexicon, segments_of, visible
+from sa_lightning.steering.vocabulary import (
+    choose_segment,
+    project,
+    refusal_lexicon,
+    segments_of,
+    speaks_of_refusal,
+    visible,
+)
 
 WORDS = ["tea", "cup", "reject", "cannot", "impossible", "sun", "moon", "sea"]
 
@@ -50,6 +57,24 @@ def test_where_no_segment_speaks_of_refusal_layers_must_be_named():
     found = project(directions, head, lambda i: "tea", segments_of(range(9)), top=2)
     with pytest.raises(SettingError, match="Name the layers yourself"):
         choose_segment(found)
+
+
+def test_the_lexicon_has_the_forms_of_refusing_and_no_words_that_only_begin_alike():
+    said = [
+        "deny",
+        "Denied",
+        " denial",
+        "denying",
+        "refused",
+        "declining",
+        "rejects",
+        "cannot",
+        "no",
+        "must",
+        "dangerous",
+    ]
+    assert all(map(speaks_of_refusal, said))
+    assert not any(map(speaks_of_refusal, ["den", "dense", "now", "note", "mustard", "harmony", "answer"]))
 
 
 def test_a_lexicon_of_ones_own_takes_whole_words_and_beginnings():
