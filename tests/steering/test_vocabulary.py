@@ -60,19 +60,7 @@ def test_where_no_segment_speaks_of_refusal_layers_must_be_named():
 
 
 def test_the_lexicon_has_the_forms_of_refusing_and_no_words_that_only_begin_alike():
-    said = [
-        "deny",
-        "Denied",
-        " denial",
-        "denying",
-        "refused",
-        "declining",
-        "rejects",
-        "cannot",
-        "no",
-        "must",
-        "dangerous",
-    ]
+    said = ["deny", "Denied", " denial", "denying", "refused", "declining", "rejects", "cannot", "no", "dangerous"]
     assert all(map(speaks_of_refusal, said))
     assert not any(map(speaks_of_refusal, ["den", "dense", "now", "note", "mustard", "harmony", "answer"]))
 
