@@ -93,11 +93,15 @@ def of_kinds(prompts: Prompts, kinds: Iterable[str], per_kind: int) -> list[Know
 def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[KnownPrompt]]:
     """Return the prompts to be found, the others, and those that are spared, if any are.
 
+    Where gates are joined, those to be found are kind by kind: `finds harmful`, `finds wrapped`, and `against`.
+
     Raises:
         DataError: If there are too few of a class.
         SettingError: If those that are held out cannot show the `recall`.
     """
     sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
+    if settings.join is not None:
+        sides = {**{f"finds {kind}": [kind] for kind in settings.finds}, "against": settings.against}
     found = {name: of_kinds(prompts, kinds, settings.per_kind) for name, kinds in sides.items() if kinds}
     if any(len(side) < 2 for side in found.values()):
         counts = ", ".join(f"{len(side)} of {' and '.join(sides[name])}" for name, side in found.items())
@@ -106,7 +110,9 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
             "A gate tells the first of these from the others, and each class needs two prompts at least, better 64.\n"
             "Give more, or say which kinds it `finds`, and `against` which."
         )
-    settings.check_held(*([prompt.held for prompt in side] for side in found.values()))
+    held = [[prompt.held for prompt in side] for side in found.values()]
+    for together in [held] if settings.join is None else [(side, held[-1]) for side in held[:-1]]:
+        settings.check_held(*together)
     return found
 
 

@@ -17,7 +17,7 @@ from sa_lightning.callbacks.gate_prompts import (
     read_prompts,
 )
 from sa_lightning.errors import SettingError
-from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, fit_gate, fit_part
+from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, fit_gate, fit_joined, fit_part
 from sa_lightning.steering.demonstrations import digest, has_kinds
 
 
@@ -130,7 +130,11 @@ class PromptParts:
         layers = settings.read_layers(artifact.num_layers)
         index = [states.layers.index(layer) for layer in layers]
         sides = [states(side, ids, settings.kind == "condition").of(index) for side in prompts.values()]
-        fitted = fit_gate(settings, layers, *sides)
+        if settings.join is None:
+            fitted = fit_gate(settings, layers, *sides)
+        else:
+            *found, others = sides
+            fitted = fit_joined(settings, layers, dict(zip(settings.finds, found, strict=True)), others)
         told = artifact.gate or {**dataclasses.asdict(settings), "ids": ids, "sets": {}}
         told |= self._provenance(f"gate {part}")
         told["sets"][name] = fitted.record

@@ -14,7 +14,7 @@ a direction, an instruction leads the way, or away (`self_contrast`).
 from sa_lightning.steering.activations import PairStates, gather_mean
 from sa_lightning.steering.artifact import SteeringArtifact
 from sa_lightning.steering.component import Component
-from sa_lightning.steering.condition import ConditionGate, Joined
+from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.conditional import conditional
 from sa_lightning.steering.controls import Control, shuffled
 from sa_lightning.steering.decision import Decisions, prompt_lengths
@@ -27,8 +27,9 @@ from sa_lightning.steering.direction import (
 )
 from sa_lightning.steering.fingerprint import weights_fingerprint
 from sa_lightning.steering.fitting import fit_pairs
-from sa_lightning.steering.gate import AlwaysGate, Band, Gate, Policy, Reading, SparingGate, TransitionGate
-from sa_lightning.steering.gate_fitting import Anchors, FittedGate, GateSettings, fit_gate
+from sa_lightning.steering.gate import AlwaysGate, Band, Gate, JoinedGate, Policy, Reading, SparingGate, TransitionGate
+from sa_lightning.steering.gate_fitting import Anchors, FittedGate, fit_gate, fit_joined
+from sa_lightning.steering.gate_settings import GateSettings
 from sa_lightning.steering.hooks import capture, steering
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
@@ -66,7 +67,7 @@ __all__ = [
     "FittedGate",
     "Gate",
     "GateSettings",
-    "Joined",
+    "JoinedGate",
     "LinearGate",
     "PairMoments",
     "PairStates",
@@ -95,6 +96,7 @@ __all__ = [
     "fit_directions",
     "fit_directions_from_sums",
     "fit_gate",
+    "fit_joined",
     "fit_linear_gate",
     "fit_pairs",
     "fit_part",

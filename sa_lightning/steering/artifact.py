@@ -30,7 +30,8 @@ from sa_lightning.steering.card import card
 from sa_lightning.steering.controls import in_words
 from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.gate import Gate, Policy
-from sa_lightning.steering.gate_fitting import FittedGate, GateSettings, Kind, rebuilt
+from sa_lightning.steering.gate_fitting import FittedGate, rebuilt
+from sa_lightning.steering.gate_settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
 FORMAT_VERSION = 2
@@ -56,7 +57,7 @@ class SteeringArtifact:
             named are not steered.
         gate: Which prompts are steered: the settings of a gate (`GateSettings`), with `ids` of the appended word and
             what was fitted per set; None steers all alike.
-        gates: Set name to layer to vector of the gate, of shape (d_model,), or (2, d_model) where it spares some,
+        gates: Set name to layer to vector of the gate, of shape (d_model,), or (gates, d_model) where several are one,
             float32; none without one.
         parts: Name to one more artifact of the same model, which acts together with this one, each with a gate of its
             own. Parts have none themselves.
@@ -144,7 +145,8 @@ class SteeringArtifact:
         layers = {layer for vectors in self.gates.values() for layer in vectors}
         if (
             known.keys() != self.gates.keys()
-            or shapes not in ({(self.d_model,)}, {(2, self.d_model)})
+            or len(shapes) > 1
+            or next(iter(shapes))[-1:] != (self.d_model,)
             or not layers <= set(range(self.num_layers))
         ):
             raise ArtifactError(

@@ -87,7 +87,7 @@ def _gate(artifact: "SteeringArtifact") -> str:
     if artifact.gate is None:
         return "at every prompt"
     settings = artifact.gate_settings
-    told, kinds = [], " and ".join(settings.finds)
+    told, kinds = [], (" or " if settings.join == "any" else " and ").join(settings.finds)
     for name, found in artifact.gate["sets"].items():
         (k, n), (j, m) = found["found"], found["others"]
         seen = "held-out" if found["held_out"] else "the very"
@@ -95,6 +95,11 @@ def _gate(artifact: "SteeringArtifact") -> str:
             f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} {kinds} and {j} of {m} other "
             f"prompts among {seen} prompts (AUROC {found['auroc']:.3f})"
         )
+        told += [
+            f"of which that for {kind}, from {one['threshold']:.4g} on, finds {one['found'][0]} of {one['found'][1]} "
+            f"and {one['others'][0]} of {one['others'][1]} others"
+            for kind, one in found.get("joined", {}).items()
+        ]
     return (
         f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
         f"{settings.others:+g} at others; " + "; ".join(told)

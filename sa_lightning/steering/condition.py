@@ -1,6 +1,5 @@
-"""CAST (Lee et al., arXiv 2409.05907): conditions on the mean state of a prompt, alone or joined by AND and OR."""
+"""CAST (Lee et al., arXiv 2409.05907): a condition on the mean state of a prompt."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,8 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sa_lightning.errors import SettingError
-from sa_lightning.steering.gate import Gate, PerPrompt, Policy, Reading
+from sa_lightning.steering.gate import Gate, PerPrompt, Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,48 +36,3 @@ class ConditionGate(Gate):
         c = torch.nn.functional.normalize(self.condition[0].to(h.device).float(), dim=0)
         along = torch.tanh((h @ c)[:, None] * c)
         return self.sign * torch.nn.functional.cosine_similarity(h, along, dim=-1).nan_to_num(nan=0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Joined(Gate):
-    """Several conditions as one: with `every`, the least of their weights (AND), else the largest (OR).
-
-    Attributes:
-        layers: Those of its parts.
-        parts: Gates with their policies, whose weights are 0 or 1.
-        every: Whether all must hold.
-    """
-
-    parts: tuple[tuple[Gate, Policy], ...]
-    every: bool
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[Gate, Policy]], every: bool) -> "Joined":
-        """Join some gates.
-
-        Raises:
-            SettingError: If there are none, or one's weights are not those of a condition.
-        """
-        weights = {band.weight for _, policy in parts for band in policy.bands}
-        if not parts or not weights <= {0.0, 1.0}:
-            raise SettingError(
-                f"Conditions with weights {sorted(weights)} are joined.\n"
-                "A condition holds (1) or not (0).\nGive each a policy with these weights."
-            )
-        layers = sorted({layer for gate, _ in parts for layer in gate.layers})
-        return cls(tuple(layers), tuple(parts), every)
-
-    @property
-    def appends(self) -> bool:  # type: ignore[override]  # of its parts
-        """Whether a part reads behind an appended text."""
-        return any(gate.appends for gate, _ in self.parts)
-
-    @property
-    def averages(self) -> bool:  # type: ignore[override]  # of its parts
-        """Whether a part reads the mean over the prompt."""
-        return any(gate.averages for gate, _ in self.parts)
-
-    def __call__(self, reading: Reading) -> PerPrompt:
-        """Return 1 where the conditions hold, 0 elsewhere."""
-        weights = torch.stack([policy.weights(gate(reading)) for gate, policy in self.parts])
-        return weights.amin(0) if self.every else weights.amax(0)

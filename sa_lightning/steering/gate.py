@@ -128,6 +128,46 @@ class SparingGate(Gate):
         return torch.where(self.first(reading) >= self.threshold, math.nan, self.gate(reading))
 
 
+@dataclass(frozen=True, eq=False)
+class JoinedGate(Gate):
+    """Several gates as one, with a threshold each; the score says by how much all of them hold, or one of them does.
+
+    That is how far the score of a gate lies above its threshold: the least of them for AND, the largest for OR (CAST,
+    arXiv 2409.05907, section 3.3), so that the joined gate holds from 0 on.
+
+    Attributes:
+        layers: Those of all.
+        gates: The gates.
+        thresholds: From this score on, inclusive, each holds.
+        every: Whether all must hold.
+    """
+
+    gates: tuple[Gate, ...]
+    thresholds: tuple[float, ...]
+    every: bool
+
+    @property
+    def appends(self) -> bool:  # type: ignore[override]  # of its parts
+        """Whether one reads behind an appended text."""
+        return any(gate.appends for gate in self.gates)
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]  # of its parts
+        """Whether one reads the mean over the prompt."""
+        return any(gate.averages for gate in self.gates)
+
+    def to(self, device: torch.device) -> "JoinedGate":
+        """The same with the tensors of all on a device."""
+        return replace(self, gates=tuple(gate.to(device) for gate in self.gates))
+
+    def __call__(self, reading: Reading) -> PerPrompt:
+        """Return by how much it holds; 0 or more where it does."""
+        above = torch.stack(
+            [gate(reading) - threshold for gate, threshold in zip(self.gates, self.thresholds, strict=True)]
+        )
+        return above.amin(0) if self.every else above.amax(0)
+
+
 @dataclass(frozen=True)
 class Band:
     """Scores from `low` (included) up to `high` (excluded), and the factor of the strength there.

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering.gate_fitting import GateSettings
+from sa_lightning.steering.gate_settings import GateSettings
 from sa_lightning.steering.intervention import check_strength
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 from sa_lightning.steering.transition import refusal_directions, without

@@ -28,7 +28,7 @@ from sa_lightning.steering import (
     fit_part,
     read_demonstrations,
 )
-from sa_lightning.steering.gate_fitting import rebuilt
+from sa_lightning.steering.gate_fitting import FittedGate, rebuilt
 
 
 @pytest.fixture(scope="module")
@@ -251,8 +251,50 @@ def test_cast_finds_the_layer_and_the_side_by_itself(checkpoints, prompts, tmp_p
     assert len(part.gates["original"]) == 1
     record = part.gate["sets"]["original"]
     assert record["sign"] in (-1.0, 1.0)
+    assert record["layer_auroc"]["layers"] == [1, 2]  # of each that was looked at, not of the chosen one alone
     assert record["auroc"] > 0.5
     assert record["found"][0] >= 0.9 * record["found"][1]
+
+
+@pytest.mark.parametrize("kind", ["condition", "linear"])
+@pytest.mark.parametrize("join", ["any", "all"])
+def test_conditions_of_several_kinds_are_joined_and_kept(checkpoints, prompts, tmp_path, kind, join):
+    gate = GateSettings(
+        kind,
+        recall=0.9,
+        others=0.0,
+        finds=["harmful", "contrast"],
+        against=["harmless"],
+        per_kind=24,
+        join=join,
+        layers=[0, 1],
+    )
+    fitted(checkpoints, prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)})
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    part = artifact.parts["cast"]
+    record = part.gate["sets"]["original"]
+    assert list(record["joined"]) == ["harmful", "contrast"]
+    model, texts = llama(), [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()][::5]
+    found, holds = [], {"any": any, "all": all}[join]
+    for name, one in record["joined"].items():
+        number = list(record["joined"]).index(name)
+        vectors = {layer: part.gates["original"][layer][number] for layer in one["layers"]}
+        alone, _ = rebuilt(dataclasses.replace(gate, join=None), FittedGate(vectors, one))
+        found.append((alone, one["threshold"]))
+        assert one["found"][0] >= 0.9 * one["found"][1]  # each by itself, on prompts of its kind
+    expected = []
+    for text in texts:
+        states = torch.stack(model(torch.tensor([ask(text)]), output_hidden_states=True).hidden_states[1:3], 1)
+        last = [states[:, :, -1], None, states.mean(2)]
+        expected.append(holds(bool(one(Reading((0, 1), *last))[0] >= at) for one, at in found))
+    assert 0 < sum(expected) < len(texts)
+    plain = logits(model, texts)
+    with steer(model, artifact):
+        steered = logits(model, texts)
+    assert [not torch.equal(steered[:, row], plain[:, row]) for row in range(len(texts))] == expected
+    card = (tmp_path / "artifact" / "README.md").read_text()
+    assert f"harmful {'or' if join == 'any' else 'and'} contrast" in card
+    assert "that for contrast, from" in card
 
 
 def test_a_file_with_kinds_gives_pairs_of_questions(prompts, tmp_path):
@@ -435,6 +477,8 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings(intervention="clamp"), "every state gets"),
         (lambda: PartSettings(intervention="match", strength=1.5), "To go all of it"),
         (lambda: GateSettings("linear", finds=["a"], against=["a"]), "each has to be in one"),
+        (lambda: GateSettings("linear", finds=["a"], join="any"), "Give two kinds or more"),
+        (lambda: GateSettings("linear", spares=["a"], join="all"), "Give two kinds or more"),
         (lambda: GateSettings("linear", ramp=1.0, dead_zone=1.0), "Leave one of the two out"),
     ):
         with pytest.raises(SettingError, match=fact):

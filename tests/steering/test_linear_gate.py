@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering.condition import ConditionGate, Joined
-from sa_lightning.steering.gate import Band, Policy, Reading
+from sa_lightning.steering.condition import ConditionGate
+from sa_lightning.steering.gate import JoinedGate, Reading
 from sa_lightning.steering.intervention import Step
 from sa_lightning.steering.linear_gate import fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
@@ -137,11 +137,14 @@ def test_a_condition_is_the_cosine_with_the_squashed_projection():
 def test_conditions_join_by_and_and_or():
     mean = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])[:, None]
     reading = Reading((2,), torch.zeros(5, 1, 2), mean=mean)
-    above = Policy((Band(0.5, math.inf, 1.0),))
-    parts = [(ConditionGate((2,), torch.tensor([axis])), above) for axis in ([1.0, 0.0], [0.0, 1.0])]
-    assert Joined.of(parts, every=True)(reading).tolist() == [0, 0, 1, 1, 0]  # the similarity has no sign
-    assert Joined.of(parts, every=False)(reading).tolist() == [1, 1, 1, 1, 0]
-    assert Joined.of(parts, every=True).averages
-    assert not Joined.of(parts, every=True).appends
-    with pytest.raises(SettingError, match=r"holds \(1\) or not"):
-        Joined.of([(parts[0][0], Policy.threshold(0.0))], every=True)
+    gates = tuple(ConditionGate((2,), torch.tensor([axis])) for axis in ([1.0, 0.0], [0.0, 1.0]))
+    both, one = (JoinedGate((2,), gates, (0.5, 0.5), every) for every in (True, False))
+    assert (both(reading) >= 0).tolist() == [False, False, True, True, False]  # the similarity has no sign
+    assert (one(reading) >= 0).tolist() == [True, True, True, True, False]
+    for row in range(5):
+        apart = [float(gate(reading)[row]) - 0.5 for gate in gates]
+        assert float(both(reading)[row]) == pytest.approx(min(apart))
+        assert float(one(reading)[row]) == pytest.approx(max(apart))
+    assert both.averages
+    assert not both.appends
+    assert {gate.condition.device.type for gate in both.to(torch.device("meta")).gates} == {"meta"}
