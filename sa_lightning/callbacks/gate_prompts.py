@@ -36,13 +36,14 @@ Prompts = dict[str, list[KnownPrompt]]
 def read_prompts(path: str | Path) -> Prompts:
     """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, of a kind is held out.
 
-    A group that prompts of several kinds have stands for all of them where it first stood.
+    A group that prompts of several kinds have stands for all of them where it first stood, and so does a text that comes
+    again.
 
     Raises:
         DataError: If the file is missing, or a row is no prompt.
     """
     path, found = Path(path), Prompts()
-    held: dict[str, bool] = {}  # group by group
+    held: dict[str, bool] = {}  # text by text, and group by group
     groups: dict[str, set[str]] = {}  # kind by kind
     if not path.is_file():
         raise DataError(
@@ -60,9 +61,10 @@ def read_prompts(path: str | Path) -> Prompts:
                 'A row is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
             ) from error
         known, name = groups.setdefault(kind, set()), f"row {number}" if group is None else f"group {group}"
-        held.setdefault(name, bool(len(known) % 2))
+        side = held.get(f"text {prompt}", held.get(name, bool(len(known) % 2)))
+        held |= {f"text {prompt}": side, name: held.get(name, side)}
         known.add(name)
-        found.setdefault(kind, []).append(KnownPrompt(prompt, held[name]))
+        found.setdefault(kind, []).append(KnownPrompt(prompt, side))
     return found
 
 

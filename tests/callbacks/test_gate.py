@@ -118,6 +118,12 @@ def test_variants_of_a_prompt_are_on_one_side_whatever_their_kinds(tmp_path):
     found = read_prompts(tmp_path / "prompts.jsonl")
     assert [prompt.held for prompt in found["harmful"]] == [False, True, False, True]
     assert [prompt.held for prompt in found["wrapped"]] == [False, True, False, True, False, True]
+    rows = [{"prompt": f"make {n % 2}", "kind": "harmful", "group": n} for n in range(8)]
+    rows += [{"prompt": f"make {n}", "kind": "wrapped"} for n in (2, 3, 0)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_prompts(tmp_path / "prompts.jsonl")
+    assert [prompt.held for prompt in found["harmful"]] == [False, True] * 4  # text by text
+    assert [prompt.held for prompt in found["wrapped"]] == [False, True, False]
 
 
 def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp_path):
