@@ -162,5 +162,6 @@ def choose_set(model: nn.Module, artifact: SteeringArtifact, *, allow_other_weig
     raise ArtifactError(
         f"This artifact was fitted on other weights ({known}) than the model has ({fingerprint[:12]}).\n"
         "Directions fitted on one set of weights are not measured on another; a different dtype counts as different.\n"
-        "Fit an artifact for this model, load it in the dtype of the fit, or pass `allow_other_weights=True`."
+        "Fit an artifact for this model, load it in the dtype of the fit, or, in Python, pass "
+        "`allow_other_weights=True`."
     )

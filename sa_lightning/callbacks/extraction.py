@@ -220,6 +220,11 @@ class ExtractionCallback(Callback):
                 )
             self._prompts = PromptParts(self.gate, self.parts, data, depth, pl_module.target)
 
+    @property
+    def unused_kinds(self) -> dict[str, dict[str, int]]:
+        """Of each file of prompts, the kinds that no gate and no part is fitted on, with their numbers."""
+        return {} if self._prompts is None else self._prompts.unused
+
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         text: Any = pl_module.text_config

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sa_lightning.extraction import extract
 from sa_lightning.models import Passage, passage, tokenize
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
 from sa_lightning.steering.demonstrations import read_rows
+from sa_lightning.steering.part import BORDERLINE, HARMFUL, HARMLESS
 
 Conversation = list[dict[str, str]]
 
@@ -31,12 +33,14 @@ class KnownPrompt:
 
 
 Prompts = dict[str, list[KnownPrompt]]
+#: Kinds that prompts may lack though settings have them.
+KINDS = (*HARMFUL, *HARMLESS, *BORDERLINE, "utility")
 
 
 def read_prompts(path: str | Path) -> Prompts:
     """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, of a kind is held out.
 
-    A group that prompts of several kinds have stands for all of them where it first stood, and so does a text that comes
+    A group that prompts of several kinds have stands for all of them where it first stood; so does a text that comes
     again.
 
     Raises:
@@ -102,6 +106,8 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
         SettingError: If those that are held out cannot show the `recall`.
     """
     sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
+    for name, kinds in sides.items():
+        _check_kinds(f"gate.{name}", kinds, prompts)
     if settings.join is not None:
         sides = {**{f"finds {kind}": [kind] for kind in settings.finds}, "against": settings.against}
     found = {name: of_kinds(prompts, kinds, settings.per_kind) for name, kinds in sides.items() if kinds}
@@ -116,6 +122,30 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
     for together in [held] if settings.join is None else [(side, held[-1]) for side in held[:-1]]:
         settings.check_held(*together)
     return found
+
+
+def counts(settings: GateSettings, prompts: Prompts) -> dict[str, dict[str, int]]:
+    """Return how many prompts of each kind a gate is fitted on, for the artifact; kinds without any are left out."""
+    sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
+    return {
+        name: {kind: len(found) for kind in kinds if (found := of_kinds(prompts, [kind], settings.per_kind))}
+        for name, kinds in sides.items()
+        if kinds
+    }
+
+
+def _check_kinds(name: str, kinds: Iterable[str], prompts: Prompts) -> None:
+    """Refuse a kind that neither the prompts have nor anyone knows: a slip would change what is told apart."""
+    known = [*prompts, *KINDS]
+    for kind in kinds:
+        if kind not in known:
+            near = get_close_matches(kind, known, 1)
+            raise DataError(
+                f"`{name}` has the kind {kind!r}, but there are prompts of the kinds "
+                f"{', '.join(f'{own} ({len(found)})' for own, found in prompts.items())}.\n"
+                "Without these the gate would tell something else apart.\n"
+                f"{f'Is {near[0]!r} meant? ' if near else ''}Mend it, or give such prompts."
+            )
 
 
 def appended_ids(tokenizer: Any, prompt: Conversation, word: str) -> list[int]:

@@ -11,6 +11,7 @@ from sa_lightning.callbacks.gate_prompts import (
     Prompts,
     PromptStates,
     appended_ids,
+    counts,
     gate_prompts,
     of_kinds,
     questions,
@@ -66,18 +67,33 @@ class PromptParts:
         self._sources: dict[str, str] = {}  # of gates and parts: the file that was read
         self._gated: dict[str, dict[str, list[KnownPrompt]]] = {}
         self._fitted: dict[str, dict[str, list[KnownPrompt]]] = {}
+        self._counts: dict[str, dict[str, dict[str, int]]] = {}
         for name, settings in {"": gate, **{name: part.gate for name, part in parts.items()}}.items():
             where = f"parts.{name}.gate" if name else "gate"
             _check_layers(settings.layers, f"steering.{where}.layers", depth, target, "A gate reads states behind")
             if settings.kind != "always":
                 given = settings.prompts or (parts[name].prompts if name else None)
-                self._gated[name] = gate_prompts(settings, self._prompts(given, f"gate {name}"))
+                prompts = self._prompts(given, f"gate {name}")
+                self._gated[name] = gate_prompts(settings, prompts)
+                self._counts[name] = counts(settings, prompts)
         for name, part in parts.items():
-            given = [*(part.layers or ()), *([] if part.of_layer is None else [part.of_layer])]
-            _check_layers(given or None, f"steering.parts.{name}.layers", depth, target, "A direction acts behind")
+            _check_layers(part.layers, f"steering.parts.{name}.layers", depth, target, "A direction acts behind")
+            of = None if part.of_layer is None else [part.of_layer]
+            _check_layers(of, f"steering.parts.{name}.of_layer", depth, target, "A direction is taken from")
             found = self._prompts(part.prompts or part.gate.prompts or gate.prompts, f"part {name}")
             self._fitted[name] = {what: of_kinds(found, kinds, part.per_kind) for what, kinds in part.kinds.items()}
             part.check_prompts({what: len(prompts) for what, prompts in self._fitted[name].items()})
+
+    @property
+    def unused(self) -> dict[str, dict[str, int]]:
+        """File by file, the kinds that nothing is fitted on, with how many prompts of them there are."""
+        used = {kind for sides in self._counts.values() for kinds in sides.values() for kind in kinds}
+        used |= {kind for part in self.parts.values() for kinds in part.kinds.values() for kind in kinds}
+        left = {
+            Path(path).name: {kind: len(found) for kind, found in prompts.items() if kind not in used}
+            for path, prompts in self._files.items()
+        }
+        return {name: kinds for name, kinds in left.items() if kinds}
 
     def fit(self, artifact: SteeringArtifact, name: str, module: Any) -> None:
         """Fit everything on the weights as they are now, the same in every process, and put it in the artifact."""
@@ -136,7 +152,7 @@ class PromptParts:
             *found, others = sides
             fitted = fit_joined(settings, layers, dict(zip(settings.finds, found, strict=True)), others)
         told = artifact.gate or {**dataclasses.asdict(settings), "ids": ids, "sets": {}}
-        told |= self._provenance(f"gate {part}")
+        told |= {"kinds": self._counts[part], **self._provenance(f"gate {part}")}
         told["sets"][name] = fitted.record
         artifact.gate = told
         artifact.gates[name] = fitted.vectors
@@ -153,6 +169,6 @@ class PromptParts:
 def _check_layers(layers: list[int] | None, name: str, depth: int, target: str, why: str) -> None:
     if layers is not None and (not layers or any(not 0 <= layer < depth for layer in layers)):
         raise SettingError(
-            f"`{name}` are {layers}, but {target} has {depth} layers, 0 to {depth - 1}.\n"
-            f"{why} blocks that exist.\nMend the list, or leave it out."
+            f"`{name}` has {layers}, but {target} has {depth} layers, 0 to {depth - 1}.\n"
+            f"{why} blocks that exist.\nMend it, or leave it out."
         )

@@ -1,7 +1,8 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
 from sa_lightning.evaluation.gate_charts import draw_gate
 from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
+from sa_lightning.steering import GateSettings, PartSettings
 from sa_lightning.steering.vocabulary import visible
 
 
@@ -55,6 +57,7 @@ class FitCLI(VerbCLI):
                 "Edit first, from checkpoint to checkpoint and in little memory: `sa edit`.\n"
                 "Then fit directions on its output: `--model.target <edited>`, without `--surgery`."
             )
+        _check_parts(config.steering.parts or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
         passes = 2 if _surgery(config) else 1
         if config.trainer.max_epochs not in (None, passes):
@@ -70,6 +73,16 @@ class FitCLI(VerbCLI):
         if self.config.trainer.enable_progress_bar is not False:
             self.config_init.surgery.progress = stages
         return [self.config_init.surgery, self.config_init.steering]
+
+
+def _check_parts(parts: Mapping[str, Any]) -> None:
+    """Refuse settings of a part under its name; jsonargparse would speak of all that a part could be."""
+    for name, part in parts.items():
+        given = part.as_dict()
+        try:
+            PartSettings(**{**given, "gate": GateSettings(**given["gate"])})
+        except SettingError as error:
+            raise SettingError(f"`steering.parts.{name}`: {error}") from error
 
 
 def _say_layers(steering: ExtractionCallback, output: Path, console: Console) -> None:
@@ -129,7 +142,7 @@ def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> 
     for old in output.glob("gate*.svg"):
         old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for part, one in artifact.together.items():
-        kinds = " and ".join(one.gate_settings.finds)
+        kinds = " and ".join(one.gate_kinds("finds"))
         for name, found in (one.gate or {"sets": {}})["sets"].items():
             (k, n), (j, m) = found["found"], found["others"]
             recall, alarms = rate(k, n), rate(j, m)
@@ -140,10 +153,28 @@ def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> 
                 f"{j}/{m} others ({_percent(alarms)}); AUROC {found['auroc']:.3f}.",
                 soft_wrap=True,
             )
+            if "spares" in found:
+                first = found["spares"]
+                (a, b), (c, _) = first["spared"]["found"], first["spared"]["others"]
+                (d, e), (f, _) = first["found"], first["steered"]
+                console.print(
+                    f"  Spared before that: {d}/{e} {' and '.join(one.gate_kinds('spares'))}, of which {f} are steered "
+                    f"nonetheless; and {a} {kinds} and {c} others, which are so not found.",
+                    soft_wrap=True,
+                )
+                if k < one.gate_settings.recall * n <= k + a:
+                    console.print(
+                        f"  [yellow]A recall of {one.gate_settings.recall} was asked for:[/yellow] {a} of {b} are "
+                        "spared first. Are the kinds in `gate.spares` too like those in `gate.finds`?",
+                        soft_wrap=True,
+                    )
             path = output / "-".join(["gate", *([part] if part else []), *([name] if name != "original" else [])])
             path = path.with_name(f"{path.name}.svg")
             if draw_gate(found, path, f"{part}, {name}" if part else name):
                 console.print(f"[bold]{path}[/bold]  its scores, how sure they are, and each layer alone")
+    for file, kinds in steering.unused_kinds.items():
+        told = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+        console.print(f"No gate and no part is fitted on these kinds of {file}: {told}.", soft_wrap=True)
 
 
 def _percent(found: Any) -> str:
@@ -155,6 +186,12 @@ def _span(layers: list[int]) -> str:
     if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
         return f"layers {layers[0]} to {layers[-1]}"
     return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+
+
+def _measured_by(target: str) -> str:
+    """The configs that measure a target: worlds have tasks of their own."""
+    world = re.match(r"world:(tiny|small)/", str(target))
+    return world[1] if world else "safety_arithmetic"
 
 
 def _also(cli: FitCLI) -> str:
@@ -206,8 +243,8 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
             shutil.rmtree(output / "edited")  # of an earlier fit, which `--overwrite` gave up
         if say_next:
             console.print(
-                "Next: sa validate --config configs/safety_arithmetic/validate.yaml --model.target "
-                f"{cli.target_as_written} --template {cli.model.template} {_also(cli)}--artifact {output / 'artifact'} "
-                f"--output {output}-measured",
+                f"Next: sa validate --config configs/{_measured_by(cli.target_as_written)}/validate.yaml "
+                f"--model.target {cli.target_as_written} --template {cli.model.template} "
+                f"{_also(cli)}--artifact {output / 'artifact'} --output {output}-measured",
                 soft_wrap=True,
             )

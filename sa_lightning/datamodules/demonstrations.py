@@ -98,6 +98,7 @@ class DemonstrationDataModule(LightningDataModule):
             "file": Path(self.path).name,
             "sha256": digest(self.path),
             "pairs": self.count,
+            "role": self.pairs[0].role,
             "skipped": self.skipped,
             "truncated": self.truncated,
         }

@@ -52,9 +52,14 @@ def steered_hooks(
             f"The artifact has no directions for `{weights}` weights, only for {', '.join(artifact.directions)}.\n"
             "Directions belong to the weights they were fitted on.\nChoose one that is there: `--weights`."
         )
-    if artifact.gate is not None or artifact.parts or artifact.intervention not in ACTIONS:
+    if artifact.parts:
+        raise ArtifactError(
+            f"lm-eval's `steered` knows one set of directions, but this artifact has parts: {', '.join(artifact.parts)}"
+            ".\nEach acts by itself, on prompts of its own, and an approximation would not be what was measured.\n"
+            "Use `sa lm-eval run --model sa`, which steers as measured."
+        )
+    if artifact.gate is not None or artifact.intervention not in ACTIONS:
         what = f"the gate `{artifact.gate['kind']}`" if artifact.gate else f"`{artifact.intervention}`"
-        what = f"the parts {', '.join(artifact.parts)}" if artifact.parts else what
         unit = INTERVENTIONS[artifact.intervention].unit
         raise ArtifactError(
             f"lm-eval's `steered` cannot express {what}: it moves every token of every prompt, by the same vector or "

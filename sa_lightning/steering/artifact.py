@@ -36,6 +36,13 @@ from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
 FORMAT_VERSION = 2
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
+#: Of directions of parts: where they point, and what a positive strength does.
+SIGNS = {
+    "refusal": "directions point from harmless to harmful prompts; a positive strength leads to refusal",
+    "false_refusal": "directions point from harmless to borderline prompts; a positive strength leads to false "
+    "refusal; of `ablate` and `match` it says how much of that is taken away",
+    "null_space": "maps lead to where harmful prompts are refused; a positive strength leads to refusal",
+}
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 
 
@@ -164,6 +171,19 @@ class SteeringArtifact:
         """The settings of the gate."""
         names = {item.name for item in fields(GateSettings)}
         return GateSettings(**{name: value for name, value in (self.gate or {}).items() if name in names})
+
+    def gate_kinds(self, side: str) -> list[str]:
+        """The kinds of prompts that a gate `finds`, is told `against`, or `spares`, as far as there were such."""
+        told = (self.gate or {}).get("kinds")
+        return list(getattr(self.gate_settings, side) if told is None else told.get(side, ()))
+
+    @property
+    def sign(self) -> str:
+        """Where the directions point, and what a positive strength does."""
+        fitted = SIGNS.get(self.extraction.get("direction", ""))
+        if fitted is None and self.demonstrations.get("role") == "user":
+            return "directions point from harmful to harmless questions; a positive strength leads away from refusal"
+        return fitted or "directions point towards the safe side; a positive strength makes safer"
 
     def gate_of(self, name: str) -> tuple[Gate, Policy]:
         """Return the gate that was fitted on the weights of a set, and what is done at its scores.
@@ -308,7 +328,7 @@ class SteeringArtifact:
             "format_version": FORMAT_VERSION if self.parts or self.only_prompt else 1,
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
-            "sign": "directions point towards the safe side; a positive strength makes safer",
+            "sign": self.sign,
             "strength_unit": INTERVENTIONS[self.intervention].unit,
             **({"parts": parts} if parts else {}),
         }

@@ -28,7 +28,9 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
     extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key != "vocabulary")
     extraction = extraction or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
-    main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of safe and unsafe passages.
+    asked = artifact.demonstrations.get("role") == "user"
+    what = "harmless and harmful questions" if asked else "safe and unsafe passages"
+    main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of {what}.
 How they were found: {extraction}. `{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
 """
     main = main if artifact.statistics or not artifact.parts else ""
@@ -87,7 +89,7 @@ def _gate(artifact: "SteeringArtifact") -> str:
     if artifact.gate is None:
         return "at every prompt"
     settings = artifact.gate_settings
-    told, kinds = [], (" or " if settings.join == "any" else " and ").join(settings.finds)
+    told, kinds = [], (" or " if settings.join == "any" else " and ").join(artifact.gate_kinds("finds"))
     for name, found in artifact.gate["sets"].items():
         (k, n), (j, m) = found["found"], found["others"]
         seen = "held-out" if found["held_out"] else "the very"
@@ -95,6 +97,12 @@ def _gate(artifact: "SteeringArtifact") -> str:
             f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} {kinds} and {j} of {m} other "
             f"prompts among {seen} prompts (AUROC {found['auroc']:.3f})"
         )
+        if "spares" in found:
+            first = found["spares"]
+            told.append(
+                f"{first['found'][0]} of {first['found'][1]} {' and '.join(artifact.gate_kinds('spares'))} are spared "
+                f"before that, and {first['steered'][0]} of them steered nonetheless"
+            )
         told += [
             f"of which that for {kind}, from {one['threshold']:.4g} on, finds {one['found'][0]} of {one['found'][1]} "
             f"and {one['others'][0]} of {one['others'][1]} others"

@@ -102,14 +102,8 @@ def conditional(
 @contextmanager
 def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]:
     """Let a runner know how long the prompts are that `generate` is given: it may run less of them at once, or more."""
-    generate = getattr(model, "generate", None)
-    if generate is None:
-        yield
-        return
-    own = vars(model).get("generate")
 
-    @functools.wraps(generate)
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def generate(*args: Any, **kwargs: Any) -> Any:
         cache = cache_of(kwargs)
         if cache is not None and cache.get_seq_length():
             raise ModelError(
@@ -120,14 +114,25 @@ def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]
         given = [args[0] if args else None, kwargs.get("inputs"), kwargs.get("input_ids")]
         runner.width = next((tokens.shape[1] for tokens in given if isinstance(tokens, Tensor)), None)
         try:
-            return generate(*args, **kwargs)
+            return known["generate"](*args, **kwargs)
         finally:
             runner.width = None
 
-    model.generate = told  # type: ignore[assignment]
+    def generate_batch(*_args: Any, **_kwargs: Any) -> Any:
+        raise ModelError(
+            "`generate_batch` runs several prompts, and parts of replies, in one forward.\n"
+            "A gate reads each prompt where it ends, and would not find it.\nUse `generate`, or fit without a gate."
+        )
+
+    taken = {"generate": generate, "generate_batch": generate_batch}
+    known = {name: getattr(model, name) for name in taken if hasattr(model, name)}
+    own = {name: vars(model)[name] for name in known if name in vars(model)}
+    for name, method in known.items():
+        setattr(model, name, functools.wraps(method)(taken[name]))
     try:
         yield
     finally:
-        del model.generate
-        if own is not None:
-            model.generate = own
+        for name in known:
+            delattr(model, name)
+        for name, method in own.items():
+            setattr(model, name, method)

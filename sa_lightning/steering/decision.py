@@ -1,6 +1,7 @@
 """What gates make of a prompt: when it is read, on which cache, and for what the decision holds."""
 
 import inspect
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -81,7 +82,7 @@ class PromptRunner:
         self._text: dict[torch.device, Tensor] = {}  # the appended text, where it has been brought
         self.appended = appended if any(component.gate.appends for component in components) else ()
         self.decisions = Decisions()
-        self.busy = self.inside = self.is_prompt = False
+        self.busy = self.inside = self.is_prompt = self.warned = False
         self.width: int | None = None  # of the prompts that `generate` was given
         self.decided: ref[Any] | None = None  # the cache that the decisions belong to
         parameters = inspect.signature(model.forward).parameters
@@ -213,17 +214,26 @@ class PromptRunner:
         last = torch.arange(again, device=tokens.device).expand(len(tokens), -1) == again - 1
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(weights, None if component.whole_prompt or again == 1 else last)
-        steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again).logits
+        states = getattr(output, "hidden_states", None)
+        more: dict[str, Any] = {} if states is None else {"output_hidden_states": True}
+        steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again, **more)
         put_back(kept, idle)
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(None if component.only_prompt else weights)
         forget_past(cache)
         self.decided = ref(cache)
-        logits = output.logits
-        idle = idle.to(logits.device)
-        width = min(again, logits.shape[1])
-        chosen = torch.where(idle[:, None, None], logits[:, -width:], steered[:, -width:])
-        output.logits = torch.cat([logits[:, :-width], chosen], 1)
+        if self.width is None and again < output.logits.shape[1] and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"Logits of {output.logits.shape[1]} tokens are asked for where a prompt is decided on: those of the "
+                "last are steered, the others are not. If answers are scored, say where prompts end: "
+                "`with sa_lightning.steering.prompt_lengths([...])`.",
+                stacklevel=2,
+            )
+        output.logits = _last_from(output.logits, steered.logits, idle)
+        if states is not None:
+            pairs = zip(states, steered.hidden_states, strict=True)
+            output.hidden_states = tuple(_last_from(before, now, idle) for before, now in pairs)
         return output
 
     def _decide(self, model: nn.Module, tokens: Tensor, cache: Any) -> None:
@@ -250,10 +260,15 @@ class PromptRunner:
         ]
 
     def _run(
-        self, model: nn.Module, tokens: Int[Tensor, "batch new"], mask: Tensor | None, cache: Any, before: int
+        self,
+        model: nn.Module,
+        tokens: Int[Tensor, "batch new"],
+        mask: Tensor | None,
+        cache: Any,
+        before: int,
+        **more: Any,
     ) -> Any:
-        """Go on from a cache with some tokens, of which `before` come earlier in the row, padding included."""
-        more: dict[str, Any] = {}
+        """Go on from a cache with some tokens; `before` says how many come earlier in the row, padding included."""
         if "position_ids" in self.takes and self.placed:
             count = tokens.shape[1]
             if mask is None:
@@ -265,3 +280,10 @@ class PromptRunner:
             more["logits_to_keep"] = 1
         with torch.no_grad():
             return model(input_ids=tokens, attention_mask=mask, use_cache=True, **{self.cache: cache}, **more)
+
+
+def _last_from(whole: Tensor, again: Tensor, idle: Tensor) -> Tensor:
+    """The first, with its last tokens from the second, but in the rows that nobody steers."""
+    width = min(again.shape[1], whole.shape[1])
+    chosen = torch.where(idle.to(whole.device)[:, None, None], whole[:, -width:], again[:, -width:])
+    return torch.cat([whole[:, :-width], chosen], 1)

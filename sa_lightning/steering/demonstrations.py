@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,13 @@ def read_demonstrations(
             if not skip_incomplete:
                 raise
             skipped += 1
+    if not found and has_kinds(path):
+        kinds = Counter(str(row.get("kind")) for _, row in read_rows(path) if isinstance(row, dict))
+        raise DataError(
+            f"{path} has prompts of the kinds {', '.join(f'{kind} ({count})' for kind, count in kinds.items())}.\n"
+            "Demonstrations are made of harmless and of harmful ones, in pairs, so that both are needed.\n"
+            'Give rows {"prompt": …, "kind": "harmless"} and "harmful", written so.'
+        )
     if not found:
         raise DataError(
             f"{path} holds no demonstrations ({skipped} incomplete rows left out).\n"

@@ -66,9 +66,11 @@ class FittedGate:
             `spares`, that above the weights of the discriminant that spares, shape (2, d_model); of joined gates one
             above the other, shape (gates, d_model), zeros where one does not read.
         record: `threshold`, `bias`, `sign`, and what became of the prompts: `held_out`, `auroc`; `found` and `others`,
-            both [how many counted as found, of how many], without those that are spared; their `scores`; the AUROC of
-            each layer alone; and of what is spared the same in `spares`, with how many of it are `steered` nonetheless.
-            Of joined gates, `joined` has the record of each, with its `layers`.
+            both [how many counted as found, of how many]; their `scores`; the AUROC of each layer alone. With `spares`,
+            who is spared is not found, has no score, and is behind all others in the AUROC; `spares` has the same of
+            the discriminant that spares, with all the rest as `others`, how many of what it is to spare are `steered`
+            nonetheless, and how many of those to be found and of the others are `spared`. Of joined gates, `joined` has
+            the record of each, with its `layers`.
     """
 
     vectors: dict[int, Tensor]
@@ -116,8 +118,11 @@ def fit_gate(
         told |= _counted(first, at, layers, *(side.of(index) for side in scores.values()))
         # What is counted is what is steered: who is spared is not found, whatever the gate says.
         whole = SparingGate(tuple(layers), gate, first, at)
-        for name, side in zip(("found", "others"), held[:2], strict=True):
-            record[name] = [_reach(whole, record["threshold"], layers, side.of(index)), len(side.held)]
+        record |= _counted(whole, record["threshold"], layers, *(side.of(index) for side in held[:2]))
+        told["spared"] = {
+            name: [_reach(first, at, layers, side.of(index)), len(side.held)]
+            for name, side in zip(("found", "others"), held[:2], strict=True)
+        }
         told["steered"] = [_reach(whole, record["threshold"], layers, held[2].of(index)), len(held[2].held)]
         record["spares"] = told
         vectors = torch.stack([vectors, first.weight], dim=1)
@@ -223,10 +228,11 @@ def _calibrated(
 
 
 def _counted(gate: Gate, at: float, layers: list[int], found: Anchors, others: Anchors) -> dict[str, Any]:
-    """How many of each class reach a threshold, and their scores."""
+    """How many of each class reach a threshold, and their scores; who has none is behind all others."""
     one, two = (gate(side.reading(layers)).double().cpu() for side in (found, others))
+    ranked = (side.nan_to_num(nan=-math.inf)[:, None] for side in (one, two))
     return {
-        "auroc": float(auroc(one[:, None], two[:, None])[0]),
+        "auroc": float(auroc(*ranked)[0]),
         "found": [int((one >= at).sum()), len(one)],
         "others": [int((two >= at).sum()), len(two)],
         "scores": {"found": _rounded(one), "others": _rounded(two)},
@@ -258,4 +264,4 @@ def _joined(one: Anchors, two: Anchors) -> Anchors:
 
 
 def _rounded(scores: Tensor) -> list[float]:
-    return [round(value, 6) for value in scores.tolist()]
+    return [round(value, 6) for value in scores.tolist() if not math.isnan(value)]

@@ -95,6 +95,12 @@ class GateSettings:
                     f"`gate.{name}` is {getattr(self, name)}.\n"
                     "It is the width of a span of scores, finite and at least 0.\nMend it."
                 )
+        if self.kind in ("transition", "condition") and self.threshold is not None and abs(self.threshold) > 1:
+            raise SettingError(
+                f"`gate.threshold` is {self.threshold}, but the scores of `{self.kind}` are cosines, in [-1, 1].\n"
+                "All prompts, or none, would be found.\n"
+                "SCANS takes 0.75; leave it out to have it set on held-out prompts."
+            )
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise SettingError(
                 f"`gate.threshold` is {self.threshold}.\nAll prompts, or none, would be found.\n"

@@ -193,8 +193,15 @@ WHY = {
 }
 
 
-def check_strength(strength: float | dict[int, float], intervention: str = "add_keep_norm") -> None:
+def check_strength(
+    strength: float | dict[int, float], intervention: str = "add_keep_norm", name: str = "steering.strength"
+) -> None:
     """Refuse a strength that an intervention cannot take: a number for all layers, or one per layer.
+
+    Args:
+        strength: What is asked for.
+        intervention: A name in `INTERVENTIONS`.
+        name: Of the setting, for the message.
 
     Raises:
         SettingError: If one lies outside the intervention's bounds, or is not a number.
@@ -204,7 +211,7 @@ def check_strength(strength: float | dict[int, float], intervention: str = "add_
         if not chosen.allows(value):
             bounds = f"[{chosen.low}, {chosen.high}]" if chosen.closed else f"({chosen.low}, {chosen.high})"
             raise SettingError(
-                f"`steering.strength`{where} is {value}, but `{intervention}` takes a {chosen.unit}, in {bounds}.\n"
+                f"`{name}`{where} is {value}, but `{intervention}` takes a {chosen.unit}, in {bounds}.\n"
                 f"{WHY.get(chosen.unit, 'A number that is none would break every reply.')}"
             )
 

@@ -109,7 +109,7 @@ class PartSettings:
                 "A part has `only_prompt` and `gate.whole_prompt`.\n"
                 "The one is the last token of the prompt alone, the other all of them.\nLeave one of the two out."
             )
-        check_strength(self.taken_strength, self.taken_intervention)
+        check_strength(self.taken_strength, self.taken_intervention, "strength")
         self.gate.check(self.taken_strength, self.taken_intervention)
 
     def steered(self, depth: int) -> list[int]:

@@ -12,7 +12,7 @@ from references import scans
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
-from sa_lightning.callbacks.gate_prompts import appended_ids, gate_prompts, read_prompts
+from sa_lightning.callbacks.gate_prompts import appended_ids, counts, gate_prompts, read_prompts
 from sa_lightning.callbacks.gate_prompts import questions as asked
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -98,9 +98,7 @@ def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoint
         assert torch.equal(torch.cat(reply(model, texts[1])), torch.cat(reply(llama(), texts[1])))
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert "`linear` gate" in card
-    assert f"6 of 6 harmful and wrapped and {told['others'][0]} of 6 other prompts among held-out" in " ".join(
-        card.split()
-    )
+    assert f"6 of 6 harmful and {told['others'][0]} of 6 other prompts among held-out" in " ".join(card.split())
 
 
 def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_path):
@@ -109,6 +107,22 @@ def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_
     assert sorted(artifact.gates) == sorted(artifact.gate["sets"]) == ["edited", "original"]
     a, b = (artifact.gates[name][2] for name in ("original", "edited"))
     assert not torch.equal(a, b)
+
+
+def test_a_kind_that_nobody_knows_is_refused_and_a_known_one_may_be_missing(tmp_path):
+    rows = [{"prompt": f"{word} {kind}", "kind": kind} for kind in ("harmful", "harmless", "sums") for word in WORDS]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prompts = read_prompts(tmp_path / "prompts.jsonl")
+    for settings, fact in (
+        ({"finds": ["harmful", "wraped"]}, r"`gate.finds` has the kind 'wraped'.*\n.*\nIs 'wrapped' meant"),
+        ({"spares": ["some"], "finds": ["harmful"]}, r"`gate.spares` has the kind 'some'.*sums"),
+    ):
+        with pytest.raises(DataError, match=fact):
+            gate_prompts(GateSettings("linear", recall=1.0, **settings), prompts)
+    settings = GateSettings("linear", recall=1.0, against=["harmless", "sums", "borderline"])
+    gate_prompts(settings, prompts)
+    n = len(WORDS)
+    assert counts(settings, prompts) == {"finds": {"harmful": n}, "against": {"harmless": n, "sums": n}}
 
 
 def test_variants_of_a_prompt_are_on_one_side_whatever_their_kinds(tmp_path):
@@ -172,6 +186,7 @@ def test_the_word_is_appended_as_the_template_writes_it():
         ({"kind": "linear", "ramp": math.inf}, "finite"),
         ({"kind": "linear", "ramp": math.nan}, "finite"),
         ({"kind": "linear", "threshold": math.nan}, "All prompts, or none"),
+        ({"kind": "transition", "threshold": 5.0}, "in [-1, 1]"),
         ({"kind": "linear", "threshold": -math.inf}, "All prompts, or none"),
         ({"kind": "transition", "append": " "}, "SCANS appends"),
         ({"kind": "linear", "layers": [7]}, "has 3 layers"),

@@ -234,8 +234,17 @@ def test_parts_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, promp
     assert part.gate["finds"] == ["contrast"]
     record = part.gate["sets"]["edited"]
     assert record["found"][1] == 12  # every second group of variants is held out
-    assert len(record["scores"]["found"]) == 12
+    spared = record["spares"]["spared"]
+    for side, count in (("found", 12), ("others", 12)):  # what is drawn and ranked is what is steered
+        scores = record["scores"][side]
+        assert record[side] == [sum(score >= record["threshold"] for score in scores), count]
+        assert len(scores) == count - spared[side][0]
     assert record["spares"]["found"][1] == 24
+    assert part.gate["kinds"] == {
+        "finds": {"contrast": 24},
+        "against": {"harmless": 24},
+        "spares": {"harmful": 24, "wrapped": 24},
+    }
     assert [len(values) for values in record["layer_auroc"].values()] == [2, 2]
     drawn = artifact.randomised(3)
     assert not torch.equal(drawn.parts["spare"].directions["edited"][1], part.directions["edited"][1])
@@ -304,7 +313,7 @@ def test_a_file_with_kinds_gives_pairs_of_questions(prompts, tmp_path):
     assert pairs[1].safe == [row["prompt"] for row in rows if row["kind"] == "harmless"][1]
     assert pairs[1].unsafe == [row["prompt"] for row in rows if row["kind"] == "harmful"][1]
     (tmp_path / "one.jsonl").write_text(json.dumps(rows[0]))
-    with pytest.raises(DataError, match="no demonstrations"):
+    with pytest.raises(DataError, match=r"prompts of the kinds harmful \(1\)"):
         read_demonstrations(tmp_path / "one.jsonl")
 
 
@@ -401,6 +410,16 @@ def test_artifacts_that_differ_in_one_number_of_a_part_or_a_gate_have_different_
     assert SteeringArtifact.from_pretrained(made().save_pretrained(tmp_path / "artifact")).digest() == digests[0]
 
 
+def test_an_artifact_says_where_its_directions_point():
+    model = llama()
+    assert "positive strength makes safer" in artifact_for(model).config()["sign"]
+    asked = artifact_for(model, demonstrations={"role": "user"})
+    assert "positive strength leads away from refusal" in asked.config()["sign"]
+    part = artifact_for(model, extraction={"direction": "refusal"})
+    signs = artifact_for(model, parts={"a": part}).config()["parts"]["a"]["sign"]
+    assert "positive strength leads to refusal" in signs
+
+
 def test_an_artifact_with_parts_says_that_older_versions_cannot_read_it(tmp_path):
     model = llama()
     for parts, version in (({}, 1), ({"a": artifact_for(model)}, 2)):
@@ -452,7 +471,7 @@ def test_prompts_come_in_the_formats_of_demonstrations(tmp_path, suffix):
             "the same `append`",
         ),
         ({"parts": {"a": PartSettings("refusal", layers=[9])}}, "has 3 layers"),
-        ({"parts": {"a": PartSettings("refusal", of_layer=3)}}, "has 3 layers"),
+        ({"parts": {"a": PartSettings("refusal", of_layer=3)}}, "`steering.parts.a.of_layer` has [3]"),
     ],
 )
 def test_parts_that_cannot_be_fitted_are_refused(checkpoints, prompts, tmp_path, settings, fact):

@@ -111,6 +111,9 @@ def test_a_file_that_would_do_nothing_or_go_astray_is_refused(saved, tmp_path):
     assert (tmp_path / "there.pt").read_text() == "mine"
     with pytest.raises(ArtifactError, match="no directions for `edited`"):
         write_steered(artifact, tmp_path / "steer.pt", "edited", model=str(directory))
+    parts = artifact_for(model, parts={"spare": artifact_for(model, strength=1.0, intervention="ablate")})
+    with pytest.raises(ArtifactError, match="has parts: spare"):
+        write_steered(parts, tmp_path / "steer.pt", model=str(directory))
     with pytest.raises(NothingToDoError, match="would change nothing"):
         write_steered(
             artifact_for(model, strength=0.0, intervention="add_absolute"), tmp_path / "s.pt", model=str(directory)

@@ -1,6 +1,7 @@
 """Gates on models in wrappers, with caches of every kind, and where a decision would be wrong: refused."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -223,9 +224,40 @@ def test_what_would_not_be_steered_is_refused(fitted):
             )
         with pytest.raises(ModelError, match="steered by gates already"), fitted.steering():
             pass
+        with pytest.raises(ModelError, match="several prompts"):
+            model.generate_batch(inputs=ids.tolist())
         assert is_gated(model)
         assert fitted.generate(fitted.asked).logits
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_logits_of_a_whole_row_are_warned_of_once_and_those_of_the_last_token_are_not(fitted):
+    rows = padded(fitted.asked[:2])
+    with fitted.steering(), torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            fitted.model(**rows)
+    assert len([one for one in caught if "prompt_lengths" in str(one.message)]) == 1
+    with fitted.steering(), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*prompt_lengths")
+        fitted.model(**rows, logits_to_keep=1)
+        fitted.generate(fitted.asked)
+
+
+def test_hidden_states_are_those_that_the_logits_are_made_of(fitted):
+    low, high = sorted(fitted.expected)[2] + 1e-4, sorted(fitted.expected)[5] - 1e-4
+    policy = Policy((Band(-math.inf, low, -1.0), Band(high, math.inf, 1.0)))
+    with torch.no_grad():
+        plain = fitted.model(**padded(fitted.asked), output_hidden_states=True).hidden_states
+        with fitted.steering(policy) as decisions:
+            found = fitted.model(**padded(fitted.asked), output_hidden_states=True, logits_to_keep=1)
+    idle = decisions.weights[0] == 0
+    assert torch.allclose(fitted.model.lm_head(found.hidden_states[-1][:, -1:]), found.logits, atol=1e-5)
+    for before, after in zip(plain, found.hidden_states, strict=True):
+        assert torch.equal(before[idle], after[idle])
+        assert torch.equal(before[:, :-1], after[:, :-1])
+    for before, after in zip(plain[2:], found.hidden_states[2:], strict=True):  # behind the first that is steered
+        assert not torch.allclose(before[~idle, -1], after[~idle, -1], atol=1e-3)
 
 
 def test_prompt_lengths_read_no_logits_but_the_last(fitted):
