@@ -73,7 +73,8 @@ def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
     held = "held-out prompts" if record.get("held_out") else "the prompts that the gate was fitted on"
     scores.set_title(f"gate, {name} weights", fontsize=9, loc="left")
     if all(map(len, known.values())):
-        _draw_scores(scores, known["found"], known["others"], record.get("threshold"), held)
+        spared = {side: count for side, (count, _) in record.get("spares", {}).get("spared", {}).items()}
+        _draw_scores(scores, known, spared, record.get("threshold"), held)
     else:
         _say(scores, "not recorded")
     if min(map(len, known.values())) >= FEW:
@@ -94,12 +95,16 @@ def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
     return scores
 
 
-def _draw_scores(axes: "Axes", found: "np.ndarray", others: "np.ndarray", threshold: float | None, held: str) -> None:
+def _draw_scores(
+    axes: "Axes", known: Mapping[str, "np.ndarray"], spared: Mapping[str, int], threshold: float | None, held: str
+) -> None:
     import numpy as np
 
-    edges = np.histogram_bin_edges(np.concatenate([found, others]), bins=24)
-    for values, colour, label in ((found, FOUND, "to be found"), (others, OTHERS, "others")):
-        axes.hist(values, bins=edges.tolist(), color=colour, alpha=0.6, label=f"{label} (n = {len(values)})")
+    edges = np.histogram_bin_edges(np.concatenate(list(known.values())), bins=24)
+    for side, colour, label in (("found", FOUND, "to be found"), ("others", OTHERS, "others")):
+        without = f"; {spared[side]} more are spared first" if side in spared else ""
+        label = f"{label} (n = {len(known[side])}{without})"
+        axes.hist(known[side], bins=edges.tolist(), color=colour, alpha=0.6, label=label)
     if threshold is not None:
         axes.axvline(threshold, linestyle="--", linewidth=1.5, color="black", label=f"threshold {threshold:.4g}")
     axes.set_xlabel("score")

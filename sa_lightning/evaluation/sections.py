@@ -194,6 +194,7 @@ def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "auroc": record["auroc"],
             "threshold": record["threshold"],
             "held_out": record["held_out"],
+            "spared": [count for count, _ in record.get("spares", {}).get("spared", {}).values()],
             "image": gate_image(record, name),
         }
         for name, record in records.items()

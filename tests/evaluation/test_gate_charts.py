@@ -45,6 +45,14 @@ def test_the_same_record_gives_the_same_image_without_a_date(tmp_path):
     assert sum(1 for _ in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}path")) > 60
 
 
+def test_who_is_spared_is_said_beside_who_has_a_score(panels, tmp_path):
+    draw_gate(record(spares={"spared": {"found": [7, 71], "others": [2, 130]}}), tmp_path / "gate.svg", "original")
+    assert texts(panels[0])[:2] == [
+        "to be found (n = 64; 7 more are spared first)",
+        "others (n = 128; 2 more are spared first)",
+    ]
+
+
 def test_scores_threshold_bins_and_layers_are_what_was_recorded(panels, tmp_path):
     draw_gate(record(), tmp_path / "gate.svg", "edited")
     scores, curve, single = panels

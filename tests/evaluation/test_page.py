@@ -284,6 +284,9 @@ def test_gates_say_how_many_of_each_class_they_find_and_are_drawn(written):
     section = section[: section.index("</section>")]
     for text in ("spare original", "0.25", "0.975", "19/20", "1/20", "held-out prompts", "<img"):
         assert text in section
+    assert "spared first" not in section
+    record["spares"] = {"spared": {"found": [3, 20], "others": [4, 20]}}
+    assert "3 of the first and 4 of the others are spared first" in written(four_arms(), gates={"spare": record})
     assert '<section id="gates">' not in written(four_arms())
 
 
