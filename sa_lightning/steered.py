@@ -20,6 +20,7 @@ from sa_lightning.steering import (
     steering,
     weights_fingerprint,
 )
+from sa_lightning.steering.conditional import is_gated
 
 
 @contextmanager
@@ -77,6 +78,12 @@ def steer(
             components.append((part, changes))
     gated = [part for part, _ in components if part.gate is not None]
     if not gated:
+        if is_gated(model) and components:
+            raise ModelError(
+                f"Gates steer this {type(model).__name__} already, and would read states that this artifact moves.\n"
+                "They were fitted on states as they are.\n"
+                "Leave the other block first, or fit one artifact with both as `--steering.parts`."
+            )
         with steering(blocks.decoder, [change for _, changes in components for change in changes], blocks.callers):
             yield model
         return

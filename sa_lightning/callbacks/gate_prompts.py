@@ -1,6 +1,6 @@
 """Prompts that gates and parts are fitted on, and the states that they leave: at the end, behind a word, on average."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,17 +38,12 @@ KINDS = (*HARMFUL, *HARMLESS, *BORDERLINE, "utility")
 
 
 def read_prompts(path: str | Path) -> Prompts:
-    """Return the prompts of a file, kind by kind, in their order; every second group, or prompt, of a kind is held out.
-
-    A group that prompts of several kinds have stands for all of them where it first stood; so does a text that comes
-    again.
+    """Return the prompts of a file, kind by kind, in their order, with what is held out (`dealt`).
 
     Raises:
         DataError: If the file is missing, or a row is no prompt.
     """
-    path, found = Path(path), Prompts()
-    held: dict[str, bool] = {}  # text by text, and group by group
-    groups: dict[str, set[str]] = {}  # kind by kind
+    path, rows = Path(path), []
     if not path.is_file():
         raise DataError(
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
@@ -64,16 +59,12 @@ def read_prompts(path: str | Path) -> Prompts:
                 f"Row {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
                 'A row is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
             ) from error
-        known, name = groups.setdefault(kind, set()), f"row {number}" if group is None else f"group {group}"
-        side = held.get(f"text {prompt}", held.get(name, bool(len(known) % 2)))
-        held |= {f"text {prompt}": side, name: held.get(name, side)}
-        known.add(name)
-        found.setdefault(kind, []).append(KnownPrompt(prompt, side))
-    return found
+        rows.append((kind, prompt, None if group is None else str(group)))
+    return dealt(rows)
 
 
 def questions(pairs: list[Demonstration]) -> Prompts:
-    """Return the questions of demonstrations that have no answers.
+    """Return the questions of demonstrations that have no answers; those of a pair are held out together.
 
     Raises:
         DataError: If they have.
@@ -85,10 +76,36 @@ def questions(pairs: list[Demonstration]) -> Prompts:
             'Give `--steering.gate.prompts FILE` with lines {"prompt": …, "kind": "harmful"}, or demonstrations of '
             "questions alone, with `harmless` and `harmful`."
         )
-    return {
-        kind: [KnownPrompt(getattr(pair, side), bool(number % 2)) for number, pair in enumerate(pairs)]
-        for kind, side in (("harmful", "unsafe"), ("harmless", "safe"))
-    }
+    sides = [("harmful", "unsafe"), ("harmless", "safe")]
+    return dealt([(kind, getattr(pair, side), str(n)) for n, pair in enumerate(pairs) for kind, side in sides])
+
+
+def dealt(rows: Sequence[tuple[str, str, str | None]]) -> Prompts:
+    """Hold out every second prompt of each kind, variants of one another together, of whatever kinds they are.
+
+    Variants are prompts of one group, the same text, and what these join. They stand where they first stood.
+
+    Args:
+        rows: Kind, text and group, if it has one, of each prompt.
+    """
+    parents: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while parents.setdefault(name, name) != name:
+            name = parents[name]
+        return name
+
+    for _, text, group in rows:
+        if group is not None:
+            parents[first(f"text {text}")] = first(f"group {group}")
+    found, held = Prompts(), dict[str, bool]()
+    seen: dict[str, set[str]] = {}
+    for kind, text, _ in rows:
+        variants, known = first(f"text {text}"), seen.setdefault(kind, set())
+        held.setdefault(variants, bool(len(known) % 2))
+        known.add(variants)
+        found.setdefault(kind, []).append(KnownPrompt(text, held[variants]))
+    return found
 
 
 def of_kinds(prompts: Prompts, kinds: Iterable[str], per_kind: int) -> list[KnownPrompt]:
@@ -105,7 +122,7 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
         DataError: If there are too few of a class.
         SettingError: If those that are held out cannot show the `recall`.
     """
-    sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
+    sides = _sides(settings)
     for name, kinds in sides.items():
         _check_kinds(f"gate.{name}", kinds, prompts)
     if settings.join is not None:
@@ -126,12 +143,15 @@ def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[Kno
 
 def counts(settings: GateSettings, prompts: Prompts) -> dict[str, dict[str, int]]:
     """Return how many prompts of each kind a gate is fitted on, for the artifact; kinds without any are left out."""
-    sides = {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
     return {
         name: {kind: len(found) for kind in kinds if (found := of_kinds(prompts, [kind], settings.per_kind))}
-        for name, kinds in sides.items()
+        for name, kinds in _sides(settings).items()
         if kinds
     }
+
+
+def _sides(settings: GateSettings) -> dict[str, Sequence[str]]:
+    return {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
 
 
 def _check_kinds(name: str, kinds: Iterable[str], prompts: Prompts) -> None:

@@ -1,6 +1,7 @@
 """What is fitted on prompts of several kinds: the gate of the main directions, and parts with gates of their own."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,12 +88,12 @@ class PromptParts:
     @property
     def unused(self) -> dict[str, dict[str, int]]:
         """File by file, the kinds that nothing is fitted on, with how many prompts of them there are."""
-        used = {kind for sides in self._counts.values() for kinds in sides.values() for kind in kinds}
-        used |= {kind for part in self.parts.values() for kinds in part.kinds.values() for kind in kinds}
-        left = {
-            Path(path).name: {kind: len(found) for kind, found in prompts.items() if kind not in used}
-            for path, prompts in self._files.items()
-        }
+        used = {f"gate {name}": [*itertools.chain(*sides.values())] for name, sides in self._counts.items()}
+        used |= {f"part {name}": [*itertools.chain(*part.kinds.values())] for name, part in self.parts.items()}
+        left = {}
+        for path, prompts in self._files.items():
+            taken = {kind for what, kinds in used.items() if self._sources.get(what) == path for kind in kinds}
+            left[Path(path).name] = {kind: len(found) for kind, found in prompts.items() if kind not in taken}
         return {name: kinds for name, kinds in left.items() if kinds}
 
     def fit(self, artifact: SteeringArtifact, name: str, module: Any) -> None:

@@ -1,5 +1,6 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> 
     for old in output.glob("gate*.svg"):
         old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for part, one in artifact.together.items():
-        kinds = " and ".join(one.gate_kinds("finds"))
+        kinds = one.finds()
         for name, found in (one.gate or {"sets": {}})["sets"].items():
             (k, n), (j, m) = found["found"], found["others"]
             recall, alarms = rate(k, n), rate(j, m)
@@ -153,6 +154,13 @@ def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> 
                 f"{j}/{m} others ({_percent(alarms)}); AUROC {found['auroc']:.3f}.",
                 soft_wrap=True,
             )
+            for kind, single in found.get("joined", {}).items():
+                (d, e), (f, g) = single["found"], single["others"]
+                console.print(
+                    f"  Of these, that for {kind}: from {single['threshold']:.4g} on, {d}/{e} of them and {f}/{g} "
+                    f"others; AUROC {single['auroc']:.3f}.",
+                    soft_wrap=True,
+                )
             if "spares" in found:
                 first = found["spares"]
                 (a, b), (c, _) = first["spared"]["found"], first["spared"]["others"]
@@ -162,7 +170,7 @@ def _say_gates(steering: ExtractionCallback, output: Path, console: Console) -> 
                     f"nonetheless; and {a} {kinds} and {c} others, which are so not found.",
                     soft_wrap=True,
                 )
-                if k < one.gate_settings.recall * n <= k + a:
+                if k < math.ceil(one.gate_settings.recall * n - 1e-9) <= k + a:
                     console.print(
                         f"  [yellow]A recall of {one.gate_settings.recall} was asked for:[/yellow] {a} of {b} are "
                         "spared first. Are the kinds in `gate.spares` too like those in `gate.finds`?",

@@ -49,7 +49,7 @@ def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
       label over score that was fitted on other prompts of the same set (`calibration.cross_fitted`); ten bins of equal
       mass, Wilson 95 % intervals, and the expected calibration error over these bins. Both classes are weighted as they
       are: the share of harmful prompts among those asked in earnest is another, and so are the probabilities.
-    - The AUROC of each layer alone.
+    - The AUROC of each layer alone; of joined gates, a line for each.
 
     Args:
         record: What `fit_gate` says of a gate; of what it lacks the panel says that it was not recorded.
@@ -61,13 +61,8 @@ def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
     import numpy as np
 
     known = {side: _finite((record.get("scores") or {}).get(side)) for side in ("found", "others")}
-    layers = record.get("layer_auroc") or {}
-    areas = {
-        layer: area
-        for layer, area in zip(layers.get("layers", ()), layers.get("auroc", ()), strict=True)
-        if area is not None and math.isfinite(area)
-    }
-    if not areas and not all(map(len, known.values())):
+    areas = {kind: _areas(one) for kind, one in (record.get("joined") or {"": record}).items()}
+    if not any(areas.values()) and not all(map(len, known.values())):
         return None
     scores, curve, single = new_axes(3)
     held = "held-out prompts" if record.get("held_out") else "the prompts that the gate was fitted on"
@@ -129,15 +124,27 @@ def _draw_reliability(axes: "Axes", scores: "np.ndarray", labels: "np.ndarray") 
     axes.legend(fontsize=8, loc="upper left")
 
 
-def _draw_areas(axes: "Axes", areas: Mapping[int, float]) -> None:
+def _areas(record: Mapping[str, Any]) -> dict[int, float]:
+    """The AUROC of each layer, as far as it is known."""
+    layers = record.get("layer_auroc") or {}
+    return {
+        layer: area
+        for layer, area in zip(layers.get("layers", ()), layers.get("auroc", ()), strict=True)
+        if area is not None and math.isfinite(area)
+    }
+
+
+def _draw_areas(axes: "Axes", areas: Mapping[str, Mapping[int, float]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("layer")
     axes.set_ylabel("AUROC of the layer alone")
-    if not areas:
+    if not any(areas.values()):
         _say(axes, "not recorded")
         return
-    axes.plot(list(areas), list(areas.values()), "o-", color=COLOURS[0], markersize=5, linewidth=1)
+    for number, (kind, found) in enumerate(areas.items()):
+        colour = COLOURS[number % (len(COLOURS) - 1)]
+        axes.plot(list(found), list(found.values()), "o-", color=colour, markersize=5, linewidth=1, label=kind or None)
     axes.axhline(0.5, linestyle="--", linewidth=1, color=COLOURS[5], label="chance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)

@@ -19,7 +19,7 @@ from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
 from sa_lightning.steering.conditional import is_gated
-from sa_lightning.steering.decision import prompt_lengths
+from sa_lightning.steering.prompt_lengths import prompt_lengths
 from sa_lightning.steering.self_contrast import SelfContrast
 
 HFLM: Any = huggingface.HFLM  # its decorators hide the signature from type checkers

@@ -17,7 +17,7 @@ from sa_lightning.steering.component import Component
 from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.conditional import conditional
 from sa_lightning.steering.controls import Control, shuffled
-from sa_lightning.steering.decision import Decisions, prompt_lengths
+from sa_lightning.steering.decision import Decisions
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.direction import (
     DIRECTIONS,
@@ -48,6 +48,7 @@ from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, thres
 from sa_lightning.steering.moments import PairMoments
 from sa_lightning.steering.null_space import null_space_map, null_space_projector
 from sa_lightning.steering.part import PartSettings, fit_part
+from sa_lightning.steering.prompt_lengths import prompt_lengths
 from sa_lightning.steering.self_contrast import SelfContrast
 from sa_lightning.steering.separability import auroc, choose_layers
 from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without

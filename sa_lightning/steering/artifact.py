@@ -34,7 +34,7 @@ from sa_lightning.steering.gate_fitting import FittedGate, rebuilt
 from sa_lightning.steering.gate_settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
 #: Of directions of parts: where they point, and what a positive strength does.
 SIGNS = {
@@ -148,12 +148,11 @@ class SteeringArtifact:
         """Refuse a gate that lacks what was fitted, or whose factors the intervention cannot take."""
         assert self.gate is not None
         known = self.gate.get("sets", {})
-        shapes = {tuple(v.shape) for vectors in self.gates.values() for v in vectors.values()} or {()}
+        shapes = {(name, tuple(v.shape)) for name, vectors in self.gates.items() for v in vectors.values()}
         layers = {layer for vectors in self.gates.values() for layer in vectors}
         if (
             known.keys() != self.gates.keys()
-            or len(shapes) > 1
-            or next(iter(shapes))[-1:] != (self.d_model,)
+            or shapes != {(name, _shape(record, self.d_model)) for name, record in known.items()}
             or not layers <= set(range(self.num_layers))
         ):
             raise ArtifactError(
@@ -171,6 +170,17 @@ class SteeringArtifact:
         """The settings of the gate."""
         names = {item.name for item in fields(GateSettings)}
         return GateSettings(**{name: value for name, value in (self.gate or {}).items() if name in names})
+
+    @property
+    def _format_version(self) -> int:
+        """The lowest that a reader has to know not to steer otherwise without a word."""
+        if any(one.gate_settings.join for one in self.together.values()):
+            return 3
+        return 2 if self.parts or self.only_prompt else 1
+
+    def finds(self) -> str:
+        """The kinds of prompts that the gate finds, in words."""
+        return (" or " if self.gate_settings.join == "any" else " and ").join(self.gate_kinds("finds"))
 
     def gate_kinds(self, side: str) -> list[str]:
         """The kinds of prompts that a gate `finds`, is told `against`, or `spares`, as far as there were such."""
@@ -325,7 +335,7 @@ class SteeringArtifact:
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
             # Whoever knows no parts would steer nothing, or something else, without a word.
-            "format_version": FORMAT_VERSION if self.parts or self.only_prompt else 1,
+            "format_version": self._format_version,
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
             "sign": self.sign,
@@ -359,9 +369,9 @@ class SteeringArtifact:
                 f"An artifact is a directory with {', '.join(FILES)}.\n"
                 "Fit it again with `sa fit`, or check the path."
             ) from error
-        if config.get("format_version") not in (1, FORMAT_VERSION):
+        if config.get("format_version") not in range(1, FORMAT_VERSION + 1):
             raise ArtifactError(
-                f"{path} has format version {config.get('format_version')}, this one reads 1 and {FORMAT_VERSION}.\n"
+                f"{path} has format version {config.get('format_version')}, this one reads 1 to {FORMAT_VERSION}.\n"
                 "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
             )
         held: dict[str, dict[str, dict[str, dict[int, Tensor]]]] = {}
@@ -417,6 +427,13 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
+
+
+def _shape(record: dict[str, Any], d_model: int) -> tuple[int, ...]:
+    """The shape of a gate's vector at one layer: several where gates are one (`FittedGate.vectors`)."""
+    if "joined" in record:
+        return (len(record["joined"]), d_model)
+    return (2, d_model) if "spares" in record else (d_model,)
 
 
 def _seed_of(seed: int, part: str) -> int:

@@ -89,7 +89,7 @@ def _gate(artifact: "SteeringArtifact") -> str:
     if artifact.gate is None:
         return "at every prompt"
     settings = artifact.gate_settings
-    told, kinds = [], (" or " if settings.join == "any" else " and ").join(artifact.gate_kinds("finds"))
+    told, kinds = [], artifact.finds()
     for name, found in artifact.gate["sets"].items():
         (k, n), (j, m) = found["found"], found["others"]
         seen = "held-out" if found["held_out"] else "the very"

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering.component import Component
 from sa_lightning.steering.decision import Decisions, PromptRunner
-from sa_lightning.steering.hooks import steering
+from sa_lightning.steering.hooks import is_steered, steering
 from sa_lightning.steering.prompt_cache import cache_of
+from sa_lightning.steering.prompt_lengths import known_lengths
 from sa_lightning.steering.prompt_reader import PromptReader
 
 _GATED: WeakSet[nn.Module] = WeakSet()  # models that gates read now, and what is wrapped around them
@@ -77,6 +78,12 @@ def conditional(
             "Each prompt is decided on once, before anything is steered.\n"
             "Leave the other block first, or fit one artifact with both as `--steering.parts`."
         )
+    if is_steered(decoder):
+        raise ModelError(
+            f"This {type(decoder).__name__} is steered already, and gates would read steered states.\n"
+            "They were fitted on states as they are.\n"
+            "Leave the other block first, or fit one artifact with both as `--steering.parts`."
+        )
     reader = PromptReader(layers, components)
     runner = PromptRunner(model, components, reader, tuple(appended))
     before: Any = torch.compiler.disable(runner.before)  # what decides needs no compiler
@@ -104,13 +111,7 @@ def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]
     """Let a runner know how long the prompts are that `generate` is given: it may run less of them at once, or more."""
 
     def generate(*args: Any, **kwargs: Any) -> Any:
-        cache = cache_of(kwargs)
-        if cache is not None and cache.get_seq_length():
-            raise ModelError(
-                f"`generate` goes on from a cache that holds {int(cache.get_seq_length())} tokens.\n"
-                "A gate decides on a whole prompt, which it reads on the way.\n"
-                "Leave `past_key_values` out: give all tokens, or fit without a gate."
-            )
+        _refuse_what_no_gate_reads(model, kwargs)
         given = [args[0] if args else None, kwargs.get("inputs"), kwargs.get("input_ids")]
         runner.width = next((tokens.shape[1] for tokens in given if isinstance(tokens, Tensor)), None)
         try:
@@ -128,7 +129,7 @@ def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]
     known = {name: getattr(model, name) for name in taken if hasattr(model, name)}
     own = {name: vars(model)[name] for name in known if name in vars(model)}
     for name, method in known.items():
-        setattr(model, name, functools.wraps(method)(taken[name]))
+        setattr(model, name, _Instead(taken[name], method))
     try:
         yield
     finally:
@@ -136,3 +137,42 @@ def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]
             delattr(model, name)
         for name, method in own.items():
             setattr(model, name, method)
+
+
+def _refuse_what_no_gate_reads(model: nn.Module, kwargs: dict[str, Any]) -> None:
+    cache = cache_of(kwargs)
+    if cache is not None and cache.get_seq_length():
+        raise ModelError(
+            f"`generate` goes on from a cache that holds {int(cache.get_seq_length())} tokens.\n"
+            "A gate decides on a whole prompt, which it reads on the way.\n"
+            "Leave `past_key_values` out: give all tokens, or fit without a gate."
+        )
+    if known_lengths() is not None:
+        raise ModelError(
+            "`generate` is called where `prompt_lengths` say where prompts end.\n"
+            "They are of forwards that hold answers, too; a reply has none yet.\nCall it outside of `prompt_lengths`."
+        )
+    settings: Any = kwargs.get("generation_config") or getattr(model, "generation_config", None)
+    scale = kwargs.get("guidance_scale", getattr(settings, "guidance_scale", None))
+    if scale not in (None, 1):
+        raise ModelError(
+            f"`guidance_scale` is {scale}: a second prompt runs beside the first, on a cache of its own.\n"
+            "A gate decides on one prompt a reply.\nLeave it out, or fit without a gate."
+        )
+
+
+class _Instead:
+    """What stands in place of a method while gates steer its model; it is neither copied nor saved with it."""
+
+    def __init__(self, call: Callable[..., Any], method: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, method)
+        self._call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ModelError(
+            "A model is copied, or pickled, while gates steer it.\n"
+            "The copy would have hooks that belong to the original.\nCopy it before the block, or behind it."
+        )

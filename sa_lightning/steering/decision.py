@@ -1,12 +1,9 @@
 """What gates make of a prompt: when it is read, on which cache, and for what the decision holds."""
 
-import inspect
+import itertools
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any
-from weakref import ref
 
 import torch
 from jaxtyping import Int
@@ -16,6 +13,7 @@ from sa_lightning.errors import ModelError
 from sa_lightning.steering.component import Component
 from sa_lightning.steering.gate import Reading
 from sa_lightning.steering.prompt_cache import (
+    Forward,
     cache_of,
     crop,
     forget_past,
@@ -24,27 +22,12 @@ from sa_lightning.steering.prompt_cache import (
     real_tokens,
     remember_past,
 )
+from sa_lightning.steering.prompt_lengths import check_lengths, known_lengths
 from sa_lightning.steering.prompt_reader import PromptReader
 
-#: Where the prompt of each row ends, in forwards that hold more than prompts: how many tokens belong to it.
-_LENGTHS: ContextVar[Sequence[int] | None] = ContextVar("lengths", default=None)
-
-
-@contextmanager
-def prompt_lengths(lengths: Sequence[int]) -> Iterator[None]:
-    """Say where prompts end in the forwards inside the block, as where the likelihood of a given answer is measured.
-
-    Rows are padded on the right. Gates then read each prompt by itself, in a forward of its own, and the last token of
-    the prompt is steered with all that follow, as in generation.
-
-    Args:
-        lengths: Tokens of the prompt, row by row.
-    """
-    token = _LENGTHS.set(tuple(lengths))
-    try:
-        yield
-    finally:
-        _LENGTHS.reset(token)
+#: The attribute of a cache that says which decision it goes on with.
+MARK = "sa_lightning_decision"
+_DECISIONS = itertools.count()
 
 
 class Decisions:
@@ -84,22 +67,20 @@ class PromptRunner:
         self.decisions = Decisions()
         self.busy = self.inside = self.is_prompt = self.warned = False
         self.width: int | None = None  # of the prompts that `generate` was given
-        self.decided: ref[Any] | None = None  # the cache that the decisions belong to
-        parameters = inspect.signature(model.forward).parameters
-        self.takes = {name for name in ("position_ids", "logits_to_keep") if name in parameters}
+        self.decision: int | None = None  # which one the weights are of; caches, and copies of them, have it as a mark
         self.placed = True  # whether the caller says which position a token has
-        self.cache = "cache" if "cache" in parameters else "past_key_values"  # transformers renamed it in 5.2x
+        self.forward = Forward(model)
 
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.busy:
             return
         self.inside = True
-        tokens = kwargs.get("input_ids", args[0] if args else None)
-        lengths = _LENGTHS.get()
+        given = self.forward.arguments(args, kwargs)
+        tokens, mask, cache = given.get("input_ids"), given.get("attention_mask"), cache_of(given)
+        lengths = known_lengths()
         if lengths is not None:
-            self._decide_ahead(_module, tokens, lengths)
+            self._decide_ahead(_module, tokens, mask, cache, lengths)
             return
-        cache = cache_of(kwargs)
         self.is_prompt = cache is None or not cache.get_seq_length()
         if not self.is_prompt:
             self._goes_on(cache)
@@ -110,19 +91,18 @@ class PromptRunner:
                 "A gate reads where the prompt ends; drafts of assisted decoding go beyond, chunks stop before.\n"
                 "Leave out `assistant_model`, `prompt_lookup_num_tokens` and `prefill_chunk_size`."
             )
-        if kwargs.get("labels") is not None:
+        if given.get("labels") is not None:
             raise ModelError(
                 "A loss is asked for where a prompt is decided on.\nIt would be that of the model without steering.\n"
                 "Say where prompts end with `sa_lightning.steering.prompt_lengths`: the answers are then steered."
             )
         remember_past(cache)  # sliding windows forget what lies before them, unless told
-        self.placed = kwargs.get("position_ids") is not None
-        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        self.placed = given.get("position_ids") is not None
         self._begin(None if tokens is None else real_tokens(mask, tokens.shape[1]))
 
     def _goes_on(self, cache: Any) -> None:
         """Refuse a cache that was not decided on: it would be steered as the last prompt was, or not at all."""
-        if self.decided is None or self.decided() is not cache:
+        if self.decision is None or getattr(cache, MARK, None) != self.decision:
             raise ModelError(
                 f"A {type(cache).__name__} is gone on from that no gate has decided on.\n"
                 "A decision is made on the whole prompt, where its cache begins, and belongs to that cache alone.\n"
@@ -143,6 +123,7 @@ class PromptRunner:
 
     def _begin(self, mask: Tensor | None) -> None:
         """Steer nothing, and read what runs next."""
+        self.decision = None
         for component in self.components:
             component.set(None)
         self.reader.mask = mask
@@ -153,21 +134,17 @@ class PromptRunner:
             )
         self.reader.on = True
 
-    def _decide_ahead(self, model: nn.Module, tokens: Any, lengths: Sequence[int]) -> None:
+    def _decide_ahead(self, model: nn.Module, tokens: Any, mask: Any, cache: Any, lengths: Sequence[int]) -> None:
         """Let gates read the prompts alone, then steer what runs next from the last token of each prompt on."""
-        if not isinstance(tokens, Tensor) or len(lengths) != len(tokens):
-            raise ModelError(
-                f"{len(lengths)} prompts end somewhere, but {len(tokens) if isinstance(tokens, Tensor) else 'no'} rows "
-                "run.\nA gate decides row by row.\nGive `prompt_lengths` one number for each row."
-            )
+        check_lengths(lengths, tokens, mask, cache)
         self.is_prompt = False
         ends = torch.tensor(lengths, device=tokens.device)[:, None]
         width = max(lengths)
         places = torch.arange(width, device=tokens.device) - (width - ends)  # prompts alone, padded on the left
         prompts = tokens.gather(1, places.clamp(min=0))
         mask = (places >= 0).long()
-        more: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self.takes else {}
-        if "position_ids" in self.takes:
+        more: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self.forward.takes else {}
+        if "position_ids" in self.forward.takes:
             more["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         self._begin(mask)
         self.busy = self.placed = True
@@ -191,7 +168,7 @@ class PromptRunner:
                 "Where a prompt is steered, logits and cache are found by their names.\nLeave `return_dict=False` out."
             )
         cache = cache_of(output)
-        tokens = kwargs.get("input_ids", args[0] if args else None)
+        tokens = self.forward.arguments(args, kwargs).get("input_ids")
         if cache is None or tokens is None:
             raise ModelError(
                 f"{type(module).__name__} was called without a KV cache, or without token ids.\n"
@@ -221,7 +198,8 @@ class PromptRunner:
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(None if component.only_prompt else weights)
         forget_past(cache)
-        self.decided = ref(cache)
+        self.decision = next(_DECISIONS)
+        setattr(cache, MARK, self.decision)
         if self.width is None and again < output.logits.shape[1] and not self.warned:
             self.warned = True
             warnings.warn(
@@ -269,17 +247,17 @@ class PromptRunner:
         **more: Any,
     ) -> Any:
         """Go on from a cache with some tokens; `before` says how many come earlier in the row, padding included."""
-        if "position_ids" in self.takes and self.placed:
+        if "position_ids" in self.forward.takes and self.placed:
             count = tokens.shape[1]
             if mask is None:
                 places = torch.arange(before, before + count, device=tokens.device).expand(len(tokens), -1)
             else:
                 places = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, before : before + count]
             more["position_ids"] = places
-        if "logits_to_keep" in self.takes and not self.whole_prompt:
+        if "logits_to_keep" in self.forward.takes and not self.whole_prompt:
             more["logits_to_keep"] = 1
         with torch.no_grad():
-            return model(input_ids=tokens, attention_mask=mask, use_cache=True, **{self.cache: cache}, **more)
+            return model(input_ids=tokens, attention_mask=mask, use_cache=True, **{self.forward.cache: cache}, **more)
 
 
 def _last_from(whole: Tensor, again: Tensor, idle: Tensor) -> Tensor:

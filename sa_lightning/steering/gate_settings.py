@@ -169,8 +169,8 @@ class GateSettings:
             raise DataError(
                 f"A gate is calibrated on {' and '.join(str(count) for count, _ in counts)} prompts of its classes, of "
                 f"which {' and '.join(str(held) for _, held in counts)} are held out.\n"
-                "Of each class, two at least are fitted on and two held out.\n"
-                "Give more prompts, or a `gate.threshold`."
+                "Of each class, two at least are fitted on and two held out; variants of one another, by group or "
+                "text, are so together, also those of different kinds.\nGive more prompts, or a `gate.threshold`."
             )
         if self.threshold is None:
             check_recall(counts[0][1], self.recall)

@@ -7,6 +7,7 @@ Knows nothing of transformers: it takes a sequence of modules whose output is a 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,14 @@ from torch import Tensor, nn
 
 Read = Callable[[Tensor], Tensor]
 Change = Callable[[Tensor], Tensor]
+
+
+_STEERED: WeakSet[nn.Module] = WeakSet()  # decoders whose states are changed now
+
+
+def is_steered(decoder: nn.Module) -> bool:
+    """Whether states below a decoder are changed now (`steering`)."""
+    return decoder in _STEERED
 
 
 class Stopped(Exception):
@@ -109,6 +118,9 @@ def steering(
         return hook
 
     with ExitStack() as stack:
+        if decoder not in _STEERED:  # of several blocks, the outer one
+            _STEERED.add(decoder)
+            stack.callback(_STEERED.discard, decoder)
         for module in (*callers, decoder):
             stack.callback(module.register_forward_pre_hook(remember, with_kwargs=True).remove)
         stack.callback(decoder.register_forward_hook(forget, always_call=True).remove)

@@ -117,7 +117,7 @@ def check_recall(count: int, recall: float) -> None:
     """
     if recall < 1 and count * (1 - recall) < 1 - 1e-9:
         raise SettingError(
-            f"A recall of {recall} leaves less than one of {count} harmful prompts below the threshold.\n"
+            f"A recall of {recall} leaves less than one of {count} prompts below the threshold.\n"
             "So few prompts cannot tell it from 1.\n"
             f"Give at least {math.ceil(1 / (1 - recall) - 1e-9)} held-out ones, or ask for 1."
         )

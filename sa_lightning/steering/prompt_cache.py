@@ -1,10 +1,11 @@
 """What is done to a KV cache around a prompt that is looked at: tokens taken off it, and some put back."""
 
+import inspect
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError
 
@@ -25,6 +26,24 @@ def cache_of(found: Mapping[str, Any]) -> Any:
     """The KV cache among the arguments, or in the output, of a forward; transformers has renamed it."""
     cache = found.get("cache")
     return found.get("past_key_values") if cache is None else cache
+
+
+class Forward:
+    """What the forward of a model takes.
+
+    Attributes:
+        takes: Which of the arguments that not all models have.
+        cache: The name of the KV cache.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = list(inspect.signature(model.forward).parameters)
+        self.takes = {name for name in ("position_ids", "logits_to_keep") if name in self._names}
+        self.cache = "cache" if "cache" in self._names else "past_key_values"  # transformers renamed it in 5.2x
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all arguments by their names."""
+        return {**dict(zip(self._names, args, strict=False)), **kwargs}
 
 
 def remember_past(cache: Any) -> None:
@@ -110,8 +129,8 @@ def crop(cache: Any, count: int) -> None:
 def _cannot(cache: Any, why: str) -> ModelError:
     return ModelError(
         f"Tokens cannot be taken off a {type(cache).__name__}: {why}\n"
-        "A gate looks at the prompt with a word appended, and then goes on without it.\n"
-        "Use a model, and a `cache_implementation`, whose cache can be cropped."
+        "Where a gate decides, the last token of the prompt runs again, and what a gate appends is taken off.\n"
+        "Use a model, and a `cache_implementation`, whose cache can be cropped; behind a sliding window, `generate`."
     )
 
 

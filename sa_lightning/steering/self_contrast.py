@@ -1,6 +1,5 @@
 """Self-CD: the next token from a prompt without and with an instruction, which runs on a KV cache of its own."""
 
-import inspect
 import math
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering.conditional import is_gated
-from sa_lightning.steering.prompt_cache import cache_of
+from sa_lightning.steering.prompt_cache import Forward, cache_of
 
 __all__ = ["SelfContrast"]
 
@@ -65,15 +64,13 @@ class SelfContrast:
         self._tokens, self._mask = tokens, mask
         self._cache: Any = None
         self._width: int | None = None  # tokens of the plain rows so far
-        parameters = inspect.signature(model.forward).parameters
-        self._takes = {name for name in ("position_ids", "logits_to_keep") if name in parameters}
-        self._name = "cache" if "cache" in parameters else "past_key_values"  # transformers renamed it in 5.2x
+        self._forward = Forward(model)
 
     def __call__(
         self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
         """Return the contrasted logits of the next token; `input_ids` has the plain prompts and what followed."""
-        if is_gated(self.model):
+        if self._width is None and is_gated(self.model):
             raise ModelError(
                 "Gates steer the model that contrasts itself.\n"
                 "They decide once for each prompt, and a second prompt would undo what was decided on the first.\n"
@@ -99,13 +96,13 @@ class SelfContrast:
     def _next(self) -> Float[Tensor, "rows vocab"]:
         """Run what is new of the second rows, and return the logits of what follows."""
         more: dict[str, Any] = {}
-        if "position_ids" in self._takes:
+        if "position_ids" in self._forward.takes:
             places = (self._mask.long().cumsum(-1) - 1).clamp(min=0)
             more["position_ids"] = places[:, -self._tokens.shape[1] :]
-        if "logits_to_keep" in self._takes:
+        if "logits_to_keep" in self._forward.takes:
             more["logits_to_keep"] = 1
         if self._cache is not None:
-            more[self._name] = self._cache
+            more[self._forward.cache] = self._cache
         with torch.no_grad():
             output: Any = self.model(input_ids=self._tokens, attention_mask=self._mask, use_cache=True, **more)
         self._cache = cache_of(output)

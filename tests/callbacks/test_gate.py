@@ -18,7 +18,7 @@ from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.module import CausalLMModule
-from sa_lightning.steering import GateSettings, read_demonstrations
+from sa_lightning.steering import Demonstration, GateSettings, read_demonstrations
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,16 @@ def test_variants_of_a_prompt_are_on_one_side_whatever_their_kinds(tmp_path):
     found = read_prompts(tmp_path / "prompts.jsonl")
     assert [prompt.held for prompt in found["harmful"]] == [False, True] * 4  # text by text
     assert [prompt.held for prompt in found["wrapped"]] == [False, True, False]
+    rows = [{"prompt": f"t{n}", "kind": "harmful", "group": n} for n in (0, 1)]
+    rows += [{"prompt": prompt, "kind": "wrapped", "group": 2} for prompt in ("u", "t1", "w")]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_prompts(tmp_path / "prompts.jsonl")
+    assert [prompt.held for prompt in found["harmful"]] == [False, True]
+    assert [prompt.held for prompt in found["wrapped"]] == [True] * 3  # one text of the group stands there already
+    pairs = [Demonstration((), f"b{n}", f"h{n // 2}", "user") for n in range(6)]
+    sides = asked(pairs)
+    assert [prompt.held for prompt in sides["harmful"]] == [False, False, True, True, False, False]
+    assert [prompt.held for prompt in sides["harmless"]] == [False, False, True, True, False, False]
 
 
 def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp_path):
@@ -149,7 +159,7 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     sides = gate_prompts(settings, read_prompts(tmp_path / "prompts.jsonl"))
     assert {name: len(side) for name, side in sides.items()} == {"finds": 4, "against": 8}
     assert [prompt.held for prompt in sides["finds"]] == [False, True, False, True]
-    with pytest.raises(SettingError, match="less than one of 2 harmful prompts"):
+    with pytest.raises(SettingError, match="less than one of 2 prompts"):
         gate_prompts(dataclasses.replace(settings, recall=0.95), read_prompts(tmp_path / "prompts.jsonl"))
     with pytest.raises(DataError, match="of which 1 and 1 are held out"):
         gate_prompts(

@@ -420,6 +420,30 @@ def test_an_artifact_says_where_its_directions_point():
     assert "positive strength leads to refusal" in signs
 
 
+def test_joined_gates_have_a_format_of_their_own_and_vectors_that_fit_their_record(tmp_path):
+    one = {"threshold": 0.0, "bias": 0.0, "held_out": 0, "auroc": 1.0, "found": [1, 1], "others": [0, 1]}
+    record = {**one, "joined": {"a": {**one, "layers": [1]}, "b": {**one, "layers": [1]}}}
+    gate = {
+        "kind": "linear",
+        "finds": ["a", "b"],
+        "against": ["c"],
+        "join": "any",
+        "ids": [],
+        "sets": {"original": record},
+    }
+    held = {"gate": gate, "gates": {"original": {1: torch.ones(2, 32)}}}
+    assert artifact_for(llama(), **held).config()["format_version"] == 3
+    whole = artifact_for(llama(), parts={"own": artifact_for(llama(), **held)})
+    assert whole.config()["format_version"] == 3
+    assert SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact")).digest() == whole.digest()
+    for wrong in (torch.ones(32), torch.ones(3, 32), torch.ones(2, 16)):
+        with pytest.raises(ArtifactError, match="The gate was fitted for"):
+            artifact_for(llama(), gate=gate, gates={"original": {1: wrong}})
+    alone = {**gate, "join": None, "sets": {"original": one}}
+    with pytest.raises(ArtifactError, match="The gate was fitted for"):
+        artifact_for(llama(), gate=alone, gates={"original": {1: torch.ones(2, 32)}})
+
+
 def test_an_artifact_with_parts_says_that_older_versions_cannot_read_it(tmp_path):
     model = llama()
     for parts, version in (({}, 1), ({"a": artifact_for(model)}, 2)):

@@ -17,14 +17,20 @@ SA = Path(sys.executable).with_name("sa")
 
 
 def said(function, tmp_path, **artifact):
-    steering = SimpleNamespace(artifact=SimpleNamespace(**artifact))
+    steering = SimpleNamespace(artifact=SimpleNamespace(**artifact), unused_kinds={"a.jsonl": {"sums": 3}})
     console = Console(file=io.StringIO(), width=160)
     function(steering, tmp_path, console)
     return console.file.getvalue()
 
 
 def gated(sets):
-    return SimpleNamespace(gate={"sets": sets} if sets else None, gate_settings=SimpleNamespace(finds=["harmful"]))
+    settings = SimpleNamespace(recall=0.9)
+    return SimpleNamespace(
+        gate={"sets": sets} if sets else None,
+        gate_settings=settings,
+        finds=lambda: "harmful",
+        gate_kinds=lambda side: [side],
+    )
 
 
 def test_a_gate_is_drawn_for_each_part_and_set_of_weights_as_far_as_it_was_recorded(tmp_path):
@@ -38,7 +44,23 @@ def test_a_gate_is_drawn_for_each_part_and_set_of_weights_as_far_as_it_was_recor
     assert "Gate of spare, edited weights" in text
     assert ".svg" not in said(_say_gates, tmp_path, together={"": gated({"original": told})})
     assert not list(tmp_path.iterdir())  # nothing of an earlier fit stays
-    assert said(_say_gates, tmp_path, together={"": gated(None)}) == ""
+    assert said(_say_gates, tmp_path, together={"": gated(None)}) == (
+        "No gate and no part is fitted on these kinds of a.jsonl: sums (3).\n"
+    )
+
+
+def test_who_is_spared_first_and_each_joined_gate_are_said(tmp_path):
+    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "found": [50, 100], "others": [0, 20]}
+    told["spares"] = {"found": [29, 30], "steered": [1, 30], "spared": {"found": [45, 100], "others": [2, 20]}}
+    text = said(_say_gates, tmp_path, together={"": gated({"original": told})})
+    assert "Spared before that: 29/30 spares, of which 1 are steered nonetheless; and 45 harmful and 2 others" in text
+    assert "A recall of 0.9 was asked for: 45 of 100 are spared first" in text
+    told["found"] = [90, 100]
+    assert "was asked for" not in said(_say_gates, tmp_path, together={"": gated({"original": told})})
+    single = {"threshold": 0.25, "auroc": 0.75, "found": [9, 10], "others": [1, 10]}
+    joined = {**told, "joined": {"harmful": single, "contrast": single}}
+    text = said(_say_gates, tmp_path, together={"": gated({"original": joined})})
+    assert "that for contrast: from 0.25 on, 9/10 of them and 1/10 others; AUROC 0.750" in text
 
 
 def test_words_are_printed_as_they_are(tmp_path):

@@ -45,6 +45,17 @@ def test_the_same_record_gives_the_same_image_without_a_date(tmp_path):
     assert sum(1 for _ in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}path")) > 60
 
 
+def test_joined_gates_have_a_line_each(panels, tmp_path):
+    single = {
+        kind: {"layer_auroc": {"layers": [1, 2], "auroc": area}}
+        for kind, area in (("a", [0.6, 0.7]), ("b", [0.9, 0.8]))
+    }
+    draw_gate(record(layer_auroc=None, joined=single), tmp_path / "gate.svg", "original")
+    lines = {line.get_label(): list(line.get_ydata()) for line in panels[2].lines}
+    assert lines["a"] == [0.6, 0.7]
+    assert lines["b"] == [0.9, 0.8]
+
+
 def test_who_is_spared_is_said_beside_who_has_a_score(panels, tmp_path):
     draw_gate(record(spares={"spared": {"found": [7, 71], "others": [2, 130]}}), tmp_path / "gate.svg", "original")
     assert texts(panels[0])[:2] == [

@@ -18,7 +18,7 @@ from sa_lightning import steer
 from sa_lightning.errors import ModelError, SaError
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.lm import InMemoryLM
-from sa_lightning.steering.decision import prompt_lengths
+from sa_lightning.steering.prompt_lengths import prompt_lengths
 
 GREEDY = {"until": [], "do_sample": False, "max_gen_toks": 8}
 

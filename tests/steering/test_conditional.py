@@ -14,8 +14,8 @@ from sa_lightning.steering import Step
 from sa_lightning.steering.component import Component
 from sa_lightning.steering.condition import ConditionGate
 from sa_lightning.steering.conditional import conditional
-from sa_lightning.steering.decision import prompt_lengths
 from sa_lightning.steering.gate import Band, Policy, Reading, TransitionGate
+from sa_lightning.steering.prompt_lengths import prompt_lengths
 from sa_lightning.steering.transition import refusal_directions, transition_reference
 
 STEPS, ALPHA = 6, 2.5

@@ -1,5 +1,6 @@
 """Gates on models in wrappers, with caches of every kind, and where a decision would be wrong: refused."""
 
+import copy
 import math
 import warnings
 
@@ -22,7 +23,7 @@ from transformers import (
 from sa_lightning import steer
 from sa_lightning.errors import ModelError
 from sa_lightning.models import locate_blocks
-from sa_lightning.steering import SelfContrast, Step, TransitionGate
+from sa_lightning.steering import SelfContrast, Step, TransitionGate, prompt_lengths
 from sa_lightning.steering.component import Component
 from sa_lightning.steering.conditional import conditional, is_gated
 from sa_lightning.steering.gate import Band, Policy
@@ -196,6 +197,18 @@ def test_only_the_cache_that_was_decided_on_is_gone_on_from(fitted):
         model(torch.tensor([fitted.asked[1]]))
         with pytest.raises(ModelError, match="no gate has decided on"):
             model(torch.tensor([[7]]), past_key_values=first)
+        cache = model(torch.tensor([ids])).past_key_values
+        copied = copy.deepcopy(cache)  # to go on from one prompt in several ways
+        assert torch.equal(
+            model(torch.tensor([[7]]), past_key_values=cache).logits,
+            model(torch.tensor([[7]]), past_key_values=copied).logits,
+        )
+        with pytest.raises(ModelError, match="use_cache=True"):
+            model(torch.tensor([fitted.asked[1]]), use_cache=False)
+        with pytest.raises(ModelError, match="no gate has decided on"):  # the weights are no longer those of this cache
+            model(torch.tensor([[7]]), past_key_values=cache)
+        with pytest.raises(ModelError, match="no gate has decided on"):
+            model(torch.tensor([[7]]), None, None, prefix)
 
 
 @pytest.mark.parametrize("setting", ["assistant_model", "prefill_chunk_size"])
@@ -224,9 +237,20 @@ def test_what_would_not_be_steered_is_refused(fitted):
             )
         with pytest.raises(ModelError, match="steered by gates already"), fitted.steering():
             pass
+        artifact = artifact_for(model)
+        with pytest.raises(ModelError, match="would read states that this artifact moves"), steer(model, artifact):
+            pass
+        with pytest.raises(ModelError, match="guidance_scale"):
+            model.generate(ids, max_new_tokens=2, guidance_scale=1.5)
+        with pytest.raises(ModelError, match="Copy it before the block"):
+            copy.deepcopy(model)
         with pytest.raises(ModelError, match="several prompts"):
             model.generate_batch(inputs=ids.tolist())
         assert is_gated(model)
+        assert fitted.generate(fitted.asked).logits
+    with steer(model, artifact), pytest.raises(ModelError, match="would read steered states"), fitted.steering():
+        pass
+    with fitted.steering():
         assert fitted.generate(fitted.asked).logits
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -260,9 +284,26 @@ def test_hidden_states_are_those_that_the_logits_are_made_of(fitted):
         assert not torch.allclose(before[~idle, -1], after[~idle, -1], atol=1e-3)
 
 
-def test_prompt_lengths_read_no_logits_but_the_last(fitted):
-    from sa_lightning.steering import prompt_lengths
+def test_lengths_that_are_not_those_of_the_rows_are_refused(fitted):
+    ids = torch.tensor([fitted.asked[0]])
+    width = ids.shape[1]
+    for lengths in ([0], [-1], [width + 1]):
+        with fitted.steering(), prompt_lengths(lengths), pytest.raises(ModelError, match=f"rows have {width} tokens"):
+            fitted.model(ids)
+    with fitted.steering(), prompt_lengths([3]):
+        with pytest.raises(ModelError, match="outside of `prompt_lengths`"):
+            fitted.model.generate(ids, max_new_tokens=2)
+        mask = torch.ones_like(ids)
+        mask[:, 0] = 0
+        with pytest.raises(RuntimeError, match="pad rows on the right"):
+            fitted.model(ids, attention_mask=mask)
+    with torch.no_grad():
+        cache = fitted.model(ids).past_key_values
+    with fitted.steering(), prompt_lengths([1]), pytest.raises(ModelError, match=f"a cache of {width} tokens"):
+        fitted.model(ids[:, -1:], past_key_values=cache)
 
+
+def test_prompt_lengths_read_no_logits_but_the_last(fitted):
     seen = []
     handle = fitted.model.lm_head.register_forward_hook(lambda _module, _args, output: seen.append(output.shape[1]))
     ids = torch.tensor([fitted.asked[0]])
