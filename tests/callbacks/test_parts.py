@@ -5,6 +5,9 @@ import dataclasses
 import gzip
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -540,3 +543,29 @@ def test_parts_of_other_weights_are_refused():
     part.fingerprints = {"original": "another"}
     with pytest.raises(ArtifactError, match="was fitted on"):
         artifact_for(model, parts={"a": part})
+
+
+def test_two_processes_fit_the_parts_and_gates_of_one(checkpoints, prompts, tmp_path):
+    gate = "{kind: linear, finds: [contrast], against: [harmless], spares: [harmful], recall: 0.8, others: 0.0}"
+    parts = f"{{spare: {{direction: false_refusal, gate: {gate}}}, refuse: {{direction: refusal}}}}"
+    (tmp_path / "parts.yaml").write_text(f"steering:\n  direction: none\n  parts: {parts}\n")
+    found = []
+    for devices in ("1", "2"):
+        done = subprocess.run(
+            [
+                *(Path(sys.executable).with_name("sa"), "fit", "--config", tmp_path / "parts.yaml"),
+                *("--model.target", checkpoints / "base", "--data.demonstrations", prompts),
+                *("--trainer.accelerator", "cpu", "--trainer.devices", devices, "--output", tmp_path / devices),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / devices / "fit.json").read_text())["processes"] == int(devices)
+        found.append(SteeringArtifact.from_pretrained(tmp_path / devices / "artifact"))
+    one, two = found
+    assert one.parts["spare"].gate["sets"] == two.parts["spare"].gate["sets"]
+    tensors = one.tensors(), two.tensors()
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
