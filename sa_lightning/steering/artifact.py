@@ -26,23 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
-from sa_lightning.steering.card import card
+from sa_lightning.steering.card import card, sign
 from sa_lightning.steering.controls import in_words
 from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.gate import Gate, Policy
-from sa_lightning.steering.gate_fitting import FittedGate, rebuilt
+from sa_lightning.steering.gate_fitting import FittedGate, rebuilt, vector_shape
 from sa_lightning.steering.gate_settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
 
 FORMAT_VERSION = 3
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
-#: Of directions of parts: where they point, and what a positive strength does.
-SIGNS = {
-    "refusal": "directions point from harmless to harmful prompts; a positive strength leads to refusal",
-    "false_refusal": "directions point from harmless to borderline prompts; a positive strength leads to false "
-    "refusal; of `ablate` and `match` it says how much of that is taken away",
-    "null_space": "maps lead to where harmful prompts are refused; a positive strength leads to refusal",
-}
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 
 
@@ -152,7 +145,7 @@ class SteeringArtifact:
         layers = {layer for vectors in self.gates.values() for layer in vectors}
         if (
             known.keys() != self.gates.keys()
-            or shapes != {(name, _shape(record, self.d_model)) for name, record in known.items()}
+            or shapes != {(name, vector_shape(record, self.d_model)) for name, record in known.items()}
             or not layers <= set(range(self.num_layers))
         ):
             raise ArtifactError(
@@ -186,14 +179,6 @@ class SteeringArtifact:
         """The kinds of prompts that a gate `finds`, is told `against`, or `spares`, as far as there were such."""
         told = (self.gate or {}).get("kinds")
         return list(getattr(self.gate_settings, side) if told is None else told.get(side, ()))
-
-    @property
-    def sign(self) -> str:
-        """Where the directions point, and what a positive strength does."""
-        fitted = SIGNS.get(self.extraction.get("direction", ""))
-        if fitted is None and self.demonstrations.get("role") == "user":
-            return "directions point from harmful to harmless questions; a positive strength leads away from refusal"
-        return fitted or "directions point towards the safe side; a positive strength makes safer"
 
     def gate_of(self, name: str) -> tuple[Gate, Policy]:
         """Return the gate that was fitted on the weights of a set, and what is done at its scores.
@@ -338,7 +323,7 @@ class SteeringArtifact:
             "format_version": self._format_version,
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
-            "sign": self.sign,
+            "sign": sign(self),
             "strength_unit": INTERVENTIONS[self.intervention].unit,
             **({"parts": parts} if parts else {}),
         }
@@ -427,13 +412,6 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
-
-
-def _shape(record: dict[str, Any], d_model: int) -> tuple[int, ...]:
-    """The shape of a gate's vector at one layer: several where gates are one (`FittedGate.vectors`)."""
-    if "joined" in record:
-        return (len(record["joined"]), d_model)
-    return (2, d_model) if "spares" in record else (d_model,)
 
 
 def _seed_of(seed: int, part: str) -> int:

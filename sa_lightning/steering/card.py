@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
 
 
+#: Of directions of parts: where they point, and what a positive strength does.
+SIGNS = {
+    "refusal": "directions point from harmless to harmful prompts; a positive strength leads to refusal",
+    "false_refusal": "directions point from harmless to borderline prompts; a positive strength leads to false "
+    "refusal; of `ablate` and `match` it says how much of that is taken away",
+    "null_space": "maps lead to where harmful prompts are refused; a positive strength leads to refusal",
+}
+
+
 def card(artifact: "SteeringArtifact", results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
     rows = []
@@ -72,6 +81,14 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def sign(artifact: "SteeringArtifact") -> str:
+    """Say where the directions point, and what a positive strength does."""
+    fitted = SIGNS.get(artifact.extraction.get("direction", ""))
+    if fitted is None and artifact.demonstrations.get("role") == "user":
+        return "directions point from harmful to harmless questions; a positive strength leads away from refusal"
+    return fitted or "directions point towards the safe side; a positive strength makes safer"
 
 
 def _parts(artifact: "SteeringArtifact") -> str:

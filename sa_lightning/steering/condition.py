@@ -1,7 +1,6 @@
 """CAST (Lee et al., arXiv 2409.05907): a condition on the mean state of a prompt."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,7 +26,11 @@ class ConditionGate(Gate):
 
     condition: Float[Tensor, "1 d_model"]
     sign: float = 1.0
-    averages: ClassVar[bool] = True
+
+    @property
+    def averages(self) -> bool:
+        """It does."""
+        return True
 
     def __call__(self, reading: Reading) -> PerPrompt:
         """Return the similarities, in [0, 1], times the sign."""

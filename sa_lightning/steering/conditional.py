@@ -107,7 +107,7 @@ def conditional(
 
 
 @contextmanager
-def _told_of_prompts(model: nn.Module, runner: "PromptRunner") -> Iterator[None]:
+def _told_of_prompts(model: nn.Module, runner: PromptRunner) -> Iterator[None]:
     """Let a runner know how long the prompts are that `generate` is given: it may run less of them at once, or more."""
 
     def generate(*args: Any, **kwargs: Any) -> Any:

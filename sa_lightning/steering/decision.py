@@ -72,6 +72,12 @@ class PromptRunner:
         self.forward = Forward(model)
 
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin a prompt, go on from one that was decided on, or refuse what no gate could decide on.
+
+        Raises:
+            ModelError: If a part of a prompt runs, or drafts behind it, or a cache that was not decided on; if a loss is
+                asked for.
+        """
         if self.busy:
             return
         self.inside = True
@@ -118,6 +124,7 @@ class PromptRunner:
             )
 
     def left(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        """Note that the model has ended, also where it failed."""
         if not self.busy:
             self.inside = False
 
@@ -160,6 +167,11 @@ class PromptRunner:
             component.set(weights, steered & (places < ends) if component.only_prompt else steered)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Decide on a prompt, and return its output with the last token steered; nothing after another forward.
+
+        Raises:
+            ModelError: If the output has no names, no cache, or one that tokens cannot be taken off.
+        """
         if self.busy or not self.is_prompt:
             return None
         if not hasattr(output, "logits"):

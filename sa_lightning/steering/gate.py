@@ -5,7 +5,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -44,13 +43,19 @@ class Gate(ABC):
 
     Attributes:
         layers: Whose outputs it reads.
-        appends: Whether it reads the states behind an appended text.
-        averages: Whether it reads the mean over the prompt.
     """
 
     layers: tuple[int, ...]
-    appends: ClassVar[bool] = False
-    averages: ClassVar[bool] = False
+
+    @property
+    def appends(self) -> bool:
+        """Whether it reads the states behind an appended text."""
+        return False
+
+    @property
+    def averages(self) -> bool:
+        """Whether it reads the mean over the prompt."""
+        return False
 
     def to(self, device: torch.device) -> "Gate":
         """The same gate with its tensors on a device, so that none has to be brought there at every prompt."""
@@ -76,7 +81,11 @@ class TransitionGate(Gate):
     """
 
     reference: Float[Tensor, "layers d_model"]
-    appends: ClassVar[bool] = True
+
+    @property
+    def appends(self) -> bool:
+        """It does."""
+        return True
 
     def __call__(self, reading: Reading) -> PerPrompt:
         """Return the scores, in [−1, 1]."""
@@ -114,12 +123,12 @@ class SparingGate(Gate):
     threshold: float
 
     @property
-    def appends(self) -> bool:  # type: ignore[override]  # of its parts
+    def appends(self) -> bool:
         """Whether one reads behind an appended text."""
         return self.gate.appends or self.first.appends
 
     @property
-    def averages(self) -> bool:  # type: ignore[override]  # of its parts
+    def averages(self) -> bool:
         """Whether one reads the mean over the prompt."""
         return self.gate.averages or self.first.averages
 
@@ -147,12 +156,12 @@ class JoinedGate(Gate):
     every: bool
 
     @property
-    def appends(self) -> bool:  # type: ignore[override]  # of its parts
+    def appends(self) -> bool:
         """Whether one reads behind an appended text."""
         return any(gate.appends for gate in self.gates)
 
     @property
-    def averages(self) -> bool:  # type: ignore[override]  # of its parts
+    def averages(self) -> bool:
         """Whether one reads the mean over the prompt."""
         return any(gate.averages for gate in self.gates)
 

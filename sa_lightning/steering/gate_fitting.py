@@ -45,7 +45,8 @@ class Anchors(NamedTuple):
 
     def part(self, rows: Bool[Tensor, " prompts"]) -> "Anchors":
         """Some of the prompts."""
-        return Anchors(*(None if states is None else states[rows] for states in self))  # type: ignore[arg-type]  # `end` and `held` are there
+        end, held, *others = self
+        return Anchors(end[rows], held[rows], *(None if states is None else states[rows] for states in others))
 
     def of(self, index: list[int]) -> "Anchors":
         """Some of the layers."""
@@ -75,6 +76,13 @@ class FittedGate:
 
     vectors: dict[int, Tensor]
     record: dict[str, Any] = field(default_factory=dict)
+
+
+def vector_shape(record: dict[str, Any], d_model: int) -> tuple[int, ...]:
+    """Return the shape of a gate's vector at one layer, by its record: several where gates are one."""
+    if "joined" in record:
+        return (len(record["joined"]), d_model)
+    return (2, d_model) if "spares" in record else (d_model,)
 
 
 def fit_gate(
@@ -259,8 +267,9 @@ def _layer_auroc(
 
 
 def _joined(one: Anchors, two: Anchors) -> Anchors:
-    both = (None if a is None or b is None else torch.cat([a, b]) for a, b in zip(one, two, strict=True))
-    return Anchors(*both)  # type: ignore[arg-type]  # `end` and `held` are there
+    others = zip(one[2:], two[2:], strict=True)
+    both = (None if a is None or b is None else torch.cat([a, b]) for a, b in others)
+    return Anchors(torch.cat([one.end, two.end]), torch.cat([one.held, two.held]), *both)
 
 
 def _rounded(scores: Tensor) -> list[float]:

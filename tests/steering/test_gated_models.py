@@ -7,9 +7,9 @@ import warnings
 import pytest
 import torch
 from conftest import SPECIAL, WORDS, artifact_for, llama, word_tokenizer
+from gated import ALPHA, Scans, padded, prompts
 from peft import LoraConfig, get_peft_model
 from references import scans
-from test_conditional import ALPHA, Scans, padded, prompts
 from transformers import (
     BambaConfig,
     BambaForCausalLM,
@@ -170,6 +170,21 @@ def test_a_static_cache_steers_as_a_dynamic_one_and_idle_rows_keep_every_bit(fit
     assert torch.equal(static[idle], plain[idle])
     assert torch.allclose(static, dynamic, atol=1e-5)
     assert not torch.allclose(static[~idle], plain[~idle], atol=1e-3)
+
+
+def test_beams_and_samples_of_a_batch_are_those_of_each_prompt(fitted):
+    asked = {"max_new_tokens": 5, "pad_token_id": 0, "num_return_sequences": 2}
+    width = max(map(len, fitted.asked))
+    with fitted.steering() as decisions:
+        together = fitted.model.generate(**padded(fitted.asked), num_beams=3, do_sample=False, **asked)
+        assert len(decisions.weights[0]) in (len(fitted.asked), 3 * len(fitted.asked))  # beams share a prompt
+        for row, ids in enumerate(fitted.asked):
+            alone = fitted.model.generate(torch.tensor([ids]), num_beams=3, do_sample=False, **asked)[:, len(ids) :]
+            assert torch.equal(together[2 * row : 2 * row + 2, width : width + alone.shape[1]], alone)
+        plain = fitted.model.generate(**padded(fitted.asked), do_sample=True, top_k=1, **asked)
+        greedy = fitted.model.generate(**padded(fitted.asked), do_sample=False, max_new_tokens=5, pad_token_id=0)
+    assert torch.equal(plain[::2], greedy)
+    assert torch.equal(plain[1::2], greedy)
 
 
 def test_padded_prompts_without_positions_are_decided_as_alone(fitted):
