@@ -145,7 +145,10 @@ def _check_settings(plan: Plan, name: str) -> None:
     drawn = {str(method.draw): 1} if method.draw else {}
     curve = grid(method.curve, f"`curve` of {name}") if method.curve is not None else []
     for settings in [*(point | drawn for point in chosen), *(chosen[0] | drawn | point for point in curve)]:
-        parts = made(dict(plan.config), settings, "sa compare")
+        try:
+            parts = made(dict(plan.config), settings, "sa compare")
+        except SettingError as error:
+            raise SettingError(f"`compare.rows.{name}`: {error}") from error
         if method.arm.startswith("edited") and not parts.surgery.wanted:
             raise SettingError(
                 f"`compare.rows.{name}` edits weights, but neither `surgery.harm` nor `surgery.aligned`, "

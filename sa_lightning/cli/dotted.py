@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,10 +10,11 @@ from jsonargparse import ArgumentParser, Namespace
 
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
+from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import Prompting
 from sa_lightning.steering import GateSettings, PartSettings
 
-__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "differing", "made", "with_settings"]
+__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_parts", "differing", "made", "with_settings"]
 
 MODEL_PARTS = ("surgery", "steering", "data")  # what is done to a model
 PARTS = (*MODEL_PARTS, "prompting")
@@ -85,11 +86,26 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     """
     parser = _parser(prog, _there(config))
     parsed: Any = parser.parse_object(_parts(config, settings))
+    check_parts(parsed.steering.parts or {})
     data, prompting = parsed.data.as_dict(), parsed.get("prompting")
     found: Any = parser.instantiate_classes(parsed)
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
     found.prompting = Prompting(**prompting.as_dict()) if prompting and prompting.instruction is not None else None
     return found
+
+
+def check_parts(parts: Mapping[str, Any]) -> None:
+    """Refuse settings of a part of `steering.parts` under its name; jsonargparse would list all that a part could be.
+
+    Raises:
+        SettingError: If a value cannot be meant.
+    """
+    for name, part in parts.items():
+        given = part.as_dict()
+        try:
+            PartSettings(**{**given, "gate": GateSettings(**given["gate"])})
+        except SettingError as error:
+            raise SettingError(f"`steering.parts.{name}`: {error}") from error
 
 
 def _unlike(default: Any, told: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
+from sa_lightning.cli.dotted import check_parts
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import stages
@@ -24,7 +25,6 @@ from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
 from sa_lightning.evaluation.gate_charts import draw_gate
 from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
-from sa_lightning.steering import GateSettings, PartSettings
 from sa_lightning.steering.vocabulary import visible
 
 
@@ -58,7 +58,7 @@ class FitCLI(VerbCLI):
                 "Edit first, from checkpoint to checkpoint and in little memory: `sa edit`.\n"
                 "Then fit directions on its output: `--model.target <edited>`, without `--surgery`."
             )
-        _check_parts(config.steering.parts or {})
+        check_parts(config.steering.parts or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
         passes = 2 if _surgery(config) else 1
         if config.trainer.max_epochs not in (None, passes):
@@ -74,16 +74,6 @@ class FitCLI(VerbCLI):
         if self.config.trainer.enable_progress_bar is not False:
             self.config_init.surgery.progress = stages
         return [self.config_init.surgery, self.config_init.steering]
-
-
-def _check_parts(parts: Mapping[str, Any]) -> None:
-    """Refuse settings of a part under its name; jsonargparse would speak of all that a part could be."""
-    for name, part in parts.items():
-        given = part.as_dict()
-        try:
-            PartSettings(**{**given, "gate": GateSettings(**given["gate"])})
-        except SettingError as error:
-            raise SettingError(f"`steering.parts.{name}`: {error}") from error
 
 
 def _say_layers(steering: ExtractionCallback, output: Path, console: Console) -> None:

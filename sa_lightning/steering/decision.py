@@ -75,7 +75,7 @@ class PromptRunner:
         """Begin a prompt, go on from one that was decided on, or refuse what no gate could decide on.
 
         Raises:
-            ModelError: If a part of a prompt runs, or drafts behind it, or a cache that was not decided on; if a loss is
+            ModelError: If a part of a prompt runs, drafts behind it, or a cache that was not decided on; if a loss is
                 asked for.
         """
         if self.busy:
