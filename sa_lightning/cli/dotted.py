@@ -14,7 +14,7 @@ from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import Prompting
 from sa_lightning.steering import GateSettings, PartSettings
 
-__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_parts", "differing", "made", "with_settings"]
+__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_each_part", "differing", "made", "with_settings"]
 
 MODEL_PARTS = ("surgery", "steering", "data")  # what is done to a model
 PARTS = (*MODEL_PARTS, "prompting")
@@ -86,7 +86,7 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     """
     parser = _parser(prog, _there(config))
     parsed: Any = parser.parse_object(_parts(config, settings))
-    check_parts(parsed.steering.parts or {})
+    check_each_part(parsed.steering.parts or {})
     data, prompting = parsed.data.as_dict(), parsed.get("prompting")
     found: Any = parser.instantiate_classes(parsed)
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
@@ -94,7 +94,7 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     return found
 
 
-def check_parts(parts: Mapping[str, Any]) -> None:
+def check_each_part(parts: Mapping[str, Any]) -> None:
     """Refuse settings of a part of `steering.parts` under its name; jsonargparse would list all that a part could be.
 
     Raises:

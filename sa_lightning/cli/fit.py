@@ -15,7 +15,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
-from sa_lightning.cli.dotted import check_parts
+from sa_lightning.cli.dotted import check_each_part
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import stages
@@ -58,7 +58,7 @@ class FitCLI(VerbCLI):
                 "Edit first, from checkpoint to checkpoint and in little memory: `sa edit`.\n"
                 "Then fit directions on its output: `--model.target <edited>`, without `--surgery`."
             )
-        check_parts(config.steering.parts or {})
+        check_each_part(config.steering.parts or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
         passes = 2 if _surgery(config) else 1
         if config.trainer.max_epochs not in (None, passes):
