@@ -294,11 +294,17 @@ def test_conditions_of_several_kinds_are_joined_and_kept(checkpoints, prompts, t
         alone, _ = rebuilt(dataclasses.replace(gate, join=None), FittedGate(vectors, one))
         found.append((alone, one["threshold"]))
         assert one["found"][0] >= 0.9 * one["found"][1]  # each by itself, on prompts of its kind
-    expected = []
-    for text in texts:
+
+    def hold(text):
         states = torch.stack(model(torch.tensor([ask(text)]), output_hidden_states=True).hidden_states[1:3], 1)
         last = [states[:, :, -1], None, states.mean(2)]
-        expected.append(holds(bool(one(Reading((0, 1), *last))[0] >= at) for one, at in found))
+        return holds(bool(one(Reading((0, 1), *last))[0] >= at) for one, at in found)
+
+    asked = read_prompts(prompts)
+    for side, kinds in (("found", ["harmful", "contrast"]), ("others", ["harmless"])):  # counted on what is held out
+        held = [prompt.text for name in kinds for prompt in asked[name] if prompt.held]
+        assert record[side] == [sum(map(hold, held)), len(held)]
+    expected = [hold(text) for text in texts]
     assert 0 < sum(expected) < len(texts)
     plain = logits(model, texts)
     with steer(model, artifact):
