@@ -115,9 +115,10 @@ def described(path: Path) -> dict[str, Any]:
 def _convert(path: Path, directory: Path, told: dict[str, Any]) -> None:
     dtype = torch.bfloat16 if told["parameters"] > LARGE else torch.float32
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=dtype, output_loading_info=True
         )
+        model, report = loaded
         tokenizer: Any = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
         raise ModelError(
