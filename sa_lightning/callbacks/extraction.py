@@ -16,7 +16,7 @@ from sa_lightning.callbacks.unfinished import UnfinishedStates
 from sa_lightning.callbacks.vocabulary import SegmentName, check_segment, check_vocabulary, chosen_segment
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.extraction import StateReader
-from sa_lightning.models import PairBatch, Position
+from sa_lightning.models import PairBatch, Position, template_tail
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
@@ -239,6 +239,8 @@ class ExtractionCallback(Callback):
             intervention=self.intervention,
             strength=self.strength,
             template=pl_module.template,
+            template_arguments=pl_module.template_arguments,
+            template_tail=template_tail(pl_module.tokenizer),
             extraction={
                 "direction": self.direction,
                 "position": self.position,

@@ -117,6 +117,8 @@ class PromptParts:
                     strength=settings.taken_strength,
                     only_prompt=settings.only_prompt,
                     template=artifact.template,
+                    template_arguments=artifact.template_arguments,
+                    template_tail=artifact.template_tail,
                     extraction={
                         name: value
                         for name, value in dataclasses.asdict(settings).items()

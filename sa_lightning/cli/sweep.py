@@ -111,8 +111,9 @@ class Sweep:
         kept = ["objectives", "arm", "seeds"]
         if self.settings.sampler != "grid":
             kept += ["sampler", "space"]  # what a search has learned is about its own space
-        if identity["evaluation"]["max_new_tokens"] is None:  # journals of before have no such key
-            del identity["evaluation"]["max_new_tokens"]
+        for part, name in (("evaluation", "max_new_tokens"), ("model", "template_arguments")):
+            if identity[part][name] is None:  # journals of before have no such key
+                del identity[part][name]
         identity["sweep"] = {name: identity["sweep"][name] for name in kept}
         identity["content"] = _content({part: identity[part] for part in ("model", "surgery", "data", "evaluation")})
         if config.overwrite:

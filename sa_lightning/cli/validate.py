@@ -222,7 +222,9 @@ class ValidateCLI(VerbCLI):
         if arm.steered:
             steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
         self.weights[arm.name] = weights_fingerprint(model)
+        arguments = self.model.template_arguments
         return {
+            **({"template_arguments": arguments} if arguments else {}),  # unfinished runs of before have no such key
             "weights": self.weights[arm.name],
             "device": model.device.type,
             "steering": steering,
@@ -284,8 +286,15 @@ class ValidateCLI(VerbCLI):
             missing=self.missing,
             hashes=self.hashes(),
             control=control,
-            warnings=warnings(arms, strength if artifact is None or strength is not None else artifact.strength),
-            generation={"max_new_tokens": self.config.evaluation.max_new_tokens},
+            warnings=[
+                *([self.template_warning] if self.template_warning else []),
+                *warnings(arms, strength if artifact is None or strength is not None else artifact.strength),
+            ],
+            generation={
+                "max_new_tokens": self.config.evaluation.max_new_tokens,
+                "template": self.model.template,
+                "template_arguments": self.model.template_arguments,
+            },
             command=self.typed,
             versions=self.provenance.versions,
             seed=self.config.seed_everything,

@@ -18,6 +18,7 @@ from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
+from sa_lightning.models.prompts import template_arguments
 from sa_lightning.steering.conditional import is_gated
 from sa_lightning.steering.prompt_lengths import prompt_lengths
 from sa_lightning.steering.self_contrast import SelfContrast
@@ -68,6 +69,8 @@ class InMemoryLM(HFLM):
         prompting: Prompting | None = None,
         **settings: Any,
     ) -> None:
+        arguments = template_arguments(tokenizer) | dict(settings.pop("chat_template_args", None) or {})
+        settings |= {"chat_template_args": arguments} if arguments else {}
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, **settings)
         if batch_size is not None and batch_size < 1:
             raise SaError(
