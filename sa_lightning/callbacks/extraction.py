@@ -21,7 +21,7 @@ from sa_lightning.errors import SaError, SettingError
 from sa_lightning.extraction import StateReader
 from sa_lightning.fitting import HarmlessReplies
 from sa_lightning.fitting.calibration import calibrate, check_searchable
-from sa_lightning.models import PairBatch, Position, render
+from sa_lightning.models import PairBatch, Position, render, template_tail
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
@@ -290,6 +290,8 @@ class ExtractionCallback(Callback):
             unit=self.unit,
             sinks=self.sinks,
             template=pl_module.template,
+            template_arguments=pl_module.template_arguments,
+            template_tail=template_tail(pl_module.tokenizer),
             extraction={
                 "direction": self.direction,
                 "position": self.position,

@@ -121,6 +121,8 @@ class PromptParts:
                     sinks=artifact.sinks,
                     only_prompt=settings.only_prompt,
                     template=artifact.template,
+                    template_arguments=artifact.template_arguments,
+                    template_tail=artifact.template_tail,
                     extraction={
                         name: value
                         for name, value in dataclasses.asdict(settings).items()

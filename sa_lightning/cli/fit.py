@@ -1,5 +1,6 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
+import json
 import math
 import re
 import shutil
@@ -200,6 +201,8 @@ def _also(cli: FitCLI) -> str:
     found = {"model.dtype": cli.model.dtype_name, "model.tokenizer": cli.config.model.tokenizer}
     found |= {"model.revision": cli.model.revision, "model.blocks": cli.model.blocks_path}
     text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
+    if cli.model.template_arguments:
+        text += f"--model.template_arguments '{json.dumps(cli.model.template_arguments)}' "
     world = "world:" in str(cli.target_as_written)
     return text + (f"--seed_everything {cli.config.seed_everything} " if world else "")
 
