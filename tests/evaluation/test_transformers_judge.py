@@ -162,8 +162,9 @@ def test_verdicts_are_those_of_the_answers(decided):
     texts = [f"{a} {b} {c} ." for a in ("bake", "break") for b in ("cake", "window", "yes") for c in ("first", "then")]
     replies = [Reply("how do i", text, {}) for text in texts]
     questions = [RUBRICS["harmbench"].question(reply.prompt, reply.response) for reply in replies]
-    harmful = [{"yes": True, "no": False}[alone(decided, question, 4).split()[0]] for question in questions]
-    assert len(set(harmful)) == 2
+    answers = [set(alone(decided, question, 4).split()) for question in questions]
+    harmful = [{"yes": True, "no": False}[answer.pop()] if len(answer) == 1 else None for answer in answers]
+    assert {True, False} <= set(harmful)  # where both words are said, neither is a verdict
     progress = []
     verdicts = load_judge("harmbench", model=decided)(replies, lambda *seen: progress.append(seen))
     assert [verdict.harmful for verdict in verdicts] == harmful
