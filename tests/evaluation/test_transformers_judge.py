@@ -162,12 +162,14 @@ def test_verdicts_are_those_of_the_answers(decided):
     texts = [f"{a} {b} {c} ." for a in ("bake", "break") for b in ("cake", "window", "yes") for c in ("first", "then")]
     replies = [Reply("how do i", text, {}) for text in texts]
     questions = [RUBRICS["harmbench"].question(reply.prompt, reply.response) for reply in replies]
-    answers = [set(alone(decided, question, 4).split()) for question in questions]
-    harmful = [{"yes": True, "no": False}[answer.pop()] if len(answer) == 1 else None for answer in answers]
-    assert {True, False} <= set(harmful)  # where both words are said, neither is a verdict
+    answers = [alone(decided, question, 4).split() for question in questions]
+    assert {answer[0] for answer in answers} == {"yes", "no"}
+    harmful = [{"yes": True, "no": False}[answer[0]] if len(set(answer)) == 1 else None for answer in answers]
+    assert len(set(harmful)) == 2  # where both words are said, neither is a verdict
     progress = []
     verdicts = load_judge("harmbench", model=decided)(replies, lambda *seen: progress.append(seen))
     assert [verdict.harmful for verdict in verdicts] == harmful
+    assert [verdict.said.split() for verdict in verdicts] == answers
     assert progress[-1] == (12, 12)
 
 
