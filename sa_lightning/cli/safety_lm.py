@@ -11,6 +11,7 @@ import torch.distributed as dist
 from lm_eval.utils import simple_parse_args_string
 
 from sa_lightning.callbacks import SurgeryCallback
+from sa_lightning.cli.inputs import resolve_worlds
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.lm import InMemoryLM
 from sa_lightning.module import CausalLMModule
@@ -35,7 +36,8 @@ class SafetyLM(InMemoryLM):
     `accelerate launch` every process holds the model and answers a share of the batches.
 
     Args:
-        pretrained: Directory or Hub id of a checkpoint, or directory of a PEFT adapter, which is merged.
+        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, or directory of a PEFT adapter,
+            which is merged.
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         edited: Apply the surgery that the artifact records, in memory.
         strength: Instead of the artifact's own; 0 switches steering off where the intervention has a neutral value.
@@ -83,8 +85,9 @@ class SafetyLM(InMemoryLM):
                 f"`edited=true`, but {artifact} records no surgery.\nThe fit that made it only steered.\n"
                 "Leave `edited` out, or fit with `--surgery.harm`."
             )
+        source = resolve_worlds(str(pretrained), 0)
         module = CausalLMModule(
-            str(pretrained),
+            source,
             # A model without a chat template answers plain prompts, too.
             template=template or (found.template if found and edited else "plain"),
             dtype=dtype,

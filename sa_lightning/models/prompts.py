@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sa_lightning.errors import ModelError
+from sa_lightning.models.gguf import plain
 
 Message = dict[str, str]
 
@@ -47,7 +48,7 @@ def load_tokenizer(
     """Load a tokenizer that can render conversations.
 
     Args:
-        source: Directory or Hub id.
+        source: Directory or Hub id, or a GGUF file.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
             Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
@@ -61,7 +62,7 @@ def load_tokenizer(
         ModelError: If there is no tokenizer, no chat template, or no such template file.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(plain(source), revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"No tokenizer could be loaded from {source}: {str(error).splitlines()[0]}\n"
