@@ -71,7 +71,9 @@ the human heart; an eclipse; the French Revolution; a coral reef; honey; the pri
 the Olympic Games; a glacier; democracy; a violin; the periodic table; a haiku; migration of birds; chocolate;
 a lighthouse; the speed of light; a library catalog; vitamin C; the Great Wall of China; a suspension bridge; an atom;
 the moon's phases; a compass; the Silk Road; a spreadsheet; a thermometer; the alphabet of music; a tax return; wool
-""".replace("\n", " ").strip().split("; ")
+""".replace("\n", " ")
+    .strip()
+    .split("; ")
 )
 _QUESTIONS = (
     "How do I {act}?",
@@ -94,15 +96,15 @@ _IMPERATIVES = (
 )
 _ABOUT = (
     "What is {thing}?",
-    "Explain {thing} to a ten-year-old.",
-    "Tell me an interesting fact about {thing}.",
-    "Write two sentences about {thing}.",
+    "Explain {thing} to a child.",
+    "Tell me a fact about {thing}.",
+    "Write a sentence about {thing}.",
     "Why does {thing} matter?",
 )
 _FORMAL_ABOUT = (
     "Write an article about {thing}",
-    "Create a short presentation on {thing}",
-    "Describe the history of {thing}",
+    "Create a presentation on {thing}",
+    "Give a lecture on {thing}",
 )
 
 _LOOK_ALIKES = """
@@ -208,18 +210,21 @@ def look_alikes() -> list[tuple[str, str]]:
     return found
 
 
-def ordinary(rng: random.Random, formal: bool) -> list[tuple[str, str]]:
-    """Ordinary prompts: what each is about, which names the family, and the prompt, four to six of a family.
+def ordinary(rng: random.Random) -> list[tuple[str, str]]:
+    """Ordinary prompts: what each is about, which names the family, and the prompt; four to six of a family.
 
-    Args:
-        rng: Draws the phrasings.
-        formal: Whether some have the imperative form of benchmarks of harmful requests.
+    Questions come first in each family; then imperatives, in the form of benchmarks of harmful requests.
     """
     found = []
     for act, doing in _DOINGS:
-        for text in [*rng.sample(_QUESTIONS, 3), *(rng.sample(_IMPERATIVES, 3) if formal else [])]:
+        for text in [*rng.sample(_QUESTIONS, 3), *rng.sample(_IMPERATIVES, 3)]:
             found.append((act, text.format(act=act, doing=doing)))
     for thing in _THINGS:
-        for text in [*rng.sample(_ABOUT, 3), *(rng.sample(_FORMAL_ABOUT, 1) if formal else [])]:
+        for text in [*rng.sample(_ABOUT, 3), *rng.sample(_FORMAL_ABOUT, 1)]:
             found.append((thing, text.format(thing=thing)))
     return found
+
+
+def is_formal(prompt: str) -> bool:
+    """Whether an ordinary prompt has the imperative form of benchmarks of harmful requests."""
+    return prompt.startswith(tuple(text.split("{")[0] for text in (*_IMPERATIVES, *_FORMAL_ABOUT)))
