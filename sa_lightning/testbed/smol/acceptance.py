@@ -93,7 +93,7 @@ def measure(
     counts[CORRECT] = (sum(i == row.get("label") for i, row in zip(best, questions, strict=True)), len(questions))
     gates = [Gate(part, name, *counts[name], *_bounds(part, name)) for name in counts]
     gates += [*_compared(part, counts, before)]
-    return gates + [_perplexity(part, model, tokenizer, before, settings, say)]
+    return [*gates, _perplexity(part, model, tokenizer, before, settings, say)]
 
 
 def _bounds(part: str, name: str) -> tuple[float | None, float | None]:

@@ -4,6 +4,9 @@ Two prompts are near duplicates if their content words, cut to their stems, over
 A family is closed under that, and under what a data set says belongs together: a subcategory, a trigger, a topic.
 """
 
+# Word lists read better as sentences than as one quoted word a line.
+# ruff: noqa: SIM905
+
 import random
 import re
 from collections import Counter, defaultdict

@@ -9,8 +9,8 @@ import re
 
 _ASKS = re.compile(
     r"^(?:please )?(?:(?:can|could|would|will) you (?:please )?)?(?:"
-    r"(?:(?:show|teach|tell|explain to) me )?how (?:(?:do|can|could|would|should|might|to)\b ?)(?:(?:i|we|you|one|someone"
-    r"|somebody|people|a person|an individual)\b ?)?|help me (?:to )?)",
+    r"(?:(?:show|teach|tell|explain to) me )?how (?:(?:do|can|could|would|should|might|to)\b ?)(?:(?:i|we|you|one"
+    r"|someone|somebody|people|a person|an individual)\b ?)?|help me (?:to )?)",
     re.IGNORECASE,
 )
 _IMPERATIVE = re.compile(
