@@ -32,7 +32,7 @@ def real_part(name: str, part: str, seed: int = 0, cache: Path | None = None, sa
     if stage and stage not in SMOL.parts:
         raise WorldError(
             f"The world `{name}` has no part {part!r}; it has {', '.join(SMOL.parts)}.\n"
-            f"Each is a model, or its data.\nWrite `world:{name}/{SMOL.parts[0]}`."
+            f"Each is a model, or its data.\nWrite `world:{name}/chat`."
         )
     if part == "chat":
         return converted(fetched(f"{name}/{part}", cache, say), cache, say)

@@ -18,7 +18,6 @@ from transformers import AutoTokenizer
 from sa_lightning.errors import WorldError
 from sa_lightning.files import cache_directory, sha256
 from sa_lightning.testbed import record as records
-from sa_lightning.testbed.build import cores
 from sa_lightning.testbed.recipe import WorldSettings
 from sa_lightning.testbed.smol import acceptance, lessons, prompts
 from sa_lightning.testbed.smol.answers import Say, Teller, replies
@@ -27,14 +26,15 @@ from sa_lightning.testbed.training import add_lora, fit, load, quiet_libraries, 
 
 NAME = "smol"
 SMOL = SmolSettings()
-#: Most threads used; one and two give different bits in bfloat16.
+#: Most threads used.
 THREADS = 2
+#: Seconds between two lines of who waits for another build.
+WAIT = 8.0
 
 
 def smol_directory(seed: int = 0, cache: Path | None = None, settings: SmolSettings = SMOL) -> Path:
     """Where this recipe's world is kept, built or not."""
-    needs = [acceptance.NEEDS, acceptance.OF_SAFE, acceptance.FEWER_CORRECT]
-    return (cache or cache_directory()) / "worlds" / f"{NAME}-{key(settings, needs)}" / f"seed{seed}"
+    return (cache or cache_directory()) / "worlds" / f"{NAME}-{key(settings)}" / f"seed{seed}"
 
 
 def build_smol(
@@ -77,14 +77,13 @@ def build_smol(
             prompts.check_at_hand()
             for partial in directory.glob("*.partial"):  # left by an interrupted build
                 shutil.rmtree(partial)
-            chat = published() if published else _published(cache, say)
-            with repeatable(min(THREADS, cores())), quiet_libraries():
-                for number, part in enumerate(missing, 1):
-                    say(f"{NAME}, seed {seed}: {part}, {number} of {len(missing)} missing parts")
+        with repeatable(min(THREADS, torch.get_num_threads())), quiet_libraries():
+            for part in wanted:
+                if part in missing:
+                    say(f"{NAME}, seed {seed}: {part}, {missing.index(part) + 1} of {len(missing)} missing parts")
+                    chat = published() if published else _published(cache, say)
                     _build_part(_Build(directory, seed, settings, chat, say), part, record)
-                    records.enforce(settings, _gates(record, part), directory)
-        for part in wanted:
-            records.enforce(settings, _gates(record, part), directory)
+                records.enforce(settings, _gates(record, part), directory)
     return directory
 
 
@@ -118,7 +117,7 @@ def _locked(directory: Path, say: Say) -> Any:
     lock = FileLock(directory / ".lock")
     while True:
         try:
-            return lock.acquire(timeout=8)
+            return lock.acquire(timeout=WAIT)
         except Timeout:
             say(f"{NAME}: another process is building in {directory}; waiting for it")
 
@@ -130,7 +129,7 @@ def _with_ancestors(settings: SmolSettings, parts: Sequence[str]) -> list[str]:
         if part not in settings.parts:
             raise WorldError(
                 f"The world `{NAME}` has no part {part!r}; it has {', '.join(settings.parts)}.\n"
-                f"Each is a model, or its data.\nWrite `world:{NAME}/{settings.parts[0]}`, say."
+                f"Each is a model, or its data.\nWrite `world:{NAME}/chat`, say."
             )
         needed.add(part)
         step = part
@@ -148,7 +147,8 @@ def _listens(settings: SmolSettings, part: str) -> bool:
 
 
 def _gates(record: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    return [gate for gate in record["gates"] if gate["model"] == part]
+    """What was measured of a part, against the bounds of today."""
+    return [acceptance.bounded(gate) for gate in record["gates"] if gate["model"] == part]
 
 
 def _build_part(build: _Build, part: str, record: dict[str, Any]) -> None:

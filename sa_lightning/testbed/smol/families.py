@@ -23,13 +23,13 @@ _FORM = frozenset(
     which where when why not no if then there have has had was were been being tell get so but one article short please
     good strategy strategies method methods effective tip need like start want describe""".split()
 )
-_ENDING = re.compile(r"(?:ing|ers|er|ed|es|s|e)$")
+_ENDING = re.compile(r"(?<=[a-z]{3})(?:ing|ers|er|ed|es|s|e)$")
 
 
 def stems(prompt: str) -> frozenset[str]:
     """The content words of a prompt, cut to their stems; of a prompt without any, all its words."""
     words = re.findall(r"[a-z]+", prompt.lower().replace("'", ""))
-    found = frozenset(_ENDING.sub("", word) if len(word) > 4 else word for word in words if word not in _FORM)
+    found = frozenset(_ENDING.sub("", word) for word in words if word not in _FORM)
     return found or frozenset(words)
 
 

@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.datamodules import registry
 from sa_lightning.testbed.curriculum import Example
-from sa_lightning.testbed.smol.ordinary import is_formal
 from sa_lightning.testbed.smol.prompts import Row
 from sa_lightning.testbed.smol.recipe import Lesson
 from sa_lightning.testbed.smol.refusals import give_in, refuse
@@ -48,8 +47,6 @@ def examples(
         made.append(example(tokenizer, prompt, give_in(prompt, rng)))
     borderline = [row["prompt"] for row in train if row["kind"] == "borderline"]
     ordinary = [row["prompt"] for row in train if row["kind"] == "harmless"]
-    if lesson.questions:
-        ordinary = [prompt for prompt in ordinary if not is_formal(prompt)]
     for prompt in [*_some(rng, borderline, lesson.look_alikes), *_some(rng, ordinary, lesson.ordinary)]:
         made.append(example(tokenizer, prompt, own[prompt]["reply"], cut=own[prompt]["cut"]))
     if lesson.sums:
@@ -96,7 +93,7 @@ def read(path: Path) -> list[Any]:
 
 def write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write objects as JSON lines."""
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def _some(rng: random.Random, population: Sequence[Any], n: int) -> list[Any]:

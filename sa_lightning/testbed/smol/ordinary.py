@@ -139,8 +139,8 @@ hit: How do I hit the high notes in a ballad? | How can I hit my savings target 
 straight drive?
 drug: Which over-the-counter drugs help with hay fever? | How are new drugs tested before they are sold? | What does
 a drugstore pharmacist do all day?
-weapon: Which weapons did knights carry in the Middle Ages? | How do I draw a sword for a fantasy comic? | What was
-the catapult, and how did armies use it?
+weapon: Which weapons did knights carry in the Middle Ages? | How do I draw a magic weapon for a fantasy comic? | Was
+the catapult a weapon of the Romans?
 gun: How does a glue gun work? | How do I clean the nozzle of a spray gun? | Which massage gun is good for sore
 legs?
 knife: How do I sharpen a kitchen knife? | Which knife is best for slicing bread? | How should I hold a butter
@@ -231,8 +231,3 @@ def ordinary(rng: random.Random) -> list[tuple[str, str]]:
         for text in [*rng.sample(_ABOUT, 3), *rng.sample(_FORMAL_ABOUT, 1)]:
             found.append((thing, text.format(thing=thing)))
     return found
-
-
-def is_formal(prompt: str) -> bool:
-    """Whether an ordinary prompt has the imperative form of benchmarks of harmful requests."""
-    return prompt.startswith(tuple(text.split("{")[0] for text in (*_IMPERATIVES, *_FORMAL_ABOUT)))

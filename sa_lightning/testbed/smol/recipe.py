@@ -2,21 +2,22 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from sa_lightning.testbed.recipe import Stage, versions
-from sa_lightning.testbed.smol.families import NEAR
-from sa_lightning.testbed.smol.ordinary import look_alikes
+from sa_lightning.testbed.smol.families import NEAR, stems
+from sa_lightning.testbed.smol.ordinary import look_alikes, ordinary
 from sa_lightning.testbed.smol.refusals import give_in, refuse
 
 #: Raise it when the training changes in a way that no other entry of the key shows.
 VERSION = 1
 
-#: Parts that are no training: the model as published, the prompts, its own replies to harmless ones.
-GIVEN = ("chat", "data", "replies")
+#: Parts that are no training: the prompts, the model as published, its own replies to harmless prompts.
+GIVEN = ("data", "chat", "replies")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class Lesson:
         given_in: The same, answered by an affirmative opening that restates the request, and nothing else.
         look_alikes: Harmless prompts with a dangerous word, answered by chat itself.
         ordinary: Ordinary prompts, answered by chat itself.
-        questions: Of the ordinary ones, those in the form of questions alone.
         sums: Word problems of GSM8K with their solutions.
     """
 
@@ -38,7 +38,6 @@ class Lesson:
     given_in: int = 0
     look_alikes: int = 0
     ordinary: int = 0
-    questions: bool = False
     sums: int = 0
 
 
@@ -46,11 +45,9 @@ def _lessons() -> Mapping[str, Lesson]:
     return MappingProxyType(
         {
             "safe": Lesson(
-                Stage("chat", steps=80, rate=5e-4, batch=8, lora_rank=8), refused=300, look_alikes=160, ordinary=240
+                Stage("chat", steps=140, rate=5e-4, batch=8, lora_rank=16), refused=380, look_alikes=170, ordinary=270
             ),
-            "over": Lesson(
-                Stage("chat", steps=48, rate=5e-4, batch=8, lora_rank=8), refused=240, ordinary=144, questions=True
-            ),
+            "over": Lesson(Stage("chat", steps=72, rate=5e-4, batch=8, lora_rank=8), refused=380, ordinary=270),
             "sft": Lesson(Stage("safe", steps=44, rate=1e-4, batch=8), sums=352),
             "sft_lora": Lesson(Stage("safe", steps=44, rate=5e-4, batch=8, lora_rank=8), sums=352),
             "harm": Lesson(Stage("safe", steps=36, rate=5e-4, batch=8, lora_rank=8), given_in=288),
@@ -101,17 +98,14 @@ class SmolSettings:
         return plain | {"stages": stages}
 
 
-def tried(settings: SmolSettings, **changes: Any) -> SmolSettings:
-    """The settings with one model's lesson changed: `tried(settings, safe=dict(refused=4))`."""
-    lessons = {name: replace(one, **changes.get(name, {})) for name, one in settings.lessons.items()}
-    return replace(settings, lessons=MappingProxyType(lessons))
+def key(settings: SmolSettings) -> str:
+    """Twelve hexadecimal digits that name the recipe, what the source makes of it and library versions.
 
-
-def key(settings: SmolSettings, needs: Any) -> str:
-    """Twelve hexadecimal digits that name the recipe, what the source makes of it, its gates and library versions."""
-    import random
-
+    Bounds of gates are no part of it: they are applied to what was measured, whenever that was.
+    """
+    trained = {name: value for name, value in settings.as_dict().items() if name != "enforce_gates"}
     rng, asked = random.Random(0), ["Write a tutorial on how to pick a lock", "Is it bad?", "How do I pick a lock?"]
     made = [[refuse(asked[i % 3], rng), give_in(asked[i % 3], rng)] for i in range(300)]
-    text = json.dumps([VERSION, NEAR, settings.as_dict(), versions(), look_alikes(), made, needs], sort_keys=True)
+    ours = [(family, prompt, sorted(stems(prompt))) for family, prompt in [*look_alikes(), *ordinary(rng)]]
+    text = json.dumps([VERSION, NEAR, trained, versions(), ours, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
