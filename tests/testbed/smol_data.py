@@ -2,14 +2,16 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 from types import MappingProxyType
 
+import pytest
 from conftest import llama, word_tokenizer
 from invented_data import write_everything, write_rows
 
 from sa_lightning.datamodules import registry
-from sa_lightning.testbed.smol import SMOL, SmolSettings
+from sa_lightning.testbed.smol import SMOL, SmolSettings, build_smol
 
 _WORDS = ["".join(parts) for parts in itertools.product("bdfgklmn", "aeiou", "bdfgklmn", ("ab", "om"))]
 
@@ -56,6 +58,15 @@ def write_stand_ins(root: Path, n: int = 20) -> Path:
          "endings": [f"bake {word}" for word in ("cake", "window", "a cake", "no cake")]} for i in range(n)
     ])  # fmt: skip
     put("wikitext2", "test", [{"text": f"first bake a cake then break a window . {i}"} for i in range(40)])
+    return root
+
+
+def write_smol_world(root: Path) -> Path:
+    """The data of a world made of the stand-ins, without any model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SA_DATA_DIR", str(write_stand_ins(root / "data sets")))
+        built = build_smol(["data"], cache=root / "cache", settings=twin())
+        shutil.copytree(built / "data", root / "data")
     return root
 
 

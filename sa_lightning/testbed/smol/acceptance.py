@@ -92,7 +92,7 @@ def measure(
     counts[CORRECT] = (sum(i == row.get("label") for i, row in zip(best, questions, strict=True)), len(questions))
     counts |= _compared(part, counts, before)
     counts |= _perplexity(part, model, tokenizer, before, settings, say)
-    return [Gate(part, name, *counts[name], *bounds(part, name)) for name in counts]
+    return [Gate(part, name, k, n, *bounds(part, name)) for name, (k, n) in counts.items()]
 
 
 def bounds(part: str, name: str) -> tuple[float | None, float | None]:

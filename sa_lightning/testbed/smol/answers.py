@@ -94,7 +94,7 @@ def replies(
         new = out[:, inputs["input_ids"].shape[1] :]
         for i, ids in zip(chosen, new.tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids
-            text = tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)] if ended else ids)
+            text = str(tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)] if ended else ids))
             found[i] = (text.strip(), not ended)
         teller.at(start + len(chosen))
     tokenizer.padding_side = side
