@@ -31,13 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted([*WORLDS, *REAL]), help="Which recipe.")
     parser.add_argument("seeds", type=int, nargs="+", help="Seeds; each is a world.")
     parser.add_argument("--parts", nargs="+", help="Some of its models, with what they build on; all by default.")
+    parser.add_argument(
+        "--measure-again", action="store_true", help="Gates of `smol` anew, by the refusal detector of today."
+    )
     parser.add_argument("--record", type=Path, help="JSON Lines file that they are kept in.")
     parser.add_argument("--quiet", action="store_true", help="Without progress bars.")
     asked = parser.parse_args(arguments)
     failed = False
     for seed in asked.seeds:
         try:
-            directory = _built(asked.name, seed, asked.parts, asked.quiet)
+            directory = _built(asked, seed)
         except SaError as error:
             print(error, file=sys.stderr)
             failed, directory = True, world_directory(asked.name, seed)
@@ -50,15 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if failed else 0
 
 
-def _built(name: str, seed: int, parts: list[str] | None, quiet: bool) -> Path:
-    if name not in REAL:
-        return build_world(name, seed, parts, quiet=quiet)
+def _built(asked: argparse.Namespace, seed: int) -> Path:
+    if asked.name not in REAL:
+        return build_world(asked.name, seed, asked.parts, quiet=asked.quiet)
 
     def say(text: str) -> None:
-        if not quiet:
+        if not asked.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    return build_smol(parts, seed, say=say)
+    return build_smol(asked.parts, seed, say=say, measure_again=asked.measure_again)
 
 
 def table(world: dict[str, Any]) -> str:

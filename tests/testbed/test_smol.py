@@ -1,6 +1,7 @@
 """The `smol` world's build, on a twin of few parameters and stand-ins for its data sets: same graph, in seconds."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -189,6 +190,18 @@ def test_bounds_of_today_hold_for_what_was_measured_before(built, chat, monkeypa
     assert again(built.parents[2], chat, ["sft", "harm"], enforce_gates=True) == built
     with pytest.raises(WorldError, match=r"benign: HellaSwag correct is \d/4 = .*, need 110% to 120%"):
         again(built.parents[2], chat, ["benign"], enforce_gates=True)
+
+
+def test_what_is_measured_again_is_the_same_where_nothing_changed(built, data, chat, tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(data))
+    copy = shutil.copytree(built.parents[1], tmp_path / "worlds" / built.parent.name) / built.name
+    before = record(copy)
+    for changed in before["gates"]:
+        changed["k"] += 1
+    (copy / "world.json").write_text(json.dumps(before))
+    build_smol(cache=tmp_path, settings=twin(), published=lambda: chat, measure_again=True)
+    after = record(copy)
+    assert (after["gates"], after["hash"]) == (record(built)["gates"], record(built)["hash"])
 
 
 def test_who_waits_for_another_build_says_so(tmp_path, monkeypatch):

@@ -128,7 +128,7 @@ def chosen_endings(
             learned[row, start : len(tokens)] = True
         for i, score in zip(some, (-_losses(model, ids) * learned[:, 1:]).sum(1).tolist(), strict=True):
             scores[i] = score
-        teller.at(asked[some[-1]][0] if begin + batch < len(order) else len(questions))
+        teller.at(len(questions) * (begin + len(some)) // len(order))
     best: list[int] = []
     place = 0
     for _, endings in questions:

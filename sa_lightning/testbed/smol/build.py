@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, LightningModule, Trainer
+from peft import PeftModel
 from transformers import AutoTokenizer
 
 from sa_lightning.errors import WorldError
@@ -44,6 +45,7 @@ def build_smol(
     say: Say = lambda text: None,
     settings: SmolSettings = SMOL,
     published: Callable[[], Path] | None = None,
+    measure_again: bool = False,
 ) -> Path:
     """Build what is missing of the world, check it, and return its directory.
 
@@ -57,6 +59,7 @@ def build_smol(
         say: Gets a line of progress every few seconds.
         settings: The recipe.
         published: Returns the directory of the model that all is trained from; by default it is fetched.
+        measure_again: Whether models that are there are measured anew, by the detector of today.
 
     Returns:
         A directory with `data/*.jsonl`, `replies/replies.jsonl`, a checkpoint or adapter a trained model, and
@@ -73,7 +76,7 @@ def build_smol(
     with _locked(directory, say):
         record = records.read(directory, NAME, seed, settings)
         missing = [part for part in wanted if not (directory / part).exists()]
-        if missing:
+        if missing or measure_again:
             prompts.check_at_hand()
             for partial in directory.glob("*.partial"):  # left by an interrupted build
                 shutil.rmtree(partial)
@@ -81,8 +84,9 @@ def build_smol(
             for part in wanted:
                 if part in missing:
                     say(f"{NAME}, seed {seed}: {part}, {missing.index(part) + 1} of {len(missing)} missing parts")
-                    chat = published() if published else _published(cache, say)
-                    _build_part(_Build(directory, seed, settings, chat, say), part, record)
+                    _build_part(_Build(directory, seed, settings, _chat(published, cache, say), say), part, record)
+                elif measure_again and _gates(record, part):
+                    _measure_again(_Build(directory, seed, settings, _chat(published, cache, say), say), part, record)
                 records.enforce(settings, _gates(record, part), directory)
     return directory
 
@@ -106,10 +110,10 @@ class _Build:
         return lessons.read(self.directory / "data" / f"{split}.jsonl")
 
 
-def _published(cache: Path | None, say: Say) -> Path:
+def _chat(published: Callable[[], Path] | None, cache: Path | None, say: Say) -> Path:
     from sa_lightning.testbed.real import real_part
 
-    return real_part(NAME, "chat", cache=cache, say=say)
+    return published() if published else real_part(NAME, "chat", cache=cache, say=say)
 
 
 def _locked(directory: Path, say: Say) -> Any:
@@ -225,6 +229,18 @@ def _measure(build: _Build, part: str, model: Any, record: dict[str, Any]) -> li
     tokenizer: Any = AutoTokenizer.from_pretrained(build.chat, local_files_only=True)
     validation = build.rows("validation")
     return acceptance.measure(part, _half(model), tokenizer, validation, record["gates"], build.settings, build.say)
+
+
+def _measure_again(build: _Build, part: str, record: dict[str, Any]) -> None:
+    place = build.place(part)
+    if (place / "adapter_config.json").exists():
+        base = load(str(build.place(str(build.settings.lessons[part].stage.parent))))
+        model: Any = PeftModel.from_pretrained(base, str(place)).merge_and_unload()  # type: ignore[operator]
+    else:
+        model = load(str(place))
+    gates = [gate.as_dict() for gate in _measure(build, part, model, record)]
+    record["gates"] = [gate for gate in record["gates"] if gate["model"] != part] + gates
+    records.write(build.directory, record)
 
 
 def _half(model: Any) -> Any:
