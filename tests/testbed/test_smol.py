@@ -13,9 +13,12 @@ from peft import PeftModel
 from testbed.smol_data import published, twin, write_stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sa_lightning.cli.compare import _worlds
+from sa_lightning.cli.inputs import resolve_worlds
 from sa_lightning.errors import DataError, WorldError
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal import judge
+from sa_lightning.testbed import world_directory
 from sa_lightning.testbed.smol import SMOL, acceptance, answers, build, build_smol, lessons, smol_directory
 from sa_lightning.testbed.smol.prompts import SOURCES
 
@@ -57,7 +60,8 @@ def test_world_json_says_what_was_built_from_which_data_and_how_good_it_is(built
     assert list(found["stages"]) == ["data", "chat", "replies", *MODELS]
     assert found["recipe"] == json.loads(json.dumps(twin().as_dict()))
     assert set(found["data_sets"]) >= {"advbench", "xstest", "gsm8k train", "hellaswag validation"}
-    assert all(len(digest) == 64 for digest in found["data_sets"].values())
+    assert all(len(one["sha256"]) == 64 for one in found["data_sets"].values())
+    assert found["data_sets"]["advbench"]["licence"] == "MIT"
     assert found["complete"] is True
     measured = {(gate["model"], gate["name"]): gate for gate in found["gates"]}
     assert {model for model, _ in measured} == {"chat", *MODELS}
@@ -230,6 +234,18 @@ def test_every_long_step_says_how_far_it_is(built):
         "sft_lora is there",
     ):
         assert fact in said
+
+
+def test_the_command_line_names_its_files_and_comparisons_its_hash(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SA_DATA_DIR", str(data))
+    monkeypatch.setenv("SA_CACHE_DIR", str(tmp_path))
+    alone = {"model": {"target": "world:smol/chat"}, "settings": {}, "metadata": {}}
+    assert _worlds(alone, 0) == {}  # a published model is of no built world
+    found = resolve_worlds({"a": "world:smol/data/train.jsonl", "b": ["world:smol"]}, 0, quiet=True)
+    assert Path(found["a"]) == Path(found["b"][0]) / "data" / "train.jsonl"
+    assert Path(found["a"]).is_file()
+    assert _worlds({**alone, "metadata": {"world": "world:smol"}}, 0) == {"smol": record(Path(found["b"][0]))["hash"]}
+    assert world_directory("smol", 0) == Path(found["b"][0])
 
 
 # What is learned.

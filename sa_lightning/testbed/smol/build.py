@@ -183,14 +183,14 @@ def _build_part(build: _Build, part: str, record: dict[str, Any]) -> None:
     build.say(f"{NAME}: {part} is there after {record['stages'][part]['seconds']:.0f} s")
 
 
-def _write_data(build: _Build, path: Path) -> dict[str, str]:
-    """Write the prompts of each split and the demonstrations; return what the data sets' files hash to."""
+def _write_data(build: _Build, path: Path) -> dict[str, Any]:
+    """Write the prompts of each split and the demonstrations; return what the data sets are."""
     rows = prompts.rows(build.seed)
     for split in prompts.SPLITS:
         lessons.write(path / f"{split}.jsonl", [row for row in rows if row["split"] == split])
     train = [row for row in rows if row["split"] == "train"]
     lessons.write(path / "demonstrations.jsonl", lessons.demonstrations(train, build.seed))
-    return prompts.digests()
+    return prompts.data_sets()
 
 
 def _write_replies(build: _Build, path: Path) -> None:

@@ -166,10 +166,16 @@ def rows(seed: int) -> list[Row]:
     return _numbered(_thinned([*made.values()], most, seed)) + _utility(seed)
 
 
-def digests() -> dict[str, str]:
-    """SHA-256 of each data set that is read, as `registry.check` computes it."""
+def data_sets() -> dict[str, dict[str, str]]:
+    """Licence and SHA-256 of each data set that is read; the latter as `registry.check` computes it."""
     needed = dict.fromkeys([(source.dataset, source.part) for source in SOURCES] + [*ALSO])
-    return {f"{name} {part or ''}".strip(): str(registry.check(name, part)[1]) for name, part in needed}
+    return {
+        f"{name} {part or ''}".strip(): {
+            "licence": registry.entry(name).licence,
+            "sha256": str(registry.check(name, part)[1]),
+        }
+        for name, part in needed
+    }
 
 
 def _thinned(rows: list[Row], most: Mapping[str, int | None], seed: int) -> list[Row]:
