@@ -109,7 +109,10 @@ class VerbCLI(LightningCLI):
         if artifact is not None:
             text = self.model.text_config
             artifact.check_model(text.num_hidden_layers, text.hidden_size, self.target_as_written)
-        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+        has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
+        if artifact is not None:
+            has["has_gate"] = any(one.gate is not None for one in artifact.together.values())
+        self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
         callback = SurgeryCallback.from_record(surgery)

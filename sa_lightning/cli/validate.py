@@ -20,7 +20,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.datamodules import ARMS, ArmDataModule
+from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
@@ -46,7 +46,7 @@ from sa_lightning.steering import weights_fingerprint
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
-ARM_NAMES = {arm.name for arm in ARMS}
+ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
 
 
 @dataclass
@@ -91,9 +91,9 @@ class ValidateCLI(VerbCLI):
     Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
-    without an artifact, the original alone. What is finished is kept in OUTPUT/unfinished at once: the same command
-    goes on where it was interrupted. Several processes (`--trainer.devices`) share the prompts, and find the same
-    numbers as one.
+    without an artifact, the original alone; `--data.gates_apart true` tells steering without and with gates apart. What
+    is finished is kept in OUTPUT/unfinished at once: the same command goes on where it was interrupted. Several
+    processes (`--trainer.devices`) share the prompts, and find the same numbers as one.
     """
 
     missing: Mapping[str, str] = {}
@@ -207,6 +207,7 @@ class ValidateCLI(VerbCLI):
         steering = None
         if arm.steered:
             steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
+            steering += [] if arm.gated else ["without gates"]
         self.weights[arm.name] = weights_fingerprint(model)
         return {
             "weights": self.weights[arm.name],
