@@ -112,7 +112,7 @@ def own(**metadata: Any) -> "dict[str, Dataset]":
 
     Args:
         **metadata: `prompts`, a JSON Lines file of rows `{"prompt", "kind"}`, perhaps with an `id`, a `category`, and
-            the `group` of prompts that are variants of one another, as gates read them; `kind`, of those that are asked.
+            the `group` of prompts that are variants of one another, as gates read them; `kind`, of those asked for.
 
     Raises:
         DataError: If no file is named or it does not exist, it has no prompts of this kind, a row has no prompt, or two
