@@ -14,6 +14,7 @@ FRAMEWORK = {"lightning", "torchmetrics", "transformers", "datasets", "jaxtyping
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "resources": set(),
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
     "models": {"files", "transformers", "peft", "jaxtyping", "filelock", "gguf"},
@@ -22,8 +23,9 @@ MAY_IMPORT = {
     "diagnostics": FLOOR_1,
     "steered": {"steering", "models"},
     "extraction": {"steering", "models", "transformers", "jaxtyping"},
+    "fitting": {"steering", "models", "surgery", "steered", "jaxtyping"},
     "datamodules": METHODS | FRAMEWORK | {"extraction", "pyarrow", "openpyxl"},
-    "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "safetensors"},
+    "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "fitting", "resources", "safetensors"},
     "module": METHODS | FRAMEWORK,
     "testbed": {
         *("files", "steering", "models", "lightning", "transformers", "tokenizers", "peft", "safetensors"),

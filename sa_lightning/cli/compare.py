@@ -204,7 +204,13 @@ class Comparison:
             length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
             told = json.dumps([asked["tasks"], metadata], sort_keys=True)
             if told not in self._tasks:  # what groups and tags name and is not at hand is left out
-                self._tasks[told] = missing_tasks(asked["tasks"], [*map(str, directories)], metadata, length)
+                self._tasks[told] = missing_tasks(
+                    asked["tasks"],
+                    [*map(str, directories)],
+                    metadata,
+                    length,
+                    max_new_tokens=settings["max_new_tokens"],
+                )
             return evaluate(
                 model,
                 tokenizer,
@@ -215,6 +221,7 @@ class Comparison:
                 limit=asked["limit"],
                 batch_size=settings["batch_size"],
                 max_length=length,
+                max_new_tokens=settings["max_new_tokens"],
                 seed=job.seed,
                 known=self._tasks,
                 prompting=prompting,

@@ -12,15 +12,9 @@ from typing import Any
 
 from sa_lightning import __version__
 from sa_lightning.errors import SaError
+from sa_lightning.resources import PACKAGE, shipped
 
-PACKAGE = Path(__file__).resolve().parents[1]
 WORLD = "world:"
-
-
-def shipped(name: str) -> Path:
-    """Return the directory `configs` or `tasks`: inside an installed package, or beside it in a checkout."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
 
 
 def find_configs(arguments: Sequence[str]) -> list[str]:

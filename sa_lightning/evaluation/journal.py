@@ -93,6 +93,7 @@ def reply_lines(arms: Mapping[str, Sequence[Sample]]) -> Iterator[dict[str, Any]
                     **{"arm": arm, "task": sample.task, "kind": sample.kind, "id": sample.id},
                     **{"category": sample.category, "prompt": sample.prompt, "response": sample.reply},
                     **({"prefix": sample.prefix} if sample.prefix else {}),
+                    **({} if sample.cut is None else {"cut": sample.cut}),
                     "outcome": sample.outcome,
                     "outcomes": {name: verdict.outcome for name, verdict in sample.verdicts.items()},
                 }

@@ -63,6 +63,8 @@ class Sample:
         attack: direct, jailbreak for a prompt that is wrapped, or prefill for a reply whose beginning is given.
         prefix: That beginning, which the reply follows and does not repeat; mostly empty.
         verdicts: Judge to what it said, the first judge's among them.
+        cut: Whether the reply ends at the length limit, rather than where the model or a stop string ended it; None
+            where nothing was generated, or it is not known.
     """
 
     task: str
@@ -78,3 +80,4 @@ class Sample:
     attack: str = "direct"
     prefix: str = ""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    cut: bool | None = None

@@ -70,6 +70,8 @@ class SteeringArtifact:
             own. Parts have none themselves.
         only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply; with a gate.
         template: How conversations were written (`chat`, `plain`, …).
+        template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
+        template_tail: What the template writes between the words of the user and the reply; None if that is not known.
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
@@ -95,6 +97,8 @@ class SteeringArtifact:
     gate: dict[str, Any] | None = None
     only_prompt: bool = False
     template: str = "chat"
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    template_tail: str | None = None
     demonstrations: dict[str, Any] = field(default_factory=dict)
     extraction: dict[str, Any] = field(default_factory=dict)
     surgery: dict[str, Any] | None = None
@@ -377,7 +381,8 @@ class SteeringArtifact:
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""
-        shared = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "surgery")
+        shared = ("fingerprints", "model", "num_layers", "d_model", "blocks", "surgery")
+        shared += ("template", "template_arguments", "template_tail")
         parts = {
             name: {key: value for key, value in part.config().items() if key not in (*shared, "format_version")}
             for name, part in self.parts.items()
@@ -385,6 +390,9 @@ class SteeringArtifact:
         values = _shallow(self)
         directions = values.pop("directions")
         del values["gates"], values["parts"]
+        for name in ("template_arguments", "template_tail"):  # those of before have no such key
+            if not values[name]:
+                del values[name]
         values["gate"] = self.gate or "always"
         values["dose_in_all"] = {name: sum(layers.values()) for name, layers in self.dose.items()}
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}

@@ -22,7 +22,7 @@ class AnswerShift:
     Args:
         model: A causal language model of transformers.
         harmless: Answers that are to stay as they are.
-        unsafe: Answers that are to become unlikely.
+        unsafe: Answers that are to become unlikely; there may be none.
     """
 
     def __init__(self, model: Any, harmless: Sequence[Example], unsafe: Sequence[Example]) -> None:
@@ -42,7 +42,10 @@ class AnswerShift:
         return total / count if torch.isfinite(torch.tensor(total)) else float("inf")
 
     def benefit(self) -> float:
-        """By how much the loss of unsafe answers has risen: nats a token, mean over answers of their means."""
+        """By how much the loss of unsafe answers has risen: nats a token, mean over answers of their means.
+
+        NaN without unsafe answers.
+        """
         return self._mean_loss() - self._loss
 
     def _mean_loss(self) -> float:
@@ -50,7 +53,7 @@ class AnswerShift:
         for example, logits in zip(self.unsafe, self._predicted(self.unsafe), strict=True):
             answer = torch.tensor(example.tokens[example.prompt :])
             total += float(torch.nn.functional.cross_entropy(logits.double(), answer))
-        return total / len(self.unsafe)
+        return total / len(self.unsafe) if self.unsafe else float("nan")
 
     @torch.no_grad()
     def _predicted(self, examples: Sequence[Example]) -> Iterator[Tensor]:
