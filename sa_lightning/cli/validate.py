@@ -20,6 +20,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.cli.progress import Report, lines
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
@@ -193,6 +194,10 @@ class ValidateCLI(VerbCLI):
     def evaluate(self, model: Any, arm: Any) -> list[Any]:
         """Run the tasks on the model as it is now."""
         settings = self.config_init.evaluation
+        with lines(f"arm {arm.name}") as report:
+            return self._evaluate(model, arm, settings, report)
+
+    def _evaluate(self, model: Any, arm: Any, settings: Any, report: Report) -> list[Any]:
         return evaluate(
             model,
             self.model.tokenizer,
@@ -207,6 +212,7 @@ class ValidateCLI(VerbCLI):
             seed=self.config.seed_everything,
             progress=self.shows_progress,
             name=arm.name,
+            report=report,
             journal=Journal(self.unfinished, arm.name, self.state(model, arm), self.trainer.global_rank),
         )
 
@@ -391,6 +397,11 @@ def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float
 
 def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[str, float] | None = None) -> None:
     """Run the verb; another that runs it on the way says what was typed, and what took how long before."""
+    with lines("sa validate"):
+        _validate(arguments, command, seconds)
+
+
+def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[str, float] | None) -> None:
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.typed = cli.provenance.command = command or cli.typed
     cli.provenance.seconds.update(seconds or {})
