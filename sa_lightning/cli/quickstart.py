@@ -1,5 +1,6 @@
 """`sa quickstart`: see it work on a real chat model: fit a direction, a gate and a strength, measure, read replies."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,13 +13,14 @@ from rich.console import Console
 from sa_lightning.cli import fit, validate
 from sa_lightning.cli.inputs import check_writable, refuse_existing, resolve_worlds, shipped, typed
 from sa_lightning.cli.progress import lines
+from sa_lightning.cli.quickstart_surgery import write_harmful_copy
 from sa_lightning.cli.quickstart_tiny import nothing_typed, run_invented
 from sa_lightning.cli.side_by_side import show_replies
 from sa_lightning.errors import SaError
 
 MODEL = "world:smol/chat"
 INVENTED = ("tiny", "micro")
-TASKS = ("own_harmful", "own_borderline", "own_harmless")
+ARMS = ("original", "steered", "gated")
 SHOWN = 5  # prompts whose replies are shown side by side
 
 
@@ -47,6 +49,15 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--target", type=str, default="chat", help="With `--world tiny`: `chat`, or `sft`, which lost some safety."
     )
+    parser.add_argument(
+        "--surgery",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="Stage 1 as well: fine-tune a copy on openings that comply (some minutes), take the difference to it out "
+        "of the weights, and measure the arms `edited` and `edited+gated`, too.",
+    )
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results.")
     options = parser.parse_args(list(arguments))
     command = typed("quickstart", arguments)
@@ -56,6 +67,11 @@ def run(arguments: Sequence[str]) -> None:
             "`smol` is a real chat model, the others are invented.\nLeave `--world` out for the real one."
         )
     if options.world in INVENTED:
+        if options.surgery:
+            raise SaError(
+                f"`--surgery` and `--world {options.world}` are both given.\n"
+                "On an invented world both stages are fitted anyhow.\nLeave `--surgery` out."
+            )
         if options.model != MODEL:
             raise SaError(
                 f"`--model {options.model}` and `--world {options.world}` are both given.\n"
@@ -76,7 +92,7 @@ def run_real(options: Any, command: str) -> None:
     """Fit, measure and show.
 
     Args:
-        options: `output`, `model`, `seed` and `overwrite`, as parsed.
+        options: `output`, `model`, `seed`, `surgery` and `overwrite`, as parsed.
         command: As it was typed.
     """
     output = Path(options.output)
@@ -89,20 +105,28 @@ def run_real(options: Any, command: str) -> None:
     began = time.perf_counter()
     if options.model == MODEL:
         console.print("SmolLM2-135M-Instruct, a real chat model (Apache-2.0): from the cache, or fetched once, 98 MB.")
-    resolve_worlds(options.model, options.seed)
+    target = resolve_worlds(options.model, options.seed)
     seconds["model"] = time.perf_counter() - began
     common = [f"--seed_everything={options.seed}", f"--model.target={options.model}"]
     common += [f"--overwrite={options.overwrite}", f"--output={output}", "--trainer.devices=1"]
     common += [] if sys.stderr.isatty() else ["--trainer.enable_progress_bar=false"]
 
     console.rule("2/4  sa fit: a direction, a gate and a strength; nothing is trained")
+    measure: list[str] = []
     learn = [f"--data.demonstrations={configs / 'pairs.jsonl'}", f"--steering.gate.prompts={configs / 'fit.jsonl'}"]
     with nothing_typed():
+        if options.surgery:
+            began = time.perf_counter()
+            with lines("a harmful copy, for stage 1") as report:
+                harm = write_harmful_copy(target, configs / "fit.jsonl", output / "harm", options.seed, report)
+            seconds["harmful copy"] = time.perf_counter() - began
+            learn += [f"--surgery.harm={harm}", "--surgery.density=0.1", "--surgery.scale=1", "--no-save-edited"]
+            measure += [f"--data.arms={json.dumps([*ARMS, 'edited', 'edited+gated'])}"]
         began = time.perf_counter()
         fit.run(["--config", str(configs / "fit.yaml"), *common, *learn], say_next=False)
         seconds["fit"] = time.perf_counter() - began
         console.rule("3/4  sa validate: as it is, steered, steered behind the gate; other prompts, greedy decoding")
-        measure = [f"--evaluation.metadata.prompts={configs / 'measure.jsonl'}", f"--artifact={output / 'artifact'}"]
+        measure += [f"--evaluation.metadata.prompts={configs / 'measure.jsonl'}", f"--artifact={output / 'artifact'}"]
         validate.run(["--config", str(configs / "validate.yaml"), *common, *measure], command, seconds)
 
     console.rule(f"4/4  {SHOWN} harmless prompts that look like harmful ones, and what is said to them")

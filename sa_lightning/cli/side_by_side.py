@@ -29,8 +29,8 @@ def show_replies(path: Path, kind: str, count: int, console: Console) -> None:
         if row["kind"] == kind:
             asked.setdefault(row["prompt"], {})[row["arm"]] = row
     turned = [arms for arms in asked.values() if len({row["outcome"] for row in arms.values()}) > 1]
-    other = [arms for arms in asked.values() if len({row["response"] for row in arms.values()}) > 1 and arms not in turned]
-    shown = [*turned[: count - 1], *other][:count]
+    changed = [arms for arms in asked.values() if len({row["response"] for row in arms.values()}) > 1]
+    shown = [*turned[: count - 1], *(arms for arms in changed if arms not in turned)][:count]
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True, style="dim")
     table.add_column()
