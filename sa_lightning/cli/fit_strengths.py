@@ -1,6 +1,7 @@
 """What `sa fit` says of strengths: how one was found, what it moves in each layer and in all, what is left alone."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -18,35 +19,35 @@ def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) ->
         if not any(one.dose.values()):
             continue
         what, search = f" of {part}" if part else "", one.extraction.get("strength_search")
-        if search:
-            kl, garbled = next((kl, bad) for strength, kl, bad in search["tried"] if strength == search["strength"])
-            console.print(
-                f"Strength{what}: {search['strength']:.3g}, found in {len(search['tried'])} steps: the KL divergence on "
-                f"replies to {search['prompts']} harmless prompts is {kl:.2g} nats a token ({search['budget']:g} are "
-                f"allowed), {garbled} of them no language.",
-                soft_wrap=True,
-            )
+        lines = [_searched(what, search)] if search else []
         for name, found in one.dose.items():
-            each = ", ".join(f"{layer}: {dose:.2g}" for layer, dose in found.items())
-            console.print(
-                f"Dose{what}, {name} weights: {sum(found.values()):.2g} in all, as a fraction of the typical norm of the "
-                f"stream; by layer {each}.",
-                soft_wrap=True,
-                highlight=False,
+            weights = f"{what}, {name} weights"
+            most = max(found, key=lambda layer: found[layer])
+            lines.append(
+                f"Dose{weights}: {sum(found.values()):.2g} of the typical norm of the stream in all, "
+                f"{min(found.values()):.2g} to {found[most]:.2g} a layer (most at layer {most})."
             )
             if sum(found.values()) > LARGE:
-                console.print(
-                    f"  [yellow]A dose of {sum(found.values()):.2g} leads the stream further than its own length:"
-                    "[/yellow] real models were seen to lose their language from about 1 on. Is `strength: auto` meant?",
-                    soft_wrap=True,
+                lines.append(
+                    "  [yellow]That leads the stream further than its own length:[/yellow] real models were seen to lose "
+                    "their language from about 1 on. `--steering.strength auto` finds what this one bears."
                 )
-        for name, sinks in one.extraction.get("sinks", {}).items():
-            if sinks["states"]:
-                console.print(
-                    f"Left alone{what}, {name} weights: {sinks['states']} of {sinks['tokens']} tokens, with states over "
-                    f"{one.sinks:g} × the typical norm (attention sinks; {sinks['first_tokens']} of them first tokens).",
-                    soft_wrap=True,
+            sinks = one.extraction.get("sinks", {}).get(name)
+            if sinks and sinks["states"]:
+                lines.append(
+                    f"Left alone{weights}: {sinks['states']} of {sinks['tokens']} tokens, with states over {one.sinks:g} "
+                    f"typical norms (attention sinks; {sinks['first_tokens']} of them first tokens)."
                 )
+        for line in lines:
+            console.print(line, soft_wrap=True, highlight=False)
         path = output / f"strength{f'-{part}' if part else ''}.svg"
         draw_strength(search, one.dose, path)
         console.print(f"[bold]{path}[/bold]  the same, drawn")
+
+
+def _searched(what: str, search: dict[str, Any]) -> str:
+    kl, garbled = next((kl, bad) for strength, kl, bad in search["tried"] if strength == search["strength"])
+    return (
+        f"Strength{what}: {search['strength']:.3g}, the largest of {len(search['tried'])} that harmless replies bear: "
+        f"KL {kl:.2g} nats a token ({search['budget']:g} are allowed), {garbled} of {search['prompts']} no language."
+    )

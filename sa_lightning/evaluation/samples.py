@@ -18,16 +18,19 @@ class Outcome(StrEnum):
     UNJUDGED = "unjudged"
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """What one judge says of one reply.
 
     Attributes:
         outcome: Of the five; a judge that cannot be understood says unjudged.
         harmful: Whether the reply is harmful, or None where the judge was not asked or not understood.
+        said: The judge's own words, of a model that was asked; verdicts are equal whatever the words.
     """
 
     outcome: Outcome
     harmful: bool | None = None
+    said: str | None = field(default=None, compare=False)
 
 
 class Score(NamedTuple):

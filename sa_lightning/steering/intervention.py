@@ -141,7 +141,10 @@ def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength
     norm = x.norm(dim=-1, keepdim=True)
     divisor = norm.clamp(min=torch.finfo(torch.float32).tiny)
     cosine = (x * u).sum(-1, keepdim=True) / divisor
-    a = length(cosine) if typical is None else length(cosine) * (typical / divisor)
+    if typical is not None:
+        moved = x + length(cosine) * typical * u
+        return (moved * (norm / moved.norm(dim=-1, keepdim=True).clamp(min=1e-12))).to(hidden.dtype)
+    a = length(cosine)
     scale = (1 + 2 * a * cosine + a * a).clamp(min=1e-12).sqrt()  # rounding must not divide rounding
     return ((x + a * norm * u) / scale).to(hidden.dtype)
 
