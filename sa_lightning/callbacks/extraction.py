@@ -220,6 +220,8 @@ class ExtractionCallback(Callback):
         self._asked = False  # whether the demonstrations are questions
         #: `(prompt, reply) -> bool`, for a strength that is searched; whoever knows more of replies may set it.
         self.is_language: Callable[[str, str], bool] = lambda prompt, reply: bool(reply.strip())
+        #: `(stage, done, total)`: told what is being done, and how much of it is.
+        self.report: Callable[[str, int, int], None] = lambda stage, done, total: None
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -342,6 +344,7 @@ class ExtractionCallback(Callback):
         if nothing:
             return
         self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
+        self.report("reading pairs", int(self._metric.seen.sum()), len(self._metric.seen))
         if self._unfinished and self._unfinished[-1].due():
             self._unfinished[-1].save(self._metric.tensors())
 
@@ -349,6 +352,7 @@ class ExtractionCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.artifact is not None
         name = self._set(trainer)
+        self.report(f"fitting on {name} weights", 0, 0)
         if self.direction == "none":
             assert self._prompts is not None
             self.artifact.directions[name] = {}
@@ -390,6 +394,7 @@ class ExtractionCallback(Callback):
         assert self.artifact is not None
         pairs = [] if self.direction == "none" else _data(trainer).passages()
         sequences = [member.ids for pair in pairs for member in pair]
+        self.report("looking for a strength" if self.searched else "measuring norms", 0, 0)
         if not sequences and self._prompts is not None:
             sequences = self._prompts.sequences(pl_module)
         asked = [render(pl_module.tokenizer, [{"role": "user", "content": prompt}]) for prompt in self._harmless]
