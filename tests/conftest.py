@@ -78,9 +78,7 @@ def llama(seed: int = 0, layers: int = 3, width: int = 32, tied: bool = False) -
 
 
 def numbered(*args, **settings) -> ExtractionCallback:
-    """An ExtractionCallback with a number as strength, a fraction of each state's norm: models of twenty words know none
-    of our harmless prompts.
-    """
+    """An ExtractionCallback whose strength is a number: models of twenty words know none of our harmless prompts."""
     direction = settings.get("direction", args[0] if args else "principal")
     known = {"unit": "state", "sinks": None} | ({} if direction == "none" else {"strength": 0.12})
     return ExtractionCallback(*args, **known | settings)
