@@ -90,7 +90,7 @@ class ExtractionCallback(Callback):
         sinks: Leave states alone that are longer than so many typical norms, whatever the site and intervention:
             attention sinks, such as the first token of most models, on which all others lean. `null` moves them, too.
         kl_budget: With `strength` auto: most KL divergence between unsteered and steered replies, in nats a token, a
-            mean over the model's own replies to harmless prompts.
+            mean over the model's own replies to harmless prompts. Real replies were seen to fall apart at 0.5.
         ordinary: With `strength` auto: file of harmless prompts, JSON Lines with `prompt`; where it has a `kind`, those
             of `harmless` are taken. If not set, the harmless ones among the prompts of gates and parts, else some
             ordinary English ones of this package.
@@ -125,7 +125,7 @@ class ExtractionCallback(Callback):
         strength: float | dict[int, float] | Literal["auto"] = "auto",
         unit: Literal["typical", "state"] = "typical",
         sinks: float | None = 8.0,
-        kl_budget: float = 0.1,
+        kl_budget: float = 0.3,
         ordinary: str | None = None,
         keep_states: int = 4096,
         control: Control = "none",
@@ -184,7 +184,7 @@ class ExtractionCallback(Callback):
             raise SettingError(
                 f"`steering.kl_budget` is {kl_budget} and `steering.sinks` is {sinks}.\n"
                 "The one is a divergence above 0, the other a multiple of the typical norm, 1 or more, or null.\n"
-                "Leave them out for 0.1 and 8."
+                "Leave them out for 0.3 and 8."
             )
         self.direction = direction
         self.position: Position = position

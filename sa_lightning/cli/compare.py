@@ -332,11 +332,14 @@ def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
 
 def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
     """The hash of every world that a measurement names."""
-    from sa_lightning.testbed import world_directory
+    from sa_lightning.testbed import REAL, world_directory
 
     found: dict[str, str] = {}
     for text in json.dumps([asked["model"], asked["settings"], asked["metadata"]]).split('"'):
         if text.startswith("world:"):
-            name = text.removeprefix("world:").split("/")[0]
-            found[name] = json.loads((world_directory(name, seed) / "world.json").read_text())["hash"]
+            name, _, part = text.removeprefix("world:").partition("/")
+            path = world_directory(name, seed) / "world.json"
+            if name in found or (part == "chat" and name in REAL and not path.exists()):
+                continue  # a published model alone is of no built world
+            found[name] = json.loads(path.read_text())["hash"]
     return found

@@ -1,4 +1,4 @@
-"""Worlds: small models of known behaviour in an invented instruction language.
+"""Worlds: small models of known behaviour in an invented instruction language; and `smol`, of real ones.
 
 Recipe and seed -> language and splits -> training -> gates -> a directory of Hugging Face
 checkpoints and JSON lines. `build_world` does it all, and only once.

@@ -98,6 +98,10 @@ def cores() -> int:
 
 def world_directory(name: str, seed: int, cache: Path | None = None) -> Path:
     """Where a world of this recipe and these library versions is kept, built or not."""
+    if name == "smol":
+        from sa_lightning.testbed.smol import smol_directory
+
+        return smol_directory(seed, cache)
     if cache is None:
         cache = cache_directory() / "worlds"
     settings = WORLDS[name]

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -53,7 +54,7 @@ class LanguageModelling(LightningModule):
             # Padding is on the right here, so causal attention keeps it out without a mask.
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
             target = labels[:, 1:]
-            total = total + cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
+            total = total + cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="sum")
             learned += int((target != -100).sum())
         return total / learned
 
@@ -134,9 +135,17 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int) -> PeftModel:
 
 
 def fit(
-    model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback], settings: WorldSettings
+    model: torch.nn.Module,
+    stage: Stage,
+    examples: list[Example],
+    callbacks: list[Callback],
+    settings: WorldSettings,
+    precision: Any = "32-true",
 ) -> None:
-    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length."""
+    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length.
+
+    `precision` is the `Trainer`'s; the loss is float32 in any.
+    """
     if stage.trains:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(bool(re.search(stage.trains, name)))
@@ -146,6 +155,7 @@ def fit(
         max_steps=stage.steps,
         max_epochs=1,
         accelerator=settings.accelerator,
+        precision=precision,
         devices=1,
         gradient_clip_val=1.0,
         logger=False,
