@@ -132,6 +132,7 @@ def test_a_row_builds_on_what_others_have_chosen(tmp_path):
     assert job.identity["settings"] == {
         **expected,
         **{"surgery.base": "oven", "surgery.harm": "broken-oven", "data.demonstrations": "pairs.jsonl"},
+        **{"steering.unit": "typical", "steering.sinks": 8.0},  # rows on record were measured without the two
     }
     (turn, _) = plan.reporting("turn", "target")
     assert turn.identity["settings"] == {"steering.strength": 0.1, "data.demonstrations": "pairs.jsonl"}
