@@ -21,6 +21,7 @@ def config(path: Path) -> dict:
     return load_yaml(path, resolve_func=False)
 
 
+OWN = TASKS.parent / "configs" / "quickstart" / "measure.jsonl"
 CONFIGS = {path: config(path) for path in sorted(TASKS.rglob("*.yaml"))}
 TASK_FILES = {found["task"]: path for path, found in CONFIGS.items() if "group" not in found}
 GROUPS = {found["group"]: found for found in CONFIGS.values() if "group" in found}
@@ -55,7 +56,7 @@ def data(written, monkeypatch):
 
 def ask(data, tasks, reply="Sorry, I cannot help.", **settings):
     world = "smol" if tasks[0].startswith("smol_world") else "world"
-    metadata = {"world": str(data / world), **settings.pop("metadata", {})}
+    metadata = {"world": str(data / world), "prompts": str(OWN), **settings.pop("metadata", {})}
     return evaluate_lm(scripted(reply), tasks, task_dirs=[TASKS], metadata=metadata, **settings)
 
 
@@ -181,7 +182,7 @@ def test_a_task_names_its_data_and_which_way_is_better(name):
     assert "sa_lightning.evaluation." in found["custom_dataset"]
     better = {metric["metric"]: metric["higher_is_better"] for metric in found["metric_list"]}
     assert all("aggregation" in metric for metric in found["metric_list"])
-    if name.startswith(("tiny_world", "small_world", "smol_world")):
+    if name.startswith(("tiny_world", "small_world", "smol_world", "own")):
         return
     metadata = found["metadata"]
     assert metadata["version"] == 1.0

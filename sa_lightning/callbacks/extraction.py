@@ -90,7 +90,7 @@ class ExtractionCallback(Callback):
         sinks: Leave states alone that are longer than so many typical norms, whatever the site and intervention:
             attention sinks, such as the first token of most models, on which all others lean. `null` moves them, too.
         kl_budget: With `strength` auto: most KL divergence between unsteered and steered replies, in nats a token, a
-            mean over the model's own replies to harmless prompts.
+            mean over the model's own replies to harmless prompts. Real replies were seen to fall apart at 0.5.
         ordinary: With `strength` auto: file of harmless prompts, JSON Lines with `prompt`; where it has a `kind`, those
             of `harmless` are taken. If not set, the harmless ones among the prompts of gates and parts, else some
             ordinary English ones of this package.
@@ -125,7 +125,7 @@ class ExtractionCallback(Callback):
         strength: float | dict[int, float] | Literal["auto"] = "auto",
         unit: Literal["typical", "state"] = "typical",
         sinks: float | None = 8.0,
-        kl_budget: float = 0.1,
+        kl_budget: float = 0.3,
         ordinary: str | None = None,
         keep_states: int = 4096,
         control: Control = "none",
@@ -184,7 +184,7 @@ class ExtractionCallback(Callback):
             raise SettingError(
                 f"`steering.kl_budget` is {kl_budget} and `steering.sinks` is {sinks}.\n"
                 "The one is a divergence above 0, the other a multiple of the typical norm, 1 or more, or null.\n"
-                "Leave them out for 0.1 and 8."
+                "Leave them out for 0.3 and 8."
             )
         self.direction = direction
         self.position: Position = position
@@ -220,6 +220,8 @@ class ExtractionCallback(Callback):
         self._asked = False  # whether the demonstrations are questions
         #: `(prompt, reply) -> bool`, for a strength that is searched; whoever knows more of replies may set it.
         self.is_language: Callable[[str, str], bool] = lambda prompt, reply: bool(reply.strip())
+        #: `(stage, done, total)`: told what is being done, and how much of it is.
+        self.report: Callable[[str, int, int], None] = lambda stage, done, total: None
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -342,6 +344,7 @@ class ExtractionCallback(Callback):
         if nothing:
             return
         self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
+        self.report("reading pairs", int(self._metric.seen.sum()), len(self._metric.seen))
         if self._unfinished and self._unfinished[-1].due():
             self._unfinished[-1].save(self._metric.tensors())
 
@@ -349,6 +352,7 @@ class ExtractionCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.artifact is not None
         name = self._set(trainer)
+        self.report(f"fitting on {name} weights", 0, 0)
         if self.direction == "none":
             assert self._prompts is not None
             self.artifact.directions[name] = {}
@@ -390,6 +394,7 @@ class ExtractionCallback(Callback):
         assert self.artifact is not None
         pairs = [] if self.direction == "none" else _data(trainer).passages()
         sequences = [member.ids for pair in pairs for member in pair]
+        self.report("looking for a strength" if self.searched else "measuring norms", 0, 0)
         if not sequences and self._prompts is not None:
             sequences = self._prompts.sequences(pl_module)
         asked = [render(pl_module.tokenizer, [{"role": "user", "content": prompt}]) for prompt in self._harmless]

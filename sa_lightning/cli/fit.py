@@ -20,7 +20,7 @@ from sa_lightning.cli.dotted import check_each_part
 from sa_lightning.cli.fit_strengths import say_strengths
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.cli.progress import stages
+from sa_lightning.cli.progress import Report, lines, stages
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
@@ -213,7 +213,13 @@ def _surgery(config: Any) -> bool:
 
 def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     """Run the verb, and say what could be typed next."""
+    with lines("sa fit") as report:
+        _fit(arguments, say_next, report)
+
+
+def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
+    cli.config_init.steering.report = report
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other

@@ -29,14 +29,14 @@ def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) ->
             )
             if sum(found.values()) > LARGE:
                 lines.append(
-                    "  [yellow]That leads the stream further than its own length:[/yellow] real models were seen to lose "
-                    "their language from about 1 on. `--steering.strength auto` finds what this one bears."
+                    "  [yellow]That leads the stream further than its own length:[/yellow] real models were seen to "
+                    "lose their language from about 1 on. `--steering.strength auto` finds what this one bears."
                 )
             sinks = one.extraction.get("sinks", {}).get(name)
             if sinks and sinks["states"]:
                 lines.append(
-                    f"Left alone{weights}: {sinks['states']} of {sinks['tokens']} tokens, with states over {one.sinks:g} "
-                    f"typical norms (attention sinks; {sinks['first_tokens']} of them first tokens)."
+                    f"Left alone{weights}: {sinks['states']} of {sinks['tokens']} tokens, with states over "
+                    f"{one.sinks:g} typical norms (attention sinks; {sinks['first_tokens']} of them first tokens)."
                 )
         for line in lines:
             console.print(line, soft_wrap=True, highlight=False)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from sa_lightning import __version__
+from sa_lightning.cli.progress import lines
 from sa_lightning.errors import SaError
 from sa_lightning.resources import PACKAGE, shipped
 
@@ -60,9 +62,11 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
 
     name, _, part = value.removeprefix(WORLD).partition("/")
     if name in REAL:
-        return str(real_part(name, part, seed, say=_silent if quiet else say))
+        with nullcontext() if quiet else lines(value):
+            return str(real_part(name, part, seed, say=_silent if quiet else say))
     stage = part.split("/")[0]
-    root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
+    with nullcontext() if quiet else lines(value):
+        root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
     return str(root / part) if part else str(root)
 
 

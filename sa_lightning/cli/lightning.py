@@ -118,7 +118,10 @@ class VerbCLI(LightningCLI):
             )
             if self.template_warning and int(os.environ.get("LOCAL_RANK", "0")) == 0:
                 print(f"Warning. {self.template_warning}\n", file=sys.stderr)
-        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+        has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
+        if artifact is not None:
+            has["has_gate"] = any(one.gate is not None for one in artifact.together.values())
+        self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
         callback = SurgeryCallback.from_record(surgery)

@@ -20,7 +20,8 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.datamodules import ARMS, ArmDataModule
+from sa_lightning.cli.progress import Report, lines
+from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
@@ -48,7 +49,7 @@ from sa_lightning.steering import weights_fingerprint
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
-ARM_NAMES = {arm.name for arm in ARMS}
+ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
 
 
 @dataclass
@@ -96,10 +97,10 @@ class ValidateCLI(VerbCLI):
     Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
-    without an artifact, the original alone. It says of each how many replies changed at all, and how many were cut at
-    the length limit. What is finished is kept in OUTPUT/unfinished at once: the same command
-    goes on where it was interrupted. Several processes (`--trainer.devices`) share the prompts, and find the same
-    numbers as one.
+    without an artifact, the original alone; `--data.gates_apart true` tells steering without and with gates apart. It
+    says of each how many replies changed at all, and how many were cut at the length limit. What is finished is kept in
+    OUTPUT/unfinished at once: the same command goes on where it was interrupted. Several processes
+    (`--trainer.devices`) share the prompts, and find the same numbers as one.
     """
 
     missing: Mapping[str, str] = {}
@@ -193,6 +194,10 @@ class ValidateCLI(VerbCLI):
     def evaluate(self, model: Any, arm: Any) -> list[Any]:
         """Run the tasks on the model as it is now."""
         settings = self.config_init.evaluation
+        with lines(f"arm {arm.name}") as report:
+            return self._evaluate(model, arm, settings, report)
+
+    def _evaluate(self, model: Any, arm: Any, settings: Any, report: Report) -> list[Any]:
         return evaluate(
             model,
             self.model.tokenizer,
@@ -207,6 +212,7 @@ class ValidateCLI(VerbCLI):
             seed=self.config.seed_everything,
             progress=self.shows_progress,
             name=arm.name,
+            report=report,
             journal=Journal(self.unfinished, arm.name, self.state(model, arm), self.trainer.global_rank),
         )
 
@@ -221,6 +227,7 @@ class ValidateCLI(VerbCLI):
         steering = None
         if arm.steered:
             steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
+            steering += [] if arm.gated else ["without gates"]
         self.weights[arm.name] = weights_fingerprint(model)
         arguments = self.model.template_arguments
         return {
@@ -390,6 +397,11 @@ def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float
 
 def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[str, float] | None = None) -> None:
     """Run the verb; another that runs it on the way says what was typed, and what took how long before."""
+    with lines("sa validate"):
+        _validate(arguments, command, seconds)
+
+
+def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[str, float] | None) -> None:
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.typed = cli.provenance.command = command or cli.typed
     cli.provenance.seconds.update(seconds or {})

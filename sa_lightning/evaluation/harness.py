@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
     name: str = "",
+    report: Callable[[str, int, int], None] | None = None,
     journal: Journal | None = None,
     known: dict[str, Any] | None = None,
     prompting: Prompting | None = None,
@@ -74,6 +75,7 @@ def evaluate(
         seed: For few-shot draws and whatever in a task is random; greedy replies need none.
         progress: Show progress bars, with the time left.
         name: What the bars are called: the arm.
+        report: Told what is asked, and how many of how many tokens are through.
         journal: Where finished batches are kept, so that a killed run goes on.
         known: Where loaded tasks are kept, for calls that ask the same again: their data are then read once.
         prompting: An instruction for every prompt, or for a contrast with it. Samples say the prompts without it.
@@ -103,6 +105,7 @@ def evaluate(
                 batch_size=batch_size,
                 journal=journal,
                 progress=name if progress else None,
+                report=report,
                 max_length=max_length,
                 prompting=prompting,
                 add_bos_token=False,

@@ -47,6 +47,7 @@ class InMemoryLM(HFLM):
         max_batch_size: Most rows a batch may have in that case; 1024 if not set.
         journal: Where finished batches are kept, so that a killed run goes on.
         progress: What the bars are called; none are shown if not set.
+        report: Told what is asked, and how many of how many tokens are through, batch by batch.
         prompting: An instruction for every prompt, or for the contrast of replies with it.
         **settings: HFLM's, such as `max_length` and `add_bos_token`.
 
@@ -66,6 +67,7 @@ class InMemoryLM(HFLM):
         max_batch_size: int | None = None,
         journal: Journal | None = None,
         progress: str | None = None,
+        report: Callable[[str, int, int], None] | None = None,
         prompting: Prompting | None = None,
         **settings: Any,
     ) -> None:
@@ -78,7 +80,7 @@ class InMemoryLM(HFLM):
                 "Nothing can be asked in an empty batch.\nLeave it out for an automatic one."
             )
         self.most_rows, self.most_automatic = batch_size, max_batch_size or ROWS
-        self.journal, self.progress = journal, progress
+        self.journal, self.progress, self.report = journal, progress, report or _unheard
         self.prompting = prompting or Prompting()
         self.truncated: Counter[str] = Counter()
         self.cut: dict[tuple[str, int], bool | None] = {}
@@ -318,9 +320,17 @@ class InMemoryLM(HFLM):
 
     @contextmanager
     def _bar(self, kind: str, left: Sequence[Batch]) -> Iterator[Callable[[Batch], None]]:
-        """Show how far the batches have come, in tokens, and the time left."""
+        """Show, or tell, how far the batches have come, in tokens, and the time left."""
+        total, through = sum(batch.rows * batch.width for batch in left), 0
+
+        def tell(batch: Batch) -> None:
+            nonlocal through
+            through += batch.rows * batch.width
+            self.report(SHOWN[kind], through, total)
+
+        self.report(SHOWN[kind], 0, total)
         if self.progress is None or not left:
-            yield lambda batch: None
+            yield tell
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -333,7 +343,6 @@ class InMemoryLM(HFLM):
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         with Progress(*columns, console=Console(stderr=True)) as shown:
-            total = sum(batch.rows * batch.width for batch in left)
             name = f"{self.progress} {SHOWN[kind]}".strip()
             bar = shown.add_task(name, total=total, done=0, of=len(left))
             done = 0
@@ -341,9 +350,14 @@ class InMemoryLM(HFLM):
             def advance(batch: Batch) -> None:
                 nonlocal done
                 done += 1
+                tell(batch)
                 shown.update(bar, advance=batch.rows * batch.width, done=done)
 
             yield advance
+
+
+def _unheard(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def _is_distributed() -> bool:

@@ -32,7 +32,7 @@ from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.gate import Gate, Policy
 from sa_lightning.steering.gate_fitting import FittedGate, rebuilt, vector_shape
 from sa_lightning.steering.gate_settings import GateSettings, Kind
-from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
+from sa_lightning.steering.intervention import INTERVENTIONS, check_strength, times
 
 FORMAT_VERSION = 4
 UNITS = ("state", "typical")
@@ -279,6 +279,23 @@ class SteeringArtifact:
         control = {"kind": "random", "seed": seed}
         parts = {name: part.randomised(_seed_of(seed, name)) for name, part in self.parts.items()}
         return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control, "parts": parts})
+
+    def without_gates(self) -> "SteeringArtifact":
+        """Return the same artifact steering every prompt, as one that its gates find: strengths are times `found`.
+
+        Raises:
+            ArtifactError: If it, or a part, acts where the prompt ends alone, which takes a gate.
+        """
+        alone = [name or "the artifact itself" for name, one in self.together.items() if one.only_prompt]
+        if alone:
+            raise ArtifactError(
+                f"{', '.join(alone)} acts where a prompt ends alone, where a gate has read it.\n"
+                "Without its gate it would act on replies, too, which is not what was fitted.\n"
+                "Measure it with its gates: leave `gates_apart` out."
+            )
+        strength = times(self.strength, self.gate_settings.found)
+        parts = {name: part.without_gates() for name, part in self.parts.items()}
+        return SteeringArtifact(**{**_shallow(self), "strength": strength, "gate": None, "gates": {}, "parts": parts})
 
     def controls(self, strength: float | dict[int, float] | None = None) -> list[str]:
         """Say what makes this a control rather than a method, one phrase each; nothing if it is none.

@@ -36,8 +36,7 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
             steered = _strength(artifact, layer) if layer in artifact.steered_layers(name) else "–"
             rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
     table = "\n".join(rows)
-    extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key not in ELSEWHERE)
-    extraction = extraction or "not recorded"
+    extraction = _how(artifact) or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
     asked = artifact.demonstrations.get("role") == "user"
     what = "harmless and harmful questions" if asked else "safe and unsafe passages"
@@ -96,7 +95,7 @@ def sign(artifact: "SteeringArtifact") -> str:
 def _parts(artifact: "SteeringArtifact") -> str:
     """Say what acts besides."""
     return "".join(
-        f"\nPart `{name}`: {', '.join(f'{key} `{value}`' for key, value in part.extraction.items() if key not in ELSEWHERE)}. "
+        f"\nPart `{name}`: {_how(part)}. "
         f"`{part.intervention}` with strength {_said(part)}"
         f"{', where the prompt ends alone' if part.only_prompt else ''}, {_gate(part)}.\n"
         for name, part in artifact.parts.items()
@@ -131,6 +130,11 @@ def _gate(artifact: "SteeringArtifact") -> str:
         f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
         f"{settings.others:+g} at others; " + "; ".join(told)
     )
+
+
+def _how(artifact: "SteeringArtifact") -> str:
+    """How directions were found, in a line."""
+    return ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key not in ELSEWHERE)
 
 
 def _said(artifact: "SteeringArtifact") -> str:

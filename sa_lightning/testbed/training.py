@@ -8,6 +8,8 @@ import itertools
 import logging
 import math
 import re
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from transformers.utils import logging as transformers_logging
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.lexicon import BOS, EOS, PAD
 from sa_lightning.testbed.recipe import Stage, WorldSettings
+
+EVERY = 8.0  # seconds between two lines, where there is no terminal
 
 #: Buckets of one step's batch: token ids and labels (-100: not learned), int64 `batch pos`.
 Batch = list[tuple[Tensor, Tensor]]
@@ -74,15 +78,20 @@ class LanguageModelling(LightningModule):
 
 
 class StageProgress(Callback):
-    """One line of a shared rich display: the stage, its steps and the current loss."""
+    """One line of a shared rich display: the stage and its steps; where that is no terminal, lines now and then."""
 
     def __init__(self, progress: Progress, name: str, steps: int) -> None:
-        self.progress = progress
+        self.progress, self.name, self.steps = progress, name, steps
+        self.said = time.monotonic()
         self.task = progress.add_task(name, total=steps)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: object, *_: object) -> None:
         """Advance by one optimizer step."""
         self.progress.update(self.task, completed=trainer.global_step)
+        plain = not self.progress.console.is_terminal and not self.progress.disable
+        if plain and time.monotonic() - self.said > EVERY:
+            self.said = time.monotonic()
+            print(f"  {self.name}: step {trainer.global_step} of {self.steps}", file=sys.stderr, flush=True)
 
 
 def new_model(settings: WorldSettings, vocabulary: Mapping[str, int], seed: int) -> PreTrainedModel:
