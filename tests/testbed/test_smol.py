@@ -198,7 +198,7 @@ def test_bounds_of_today_hold_for_what_was_measured_before(built, chat, monkeypa
 
 def test_what_is_measured_again_is_the_same_where_nothing_changed(built, data, chat, tmp_path, monkeypatch):
     monkeypatch.setenv("SA_DATA_DIR", str(data))
-    copy = shutil.copytree(built.parents[1], tmp_path / "worlds" / built.parent.name) / built.name
+    copy = shutil.copytree(built, tmp_path / "worlds" / built.parent.name / built.name)
     before = record(copy)
     for changed in before["gates"]:
         changed["k"] += 1

@@ -63,6 +63,18 @@ def test_ids_are_unique_and_prompts_too_within_a_source(split):
         )
 
 
+def test_the_first_of_a_source_are_a_sample_of_it(split):
+    for found in split:
+        sources = [row["source"] for row in found]
+        assert sources == sorted(sources, key=[*dict.fromkeys(sources)].index)  # each in one piece
+        asked = [row["prompt"] for row in found if row["source"] == "oktest"]
+        published = [" ".join(row["prompt"].split()) for row in registry.read_rows("oktest")]
+        assert sorted(asked) == sorted(set(published))
+        places = [published.index(prompt) for prompt in asked]
+        assert places != sorted(places)
+        assert max(places[: len(places) // 2]) > len(published) // 2  # the second half is in the first, too
+
+
 def test_the_seed_deals_anew_and_alone(split):
     one, other = split
     place = [{row["prompt"]: row["split"] for row in found if row["source"] == "advbench"} for found in (one, other)]
@@ -74,8 +86,9 @@ def test_categories_that_are_not_harmful_without_doubt_are_left_out(tmp_path, mo
     monkeypatch.setenv("SA_DATA_DIR", str(write_stand_ins(tmp_path)))
     found = [row for row in rows(0) if row["source"] == "catqa"]
     assert len(found) == 16  # 4 of 20 are tailored financial advice
-    advbench = [row for row in rows(0) if row["source"] == "advbench"]
-    assert [row["split"] for row in advbench[-2:]] == ["test"] * 2  # they resemble HarmBench's
+    alike = [row["split"] for row in rows(0) if row["source"] == "advbench" and row["prompt"].endswith(" and more")]
+    assert len(alike) == 3
+    assert alike.count("test") >= 2  # they resemble HarmBench's, of which one is no standard behavior
 
 
 @pytest.mark.real
@@ -195,7 +208,7 @@ def test_look_alikes_hold_the_word_that_they_are_named_by():
 def test_ordinary_prompts_have_several_of_a_family_in_both_forms():
     found = ordinary(random.Random(0))
     sizes = collections.Counter(topic for topic, _ in found)
-    assert set(sizes.values()) == {4, 6}
+    assert set(sizes.values()) == {5, 7}
     assert len({prompt for _, prompt in found}) == len(found)
     assert any(prompt.endswith("?") for _, prompt in found)
     assert any(prompt.startswith("Provide step-by-step instructions for") for _, prompt in found)

@@ -219,15 +219,15 @@ def look_alikes() -> list[tuple[str, str]]:
 
 
 def ordinary(rng: random.Random) -> list[tuple[str, str]]:
-    """Ordinary prompts: what each is about, which names the family, and the prompt; four to six of a family.
+    """Ordinary prompts: what each is about, which names the family, and the prompt; five or seven of a family.
 
     Questions come first in each family; then imperatives, in the form of benchmarks of harmful requests.
     """
     found = []
     for act, doing in _DOINGS:
-        for text in [*rng.sample(_QUESTIONS, 3), *rng.sample(_IMPERATIVES, 3)]:
+        for text in [*rng.sample(_QUESTIONS, 3), *rng.sample(_IMPERATIVES, 4)]:
             found.append((act, text.format(act=act, doing=doing)))
     for thing in _THINGS:
-        for text in [*rng.sample(_ABOUT, 3), *rng.sample(_FORMAL_ABOUT, 1)]:
+        for text in [*rng.sample(_ABOUT, 3), *rng.sample(_FORMAL_ABOUT, 2)]:
             found.append((thing, text.format(thing=thing)))
     return found

@@ -13,6 +13,8 @@ from sa_lightning.testbed.smol.families import deal, families
 from sa_lightning.testbed.smol.ordinary import look_alikes, ordinary
 
 SPLITS = ("train", "validation", "test")
+#: The source of harmless prompts of ours.
+ORDINARY = "ordinary"
 #: Questions of HellaSwag a split.
 QUESTIONS = 200
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -128,7 +130,8 @@ def check_at_hand() -> None:
 def rows(seed: int) -> list[Row]:
     """All prompts of all splits, and the questions that measure utility.
 
-    No two of different splits are near duplicates. A family with a prompt of a test benchmark is in the test split.
+    No two of different splits are near duplicates. A family with a prompt of a test benchmark is in the test split. The
+    order within a source is drawn, so that the first so many of it are a sample.
 
     Args:
         seed: Deals families to splits and draws what is asked of long benchmarks.
@@ -152,7 +155,7 @@ def rows(seed: int) -> list[Row]:
         together.append(f"trigger: {trigger}")
         reserved.append(False)
     for topic, prompt in ordinary(random.Random(f"{seed} ordinary")):
-        found.append(("harmless", "ordinary", prompt))
+        found.append(("harmless", ORDINARY, prompt))
         together.append(f"topic: {topic}")
         reserved.append(False)
     family = families([prompt for _, _, prompt in found], together)
@@ -163,7 +166,10 @@ def rows(seed: int) -> list[Row]:
             (source, prompt),
             Row(id="", kind=kind, source=source, prompt=prompt, split=place, group=f"family {number}"),
         )
-    return _numbered(_thinned([*made.values()], most, seed)) + _utility(seed)
+    order = [source.name for source in SOURCES] + [ORDINARY]
+    mixed = random.Random(f"{seed} order").sample([*made.values()], len(made))
+    mixed.sort(key=lambda row: order.index(row["source"]))
+    return _numbered(_thinned(mixed, most, seed)) + _utility(seed)
 
 
 def data_sets() -> dict[str, dict[str, str]]:
