@@ -66,7 +66,7 @@ def calibrate(
             search = largest_strength(model, blocks, one, name, known(), budget, searched[part])
             one.strength = search.strength
             one.extraction["strength_search"] = search.as_dict()
-        one.dose[name] = doses(one, name, ordinary)
+        one.dose[name] = doses(model, blocks, one, name, ordinary, whole=whole)
 
 
 def check_searchable(intervention: str, strength: Any, name: str = "steering.strength") -> None:

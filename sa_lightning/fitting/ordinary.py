@@ -14,7 +14,7 @@ from sa_lightning.models.blocks import Site
 from sa_lightning.steering import capture
 from sa_lightning.steering.hooks import Stopped
 
-MOST_TOKENS = 256  # whose states are kept, evenly spread over all that were run
+KEPT = 6  # sequences whose states are kept, to measure on what steering does to them
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ class OrdinaryStates:
         stream: Median norm of the residual stream behind each block, over all tokens.
         site: Likewise of the output of the site.
         norms: Norms of all states at the site, float32, on the CPU.
-        states: Some of them, evenly spread, float32, on the CPU.
-        first: Which of these are the first token of a sequence.
+        first: Which of these tokens are the first of a sequence.
+        sequences: Some of the sequences.
+        states: What each of these leaves in the stream, float32, on the CPU.
     """
 
     layers: Sequence[int]
     stream: Float[Tensor, " layers"]
     site: Float[Tensor, " layers"]
     norms: Float[Tensor, "layers all_tokens"]
-    states: Float[Tensor, "layers tokens d_model"]
     first: Int[Tensor, " sequences"]
+    sequences: Sequence[Sequence[int]]
+    states: Sequence[Float[Tensor, "layers pos d_model"]]
 
     def sinks(self, multiple: float) -> tuple[int, int]:
         """Count attention sinks (tokens with a state longer than so many typical norms), and those that are first."""
@@ -79,20 +81,15 @@ def ordinary_states(
         *blocks.at("residual")[:depth],
         *(blocks.at(site)[:depth] if site != "residual" else []),
     ]
-    device = next(blocks.decoder.parameters()).device
-    step = max(1, sum(map(len, sequences)) // MOST_TOKENS)
     stream, norms, kept, first, seen = [], [], [], [], 0
-    for ids in sequences:
+    for number, ids in enumerate(sequences):
         # The stream behind the last block is written last, so a forward may stop there.
-        ordered = [*modules[depth:], *modules[:depth]]
-        with capture(ordered, _rows, stop=not whole) as captured, suppress(Stopped):
-            blocks.decoder(input_ids=torch.tensor([list(ids)], device=device), use_cache=False)
-        rows = [value for value in captured.values if value is not None]
-        own = rows[: len(rows) - depth] or rows
-        stream.append(torch.stack([row.norm(dim=-1).cpu() for row in rows[-depth:]]))
-        norms.append(torch.stack([row.norm(dim=-1).cpu() for row in own]))
-        take = [i for i in range(len(ids)) if (seen + i) % step == 0]
-        kept.append(torch.stack([row[take].cpu() for row in own]))
+        rows = run_and_read(blocks, ids, [*modules[depth:], *modules[:depth]], whole=whole)
+        own, behind = rows[: len(rows) - depth] or rows, rows[-depth:]
+        stream.append(torch.stack([row.norm(dim=-1) for row in behind]))
+        norms.append(torch.stack([row.norm(dim=-1) for row in own]))
+        if number < KEPT:
+            kept.append(torch.stack(behind))
         first.append(seen)
         seen += len(ids)
     every = torch.cat(norms, 1)
@@ -101,9 +98,28 @@ def ordinary_states(
         stream=torch.cat(stream, 1).median(1).values,
         site=every.median(1).values,
         norms=every,
-        states=torch.cat(kept, 1),
         first=torch.tensor(first),
+        sequences=sequences[:KEPT],
+        states=kept,
     )
+
+
+@torch.no_grad()
+def run_and_read(
+    blocks: Blocks, ids: Sequence[int], modules: Sequence[nn.Module], *, whole: bool = False
+) -> list[Float[Tensor, "pos d_model"]]:
+    """Run one sequence, and return what modules write, in float32, on the CPU; nothing runs behind the last of them.
+
+    Args:
+        blocks: From `locate_blocks`.
+        ids: Token ids.
+        modules: Whose output is a state for every token; the one that runs last stands last.
+        whole: Run every layer all the same.
+    """
+    device = next(blocks.decoder.parameters()).device
+    with capture(modules, _rows, stop=not whole) as captured, suppress(Stopped):
+        blocks.decoder(input_ids=torch.tensor([list(ids)], device=device), use_cache=False)
+    return [value.cpu() for value in captured.values if value is not None]
 
 
 def _rows(hidden: Tensor) -> Tensor:

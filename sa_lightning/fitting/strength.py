@@ -12,7 +12,7 @@ from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.models import Blocks
 from sa_lightning.steered import changes_of
 from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, steering
-from sa_lightning.surgery.damage import AnswerShift
+from sa_lightning.surgery.damage import answer_logits
 from sa_lightning.surgery.saliency import Example
 
 IsLanguage = Callable[[str, str], bool]
@@ -94,12 +94,20 @@ class HarmlessReplies:
                 if token in ends:
                     break
             examples.append(Example([*own, *said], len(own)))
-        self._shift = AnswerShift(model, examples, [])
+        self._examples = examples
+        self._before = [logits.log_softmax(-1) for logits in answer_logits(model, examples)]
 
     def kl(self, changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> float:
-        """Return the mean KL(unsteered ‖ steered) over all tokens of the replies, in nats; inf if it is not finite."""
+        """Return the mean KL(unsteered ‖ steered) over all tokens of the replies, in nats; inf if it is not finite.
+
+        Each token's is in float32, their sum in float64.
+        """
+        total, count = 0.0, 0
         with steering(self.blocks.decoder, changes, self.blocks.callers):
-            return self._shift.damage()
+            for old, logits in zip(self._before, answer_logits(self.model, self._examples), strict=True):
+                total += float((old.exp() * (old - logits.log_softmax(-1))).sum(dtype=torch.float64))
+                count += len(old)
+        return total / count if math.isfinite(total) else math.inf
 
     def garbled(self, changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> int:
         """Return how many steered replies are no language."""
@@ -150,7 +158,8 @@ def largest_strength(
 
     All prompts are steered, gate or none: what a gate lets through is to be borne, too. KL is taken to rise with the
     strength, and bisected on a logarithmic scale to 5 %; then replies are written, and while more of them are no
-    language than unsteered ones, the strength is lowered by a third. No harmful prompt is needed.
+    language than unsteered ones, by more than the square root of their number, the strength is lowered by a third. No
+    harmful prompt is needed.
 
     Args:
         model: Unsteered.
@@ -188,7 +197,7 @@ def largest_strength(
         kl = replies.kl(steps(low)) if math.isnan(kl) else kl
         search.tried = [one for one in search.tried if one.strength != sign * low]
         search.tried.append(Tried(sign * low, kl, garbled))
-        if garbled <= replies.degenerate:
+        if garbled <= replies.degenerate + round(math.sqrt(replies.degenerate)):
             search.strength = sign * low
             return search
         low /= 1.5

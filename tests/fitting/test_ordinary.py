@@ -67,36 +67,63 @@ def test_without_text_there_is_no_typical_norm():
         ordinary_states(locate_blocks(llama()), [])
 
 
+def dosed(artifact, name, ordinary, strength=None):
+    model = MODELS[artifact.fingerprints["original"]]
+    return doses(model, locate_blocks(model), artifact, name, ordinary, strength)
+
+
+MODELS = {}
+
+
 def fitted(model, intervention, strength, unit="typical", site="residual"):
     ordinary = ordinary_states(locate_blocks(model), SEQUENCES, site)
     norms = {"original": {layer: float(ordinary.site[layer]) for layer in range(3)}}
     artifact = artifact_for(
         model, intervention=intervention, strength=strength, unit=unit, typical_norms=norms, sinks=8.0, site=site
     )
+    MODELS[artifact.fingerprints["original"]] = model
     return artifact, ordinary
+
+
+def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
+    """Gemma 3 normalises what its MLP writes: a step as long as the MLP's output is then as long as the norm lets it be."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(vocab_size=21, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+                              num_attention_heads=4, num_key_value_heads=2, head_dim=8, initializer_range=0.2)  # fmt: skip
+    model = Gemma3ForCausalLM(config).eval().requires_grad_(False)
+    artifact, ordinary = fitted(model, "add", 0.5, site="mlp")
+    small = dosed(artifact, "original", ordinary)
+    with torch.no_grad():  # a smaller MLP before the same norm: the same stream
+        for layer in model.model.layers:
+            layer.mlp.down_proj.weight *= 0.1
+    shrunk, again = fitted(model, "add", 0.5, site="mlp")
+    assert all(again.site[layer] < 0.2 * ordinary.site[layer] for layer in range(3))
+    assert dosed(shrunk, "original", again) == pytest.approx(small, rel=0.05)
 
 
 def test_the_dose_of_a_step_in_typical_norms_is_its_strength():
     artifact, ordinary = fitted(llama(), "add", 0.2)
-    assert doses(artifact, "original", ordinary) == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2}, rel=1e-5)
+    assert dosed(artifact, "original", ordinary) == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2}, rel=1e-5)
 
 
 def test_a_sink_counts_as_moved_by_nothing():
     artifact, ordinary = fitted(sink_model(), "add", 0.2)
     moved = ordinary.norms.shape[1] - 3
-    for dose in doses(artifact, "original", ordinary).values():
+    for dose in dosed(artifact, "original", ordinary).values():
         assert dose == pytest.approx(0.2 * moved / ordinary.norms.shape[1], rel=1e-5)
 
 
 def test_at_the_mlp_the_dose_is_still_of_the_stream():
     artifact, ordinary = fitted(llama(), "add", 0.2, site="mlp")
     expected = {layer: float(0.2 * ordinary.site[layer] / ordinary.stream[layer]) for layer in range(3)}
-    assert doses(artifact, "original", ordinary) == pytest.approx(expected, rel=1e-5)
+    assert dosed(artifact, "original", ordinary) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name, one in INTERVENTIONS.items() if one.neutral and name != "add_mapped"])
 def test_strength_0_has_no_dose_and_more_has_more(name):
     artifact, ordinary = fitted(llama(), name, 0.0)
-    assert set(doses(artifact, "original", ordinary).values()) == {0.0}
-    less, more = (doses(artifact, "original", ordinary, strength) for strength in (0.1, 0.2))
+    assert set(dosed(artifact, "original", ordinary).values()) == {0.0}
+    less, more = (dosed(artifact, "original", ordinary, strength) for strength in (0.1, 0.2))
     assert all(0 < less[layer] < more[layer] for layer in less)
