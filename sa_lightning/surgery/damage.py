@@ -61,7 +61,7 @@ class AnswerShift:
 
 @torch.no_grad()
 def answer_logits(model: Any, examples: Sequence[Example]) -> Iterator[Tensor]:
-    """Yield, for each example, the logits that predict its answer's tokens: (tokens, vocabulary), on the host, float32."""
+    """Yield, for each example, the logits of its answer's tokens: (tokens, vocabulary), on the host, in float32."""
     device = next(model.parameters()).device
     for start in range(0, len(examples), TOGETHER):
         batch = examples[start : start + TOGETHER]

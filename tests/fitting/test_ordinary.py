@@ -86,12 +86,12 @@ def fitted(model, intervention, strength, unit="typical", site="residual"):
 
 
 def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
-    """Gemma 3 normalises what its MLP writes: a step as long as the MLP's output is then as long as the norm lets it be."""
+    """Gemma 3 normalises what its MLP writes, so that a small MLP output, with a small step, moves the stream as far."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(0)
-    config = Gemma3TextConfig(vocab_size=21, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
-                              num_attention_heads=4, num_key_value_heads=2, head_dim=8, initializer_range=0.2)  # fmt: skip
+    sizes = {"vocab_size": 21, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "head_dim": 8}
+    config = Gemma3TextConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2)
     model = Gemma3ForCausalLM(config).eval().requires_grad_(False)
     artifact, ordinary = fitted(model, "add", 0.5, site="mlp")
     small = dosed(artifact, "original", ordinary)
