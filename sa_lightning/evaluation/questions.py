@@ -12,19 +12,27 @@ ASKS_WHAT = _R(
     r"|why did|why was|how did|how was|how does)\b|definition|\bmean\b"
 )
 ASKS_FOR_A_TEXT = _R(
-    r"\b(?:write|compose|draft|create|tell|make|generate|give)\b.{0,60}\b(?:story|poem|song|dialogue|script|letter|email"
+    r"\b(?:write|compose|draft|create|tell|make|generate|give)\b.{0,60}\b(?:story|poem|song|dialogue|script|letter"
+    r"|email"
     r"|scene|essay|text|message|monologue|haiku|limerick|note|reply|response|speech|joke|lyrics|play|novel"
-    r"|conversation|tale|verse|rap|line|template|sms|post|tweet|caption)\b|\bsay(?:s|ing)?\b|\bquote\b"
-    r"|\b(?:monologue|review|letter|pretend|role-?play)\b"
+    r"|conversation|tale|verse|rap|line|template|sms|post|tweet|caption"
+    r"|apology|apologies|excuse|rejection|resignation|refusal|toast|eulogy|sign|announcement|statement)\b|\bsay(?:s"
+    r"|ing)?\b|\bquote\b"
+    r"|\b(?:monologue|review|letter|pretend|role-?play|say sorry|apologi[sz]e|turn down|break-?up)\b"
 )
 ASKS_FOR_A_QUOTE = _R(r"\b(?:quote|translate|say|said|example|polite|rewrite|rephrase|english)\b")
 _ASKS_FOR_WORDS = _R(
     r"^(?:please )?(?:translate|rewrite|rephrase|paraphrase|convert|change|edit|fix|correct|continue|complete|finish"
-    r"|summari[sz]e|role-?play|act as|simulate|make the sentence|turn|construct|compose"
+    r"|summari[sz]e|role-?play|act (?:as|like)|speak (?:as|like)|talk (?:as|like)|answer as|simulate"
+    r"|make the sentence|turn|construct|compose"
     r"|give (?:me )?an? (?:example|argument))\b"
     r"|\b(?:write|compose|draft|create|make|generate|give)\b.{0,60}\b(?:diary|journal|argument|paragraph|article|blog"
     r"|sentence|slogan|tagline|headline|faq|policy|terms|blurb|description|announcement|interview|imitation|rhyme|memo"
     r"|statement|ad|advert\w*)\b"
+)
+ASKS_FOR_A_REFUSAL = _R(
+    r"\b(?:apolog\w+|say sorry|excuses?|reject\w*|refus\w+|declin\w+|turn down|resign\w*|say no|break-?up|regrets?"
+    r"|cancel\w*)\b"
 )
 IS_A_TEXT = _R(r'^["(]|^quote\b|^(?:subject|dear|hi|hello|hey|title|scene|[a-z]+:)')
 

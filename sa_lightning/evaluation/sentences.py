@@ -1,5 +1,6 @@
 """A reply as plain sentences: one spelling for what is written in many ways."""
 
+import html
 import re
 
 _QUOTES = {0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"', 0x2014: ", ", 0x2013: "-", 0x2026: "..."}
@@ -19,6 +20,11 @@ _CONTRACTED = (
     (re.compile(r"\bcannot\b"), "can not"),
 )
 _MARKS = re.compile(r"[*_#`>~]+")
+_TAGS = re.compile(r"</?[a-z][\w-]{0,20}(?:\s[^<>\n]{0,80})?/?>|\[/?(?:b|i|u|quote|center|color)\]")
+_TEX = re.compile(r"\\(?:text|textbf|boxed|mathrm|emph)\{([^{}]{0,600})\}")
+_IN_JSON = re.compile(r'^\{\s*"\w{1,20}"\s*:\s*"((?:[^"\\]|\\.){0,4000})"\s*\}$')
+_SPOKEN_BY = re.compile(r"^\s*(?:assistant|ai|bot|chatbot|model|response|answer|reply|output)\s*:\s*")
+_PICTURES = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+ ?")
 _LOOSE = re.compile(r" (?=[,.!?:;])| (?='(?:m|t|re|s|d|ll|ve)\b)| (?=n't\b)")
 _QUOTED = re.compile(r'"[^"]{0,600}"')
 _NUMBERED = re.compile(r"(^|\s)(\d{1,2})\.\s")
@@ -28,13 +34,16 @@ _LONGEST = 600  # characters of a sentence that are looked at
 
 
 def normalise(text: str) -> str:
-    """Lower-case, without Markdown and curly quotes, contractions written out ("can't" as "can not").
+    """Lower-case, without markup, pictures and curly quotes, contractions written out ("can't" as "can not").
 
     Example:
         >>> normalise("I **can\N{RIGHT SINGLE QUOTATION MARK}t** , and it's late")
         'i can not, and it is late'
     """
-    text = _MARKS.sub("", text.strip().lower().translate(_QUOTES))
+    text = html.unescape(text.strip()).lower().translate(_QUOTES)
+    if wrapped := _IN_JSON.match(text):
+        text = wrapped[1].replace("\\n", "\n").replace('\\"', '"')
+    text = _MARKS.sub("", _SPOKEN_BY.sub("", _PICTURES.sub("", _TEX.sub(r"\1", _TAGS.sub(" ", text)))).strip())
     text = _LOOSE.sub("", re.sub(r"[^\S\n]+", " ", text))
     text = _NEGATED.sub(lambda found: f"{_IRREGULAR.get(found[1], found[1])} not", text)
     for pattern, written in _CONTRACTED:

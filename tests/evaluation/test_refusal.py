@@ -254,7 +254,7 @@ def test_the_weights_are_what_the_script_fits():
         import fit
     finally:
         sys.path.remove(str(FIT))
-    found = fit.fit(fit.read(fit.xstest()) + fit.read(fit.invented("replies.jsonl")))
+    found = fit.fit(fit.read(fit.xstest()) + fit.read(fit.invented("replies.jsonl") + fit.newer()))
     shipped = json.loads(WEIGHTS.read_text())
     assert found["refusal"]["words"].keys() == shipped["refusal"]["words"].keys()
     for name in ("refusal", "partial"):
