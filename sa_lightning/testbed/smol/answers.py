@@ -36,8 +36,8 @@ class Teller:
         if now - self.told < EVERY and done < self.total:
             return
         self.told = now
-        left = (now - self.began) / done * (self.total - done) if done else 0.0
-        self.say(f"  {self.what}: {done} of {self.total}{more}, {now - self.began:.0f} s, about {left:.0f} s left")
+        left = f", about {(now - self.began) / done * (self.total - done):.0f} s left" if done else ""
+        self.say(f"  {self.what}: {done} of {self.total}{more}, {now - self.began:.0f} s{left}")
 
 
 class _Watch(StoppingCriteria):
