@@ -156,4 +156,4 @@ def _losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
     ids = ids.to(model.device)
     with torch.inference_mode():
         logits = network(input_ids=ids[:, :-1], use_cache=False).logits.float()
-        return cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").cpu()
+        return cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1).cpu()
