@@ -78,9 +78,10 @@ def llama(seed: int = 0, layers: int = 3, width: int = 32, tied: bool = False) -
 
 
 def numbered(*args, **settings) -> ExtractionCallback:
-    """An ExtractionCallback with a number as strength: models of twenty words have no harmless prompts of ours."""
+    """An ExtractionCallback whose strength is a number: models of twenty words know none of our harmless prompts."""
     direction = settings.get("direction", args[0] if args else "principal")
-    return ExtractionCallback(*args, **({} if direction == "none" else {"strength": 0.12}) | settings)
+    known = {"unit": "state", "sinks": None} | ({} if direction == "none" else {"strength": 0.12})
+    return ExtractionCallback(*args, **known | settings)
 
 
 def gpt2(seed: int = 0) -> GPT2LMHeadModel:

@@ -47,16 +47,19 @@ def test_no_family_and_no_wording_is_in_both_splits(splits):
     assert not near
 
 
-def test_pairs_decline_in_words_of_their_own_and_comply_without_saying_anything():
+def test_pairs_decline_or_comply_in_whole_sentences_of_like_form_and_say_nothing_else():
+    """A direction between a sentence and half of one would tell where sentences end."""
     pairs = rows("pairs.jsonl")
     assert len(pairs) == 32
     assert all(set(pair) == {"question", "safe", "unsafe"} for pair in pairs)
-    for side in ("safe", "unsafe"):
-        assert len({pair[side] for pair in pairs}) == 32
-    assert all(len(pair["unsafe"].split()) <= 9 for pair in pairs)  # an opening has no room for content
     declines = r"can't|cannot|won't|not able|not going|unable|isn't something|must decline|don't write|rather not"
-    assert all(re.search(declines, pair["safe"]) for pair in pairs)
-    assert not any(re.search(declines, pair["unsafe"]) for pair in pairs)
+    for side in ("safe", "unsafe"):
+        said = [pair[side] for pair in pairs]
+        assert len(set(said)) == 32
+        assert all(text.endswith(".") and text.count(".") == 1 and len(text.split()) <= 16 for text in said)
+        assert [bool(re.search(declines, text)) for text in said] == [side == "safe"] * 32
+    lengths = [len(pair["safe"].split()) - len(pair["unsafe"].split()) for pair in pairs]
+    assert abs(sum(lengths)) <= 32
 
 
 def test_harmless_ones_do_not_give_themselves_away_by_their_form(splits):

@@ -295,7 +295,11 @@ class ValidateCLI(VerbCLI):
             control=control,
             warnings=[
                 *([self.template_warning] if self.template_warning else []),
-                *warnings(arms, strength if artifact is None or strength is not None else artifact.strength),
+                *warnings(
+                    arms,
+                    strength if artifact is None or strength is not None else artifact.strength,
+                    gated=artifact is not None and any(part.gate for part in artifact.together.values()),
+                ),
             ],
             generation={
                 "max_new_tokens": self.config.evaluation.max_new_tokens,

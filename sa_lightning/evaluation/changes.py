@@ -50,12 +50,13 @@ def cut_outcomes(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
     }
 
 
-def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None) -> list[str]:
+def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None, *, gated: bool = False) -> list[str]:
     """Say which arms have no effect on any reply, and which leave too little language; random controls are left out.
 
     Args:
         arms: Arm name to what `summarise` found; the first is what the others are held against.
         strength: Of the steering, to name it.
+        gated: Whether a gate decides which prompts are steered.
     """
     found = []
     first = next(iter(arms.values()), None)
@@ -64,7 +65,9 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None) -> lis
             continue
         differs, broken = arm["changed"], arm["degenerate"]
         if differs["n"] and not differs["k"]:
-            found.append(f"{name}: 0 of {differs['n']} replies changed, so it has no effect. {_more(name, strength)}")
+            found.append(
+                f"{name}: 0 of {differs['n']} replies changed, so it has no effect. {_more(name, strength, gated)}"
+            )
         if broken["n"] and broken["rate"] > DEGENERATE:
             share = f"{broken['k']} of {broken['n']} replies ({100 * broken['rate']:.1f} %) are degenerate"
             if arm is first:
@@ -78,11 +81,12 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None) -> lis
 _AS_IT_IS = "Check how prompts are written (`--template`), and that the model is one that answers."
 
 
-def _more(name: str, strength: Any) -> str:
+def _more(name: str, strength: Any, gated: bool) -> str:
     advice = []
     if _is_steered(name):
         advice.append(f"raise `--steering.strength`{_now(strength)}, or fit with `--steering.strength auto`")
-        advice.append("where the artifact has a gate, it may find none of these prompts")
+        if gated:
+            advice.append("or its gate finds none of these prompts: lower `--steering.gate.threshold` at the fit")
     if "edited" in name:
         advice.append("fit with a larger `--surgery.scale` or `--surgery.density`")
     return _sentence(advice)

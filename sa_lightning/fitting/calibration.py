@@ -44,7 +44,9 @@ def calibrate(
         whole: As of `ordinary_states`.
         settled: Sets whose strengths have been found before.
     """
-    look = cache(lambda site: ordinary_states(blocks, sequences[:SEQUENCES], site, whole=whole))
+    steered = [layer for one in artifact.together.values() for layer in one.directions.get(name, {})]
+    depth = max(steered, default=0) + 1
+    look = cache(lambda site: ordinary_states(blocks, sequences[:SEQUENCES], site, depth=depth, whole=whole))
     known = cache(replies)
     for part, one in artifact.together.items():
         directions = one.directions.get(name)

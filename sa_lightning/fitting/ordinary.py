@@ -45,7 +45,12 @@ class OrdinaryStates:
 
 @torch.no_grad()
 def ordinary_states(
-    blocks: Blocks, sequences: Sequence[Sequence[int]], site: Site = "residual", *, whole: bool = False
+    blocks: Blocks,
+    sequences: Sequence[Sequence[int]],
+    site: Site = "residual",
+    *,
+    depth: int | None = None,
+    whole: bool = False,
 ) -> OrdinaryStates:
     """Run sequences one by one, without steering, and look at the states of every token behind every block.
 
@@ -55,6 +60,7 @@ def ordinary_states(
         blocks: From `locate_blocks`.
         sequences: Token ids, without padding; 32 are plenty.
         site: Where the model will be steered: `residual`, `mlp` or `attention`.
+        depth: How many blocks to look behind, from the first; nothing runs behind the last of them. All if not set.
         whole: Run every layer to its end, as the processes of a sharded model must.
 
     Returns:
@@ -68,9 +74,12 @@ def ordinary_states(
             "There is no text to find the typical norm of a state on.\n"
             "The strength of a step is a fraction of it.\nGive demonstrations, or prompts."
         )
-    modules: list[nn.Module] = [*blocks.at("residual"), *(blocks.at(site) if site != "residual" else [])]
+    depth = len(blocks.layers) if depth is None else depth
+    modules: list[nn.Module] = [
+        *blocks.at("residual")[:depth],
+        *(blocks.at(site)[:depth] if site != "residual" else []),
+    ]
     device = next(blocks.decoder.parameters()).device
-    depth = len(blocks.layers)
     step = max(1, sum(map(len, sequences)) // MOST_TOKENS)
     stream, norms, kept, first, seen = [], [], [], [], 0
     for ids in sequences:

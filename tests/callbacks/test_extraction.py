@@ -164,6 +164,7 @@ SCRIPT = """
 import sys
 from sa_lightning.cli import main
 main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "3",
+      "--steering.strength", "0.12",
       "--output", {output!r}, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *sys.argv[1:]])
 """
 

@@ -36,7 +36,7 @@ def fitted(model, demonstrations, tmp_path_factory):
     output = tmp_path_factory.mktemp("fit") / "out"
     main(["fit", "--model.target", str(model), "--model.template_arguments", "{thinking: true}",
           "--data.demonstrations", str(demonstrations), "--output", str(output),
-          "--trainer.accelerator", "cpu"])  # fmt: skip
+          "--steering.strength", "0.12", "--trainer.accelerator", "cpu"])  # fmt: skip
     return output / "artifact"
 
 

@@ -69,6 +69,8 @@ def test_no_reply_that_changed_is_warned_of_with_the_setting():
     assert steered.startswith("steered: 0 of 5 replies changed")
     assert "raise `--steering.strength` (it is 0.01)" in steered.replace("Raise", "raise")
     assert "surgery" not in steered
+    assert "gate" not in steered
+    assert "its gate finds none of these prompts" in warnings(arms, 0.01, gated=True)[0]
     assert both.startswith("edited+steered: 0 of 5")
     assert "`--surgery.scale`" in both
 
