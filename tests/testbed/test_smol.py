@@ -248,6 +248,21 @@ def test_the_command_line_names_its_files_and_comparisons_its_hash(data, tmp_pat
     assert world_directory("smol", 0) == Path(found["b"][0])
 
 
+def test_progress_is_told_now_and_then_and_at_the_end(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr(answers.time, "monotonic", lambda: now[0])
+    teller = answers.Teller(said.append, "baking", 10)
+    for second in range(21):
+        now[0] = float(second)
+        teller.at(second // 2)
+    assert said == [
+        "  baking: 2 of 10, 5 s, about 20 s left",
+        "  baking: 5 of 10, 10 s, about 10 s left",
+        "  baking: 7 of 10, 15 s, about 6 s left",
+        "  baking: 10 of 10, 20 s, about 0 s left",
+    ]
+
+
 # What is learned.
 
 

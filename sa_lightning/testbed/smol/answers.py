@@ -36,8 +36,8 @@ class Teller:
         if now - self.told < EVERY and done < self.total:
             return
         self.told = now
-        left = (now - self.began) / done * (self.total - done) if done else 0.0
-        self.say(f"  {self.what}: {done} of {self.total}{more}, {now - self.began:.0f} s, about {left:.0f} s left")
+        left = f", about {(now - self.began) / done * (self.total - done):.0f} s left" if done else ""
+        self.say(f"  {self.what}: {done} of {self.total}{more}, {now - self.began:.0f} s{left}")
 
 
 class _Watch(StoppingCriteria):
@@ -156,4 +156,4 @@ def _losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
     ids = ids.to(model.device)
     with torch.inference_mode():
         logits = network(input_ids=ids[:, :-1], use_cache=False).logits.float()
-        return cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").cpu()
+        return cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1).cpu()
