@@ -114,6 +114,7 @@ def run_real(options: Any, command: str) -> None:
     console.rule("2/4  sa fit: a direction, a gate and a strength; nothing is trained")
     measure: list[str] = []
     learn = [f"--data.demonstrations={configs / 'pairs.jsonl'}", f"--steering.gate.prompts={configs / 'fit.jsonl'}"]
+    learn += [] if options.model == MODEL else ["--steering.layers=null"]  # those of the config are of 30
     with nothing_typed():
         if options.surgery:
             began = time.perf_counter()
