@@ -1,9 +1,10 @@
-# make quickstart   set up .venv, then see Safety Arithmetic work on the tiny world
+# make quickstart   set up .venv, fetch a real chat model (98 MB, once), steer it, measure it
 # make test         set up .venv, then run the tests
 # make check        lint, types, and the imports between rooms
 
 PYTHON ?= python3
 OUTPUT ?= runs/quickstart
+QUICKSTART ?=            # further options, such as --surgery, or --world tiny for an invented world without network
 VENV := .venv
 READY := $(VENV)/.ready
 
@@ -16,7 +17,7 @@ $(READY): pyproject.toml
 	touch $@
 
 quickstart: $(READY)
-	$(VENV)/bin/sa quickstart --output $(OUTPUT) --overwrite true
+	$(VENV)/bin/sa quickstart --output $(OUTPUT) --overwrite true $(QUICKSTART)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest

@@ -29,10 +29,12 @@ class CausalLMModule(LightningModule):
     Lightning neither casts, moves nor saves it.
 
     Args:
-        target: The model to make safer: directory or Hub id of a checkpoint, or directory of a PEFT
-            adapter, which is merged.
+        target: The model to make safer: directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat` (a
+            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged.
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
+        template_arguments: Handed to the template with every prompt, such as `{enable_thinking: false}`; an artifact
+            records them.
         dtype: Of the weights in memory; `auto` keeps that of the checkpoint.
         tokenizer: Directory or Hub id of the tokenizer, if it does not lie beside the target.
         revision: Branch, tag or commit on the Hub.
@@ -52,10 +54,12 @@ class CausalLMModule(LightningModule):
         revision: str | None = None,
         trust_remote_code: bool = False,
         blocks: str | None = None,
+        template_arguments: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.target = target
         self.template = template
+        self.template_arguments = dict(template_arguments or {})
         self.dtype_name: DType = dtype
         self.tokenizer_source = tokenizer or target
         self.revision = revision
@@ -89,6 +93,7 @@ class CausalLMModule(LightningModule):
             self._tokenizer = load_tokenizer(
                 self.tokenizer_source,
                 self.template,
+                arguments=self.template_arguments,
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
             )

@@ -73,7 +73,7 @@ def steer(
     components: list[tuple[SteeringArtifact, list[tuple[nn.Module, Step]]]] = []
     for part in artifact.together.values():
         taken = strength if part is artifact and strength is not None else part.strength
-        changes = _changes(model, blocks, part, name, taken)
+        changes = changes_of(model, blocks, part, name, taken)
         if changes:
             components.append((part, changes))
     gated = [part for part, _ in components if part.gate is not None]
@@ -103,7 +103,7 @@ def steer(
         yield model
 
 
-def _changes(
+def changes_of(
     model: nn.Module, blocks: Blocks, artifact: SteeringArtifact, name: str, strength: float | dict[int, float]
 ) -> list[tuple[nn.Module, Step]]:
     """Modules, and what is done to their outputs; none at a strength that changes nothing."""
@@ -116,7 +116,8 @@ def _changes(
         if step is not None and not (step == 0 and INTERVENTIONS[artifact.intervention].neutral):
             # Placed once, where the module computes: no copy and no synchronisation while steering.
             device = _device(modules[layer], model)
-            changes.append((modules[layer], Step(artifact.intervention, direction, step, device)))
+            norms = artifact.norms_at(name, layer)
+            changes.append((modules[layer], Step(artifact.intervention, direction, step, device, *norms)))
     return changes
 
 

@@ -31,6 +31,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sa_lightning.callbacks import ExtractionCallback
+
 torch.set_num_threads(1)
 
 WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
@@ -73,6 +75,13 @@ def llama(seed: int = 0, layers: int = 3, width: int = 32, tied: bool = False) -
         eos_token_id=2,
     )
     return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+def numbered(*args, **settings) -> ExtractionCallback:
+    """An ExtractionCallback whose strength is a number: models of twenty words know none of our harmless prompts."""
+    direction = settings.get("direction", args[0] if args else "principal")
+    known = {"unit": "state", "sinks": None} | ({} if direction == "none" else {"strength": 0.12})
+    return ExtractionCallback(*args, **known | settings)
 
 
 def gpt2(seed: int = 0) -> GPT2LMHeadModel:

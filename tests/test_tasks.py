@@ -7,6 +7,7 @@ import pytest
 from conftest import real
 from evaluation.helpers import TASKS, add_definitions, scripted, write_world
 from invented_data import SUBJECTS, write_everything
+from testbed.smol_data import write_smol_world
 
 from sa_lightning.datamodules import registry
 from sa_lightning.evaluation import Outcome, evaluate_lm
@@ -20,6 +21,7 @@ def config(path: Path) -> dict:
     return load_yaml(path, resolve_func=False)
 
 
+OWN = TASKS.parent / "configs" / "quickstart" / "measure.jsonl"
 CONFIGS = {path: config(path) for path in sorted(TASKS.rglob("*.yaml"))}
 TASK_FILES = {found["task"]: path for path, found in CONFIGS.items() if "group" not in found}
 GROUPS = {found["group"]: found for found in CONFIGS.values() if "group" in found}
@@ -42,6 +44,7 @@ REAL_N = {
 def written(tmp_path_factory):
     root = write_everything(tmp_path_factory.mktemp("data"))
     add_definitions(write_world(root / "world", n=4), n=4)
+    write_smol_world(root / "smol")
     return root
 
 
@@ -52,7 +55,8 @@ def data(written, monkeypatch):
 
 
 def ask(data, tasks, reply="Sorry, I cannot help.", **settings):
-    metadata = {"world": str(data / "world"), **settings.pop("metadata", {})}
+    world = "smol" if tasks[0].startswith("smol_world") else "world"
+    metadata = {"world": str(data / world), "prompts": str(OWN), **settings.pop("metadata", {})}
     return evaluate_lm(scripted(reply), tasks, task_dirs=[TASKS], metadata=metadata, **settings)
 
 
@@ -60,7 +64,8 @@ def ask(data, tasks, reply="Sorry, I cannot help.", **settings):
 def samples(written):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_DATA_DIR", str(written))
-        found = ask(written, TRIED, limit=3)
+        smol = [name for name in TRIED if name.startswith("smol_world")]
+        found = ask(written, [name for name in TRIED if name not in smol], limit=3) + ask(written, smol, limit=3)
     return {name: [sample for sample in found if sample.task == name] for name in TRIED}
 
 
@@ -177,7 +182,7 @@ def test_a_task_names_its_data_and_which_way_is_better(name):
     assert "sa_lightning.evaluation." in found["custom_dataset"]
     better = {metric["metric"]: metric["higher_is_better"] for metric in found["metric_list"]}
     assert all("aggregation" in metric for metric in found["metric_list"])
-    if name.startswith(("tiny_world", "small_world")):
+    if name.startswith(("tiny_world", "small_world", "smol_world", "own")):
         return
     metadata = found["metadata"]
     assert metadata["version"] == 1.0

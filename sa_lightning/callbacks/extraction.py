@@ -1,5 +1,7 @@
 """ExtractionCallback: read the states of demonstrations, fit directions, write the artifact."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sa_lightning.callbacks.gate_prompts import harmless_prompts
 from sa_lightning.callbacks.pair_states import PairStatesMetric
 from sa_lightning.callbacks.parts import PromptParts, check_parts
 from sa_lightning.callbacks.provenance import ProvenanceCallback
@@ -16,7 +19,9 @@ from sa_lightning.callbacks.unfinished import UnfinishedStates
 from sa_lightning.callbacks.vocabulary import SegmentName, check_segment, check_vocabulary, chosen_segment
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.extraction import StateReader
-from sa_lightning.models import PairBatch, Position
+from sa_lightning.fitting import HarmlessReplies
+from sa_lightning.fitting.calibration import calibrate, check_searchable
+from sa_lightning.models import PairBatch, Position, render, template_tail
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
@@ -73,10 +78,22 @@ class ExtractionCallback(Callback):
         intervention: `add_keep_norm` adds and rescales to the old norm (paper, Eq. 9-10); `add_keep_norm_adaptive`
             takes the longer step of the authors' code at unsafe states; `add` does not rescale; `add_absolute` takes a
             step of the same length at every token; `ablate` removes what lies along the direction; `clamp` sets it.
-        strength: A number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind
-            each colon). Of the `add` interventions a
-            fraction of the norm of each state, of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
+        strength: `auto` is the largest step whose KL divergence on harmless prompts is within `kl_budget` and whose
+            replies are language, found on the loaded model; of directions from harmful to harmless questions it leads
+            towards refusal, and is negative. Or a number for all layers, or one per layer, as
+            `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind each colon). Of the `add` interventions a
+            fraction of a norm (`unit`), of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
             the coordinate that is set. The paper's α = 0.12 has no stated unit; in the authors' code it comes to 0.012.
+            What a fraction a layer comes to over all layers is printed as the dose.
+        unit: What a strength of the `add` interventions is a fraction of: the `typical` norm of a state at the layer,
+            the median over the fit's own text; or the norm of each `state`, as both published readings have it.
+        sinks: Leave states alone that are longer than so many typical norms, whatever the site and intervention:
+            attention sinks, such as the first token of most models, on which all others lean. `null` moves them, too.
+        kl_budget: With `strength` auto: most KL divergence between unsteered and steered replies, in nats a token, a
+            mean over the model's own replies to harmless prompts. Real replies were seen to fall apart at 0.5.
+        ordinary: With `strength` auto: file of harmless prompts, JSON Lines with `prompt`; where it has a `kind`, those
+            of `harmless` are taken. If not set, the harmless ones among the prompts of gates and parts, else some
+            ordinary English ones of this package.
         keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,
             and of the others only sums, which `mean`, `principal` and `principal_centred` are content with; the latter
             two then need layers · d_model² · 8 bytes of host memory (4.3 GB for a 7B model, all layers).
@@ -105,7 +122,11 @@ class ExtractionCallback(Callback):
         intervention: Literal[
             "add_keep_norm", "add_keep_norm_adaptive", "add", "add_absolute", "ablate", "clamp"
         ] = "add_keep_norm",
-        strength: float | dict[int, float] = 0.12,
+        strength: float | dict[int, float] | Literal["auto"] = "auto",
+        unit: Literal["typical", "state"] = "typical",
+        sinks: float | None = 8.0,
+        kl_budget: float = 0.3,
+        ordinary: str | None = None,
         keep_states: int = 4096,
         control: Control = "none",
         control_seed: int = 1,
@@ -124,12 +145,16 @@ class ExtractionCallback(Callback):
                 f"`steering.tokens` is {tokens} with `steering.position` {position}.\n"
                 "Several tokens are averaged at the end only.\nLeave one of the two out."
             )
-        check_strength(strength, intervention)
-        gate.check(strength, intervention)
+        if strength == "auto":
+            strength = 1.0 if intervention == "ablate" else strength
+        else:
+            check_strength(strength, intervention)
+            gate.check(strength, intervention)
+        check_searchable(intervention, strength)
         check_parts(parts or {}, gate, control)
         unused = {"position": position != "last", "tokens": tokens > 1, "capture_site": capture_site != "residual"}
         unused |= {"site": site != "residual", "layers": layers is not None, "segment": segment != "none"}
-        unused |= {"intervention": intervention != "add_keep_norm", "strength": strength != 0.12}
+        unused |= {"intervention": intervention != "add_keep_norm", "strength": strength != "auto"}
         if direction == "none" and any(unused.values()):
             name = next(name for name, given in unused.items() if given)
             raise SettingError(
@@ -155,6 +180,12 @@ class ExtractionCallback(Callback):
         if isinstance(strength, dict) and layers is not None:
             check_layers(strength, layers)
         check_segment(segment, refusal_words, layers, choose_layers, strength)
+        if not 0 < kl_budget < math.inf or not (sinks is None or 1 <= sinks < math.inf):
+            raise SettingError(
+                f"`steering.kl_budget` is {kl_budget} and `steering.sinks` is {sinks}.\n"
+                "The one is a divergence above 0, the other a multiple of the typical norm, 1 or more, or null.\n"
+                "Leave them out for 0.3 and 8."
+            )
         self.direction = direction
         self.position: Position = position
         self.tokens = tokens
@@ -166,6 +197,10 @@ class ExtractionCallback(Callback):
         self.refusal_words = refusal_words
         self.intervention = intervention
         self.strength = strength
+        self.unit = unit
+        self.sinks = sinks
+        self.kl_budget = kl_budget
+        self.ordinary = ordinary
         self.keep_states = keep_states
         self.control: Control = control
         self.control_seed = control_seed
@@ -181,6 +216,12 @@ class ExtractionCallback(Callback):
         self._done = torch.zeros(0, dtype=torch.bool)
         self._agree: Any = None
         self._prompts: PromptParts | None = None
+        self._harmless: list[str] = []
+        self._asked = False  # whether the demonstrations are questions
+        #: `(prompt, reply) -> bool`, for a strength that is searched; whoever knows more of replies may set it.
+        self.is_language: Callable[[str, str], bool] = lambda prompt, reply: bool(reply.strip())
+        #: `(stage, done, total)`: told what is being done, and how much of it is.
+        self.report: Callable[[str, int, int], None] = lambda stage, done, total: None
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -211,6 +252,13 @@ class ExtractionCallback(Callback):
         if data.count > self.keep_states and self.direction not in SUMS_ARE_ENOUGH:
             raise SettingError(refusal(self.direction, data.count))
         data.read_at(self.position, self.tokens)
+        self._asked = bool(data.pairs) and data.pairs[0].role == "user"
+        if self.searched and pl_module.sharded:
+            raise SettingError(
+                "`--steering.strength auto` with `--trainer.strategy sharded`.\n"
+                "It is found on replies, which a model that is split over processes does not write here.\n"
+                "Give a number as `--steering.strength`."
+            )
         if self.gate.kind != "always" or self.parts:
             if pl_module.sharded:
                 raise SettingError(
@@ -219,6 +267,9 @@ class ExtractionCallback(Callback):
                     "Leave one of the two out."
                 )
             self._prompts = PromptParts(self.gate, self.parts, data, depth, pl_module.target)
+        if self.searched:
+            known = [] if self._prompts is None else self._prompts.harmless
+            self._harmless = harmless_prompts(self.ordinary, known)
 
     @property
     def unused_kinds(self) -> dict[str, dict[str, int]]:
@@ -237,8 +288,12 @@ class ExtractionCallback(Callback):
             blocks=pl_module.blocks_path,
             site=self.site,
             intervention=self.intervention,
-            strength=self.strength,
+            strength=0.0 if isinstance(self.strength, str) else self.strength,
+            unit=self.unit,
+            sinks=self.sinks,
             template=pl_module.template,
+            template_arguments=pl_module.template_arguments,
+            template_tail=template_tail(pl_module.tokenizer),
             extraction={
                 "direction": self.direction,
                 "position": self.position,
@@ -289,6 +344,7 @@ class ExtractionCallback(Callback):
         if nothing:
             return
         self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
+        self.report("reading pairs", int(self._metric.seen.sum()), len(self._metric.seen))
         if self._unfinished and self._unfinished[-1].due():
             self._unfinished[-1].save(self._metric.tensors())
 
@@ -296,10 +352,12 @@ class ExtractionCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.artifact is not None
         name = self._set(trainer)
+        self.report(f"fitting on {name} weights", 0, 0)
         if self.direction == "none":
             assert self._prompts is not None
             self.artifact.directions[name] = {}
             self._prompts.fit(self.artifact, name, pl_module)
+            self._calibrate(trainer, pl_module, name)
             return
         assert self._metric is not None
         several = trainer.world_size > 1
@@ -321,6 +379,39 @@ class ExtractionCallback(Callback):
         self.states = states
         if self._prompts is not None:
             self._prompts.fit(self.artifact, name, pl_module)
+        self._calibrate(trainer, pl_module, name)
+
+    @property
+    def searched(self) -> dict[str, float]:
+        """The parts, "" for the directions themselves, whose strength is found on the model, and which way."""
+        found = {name: 1.0 for name, part in self.parts.items() if part.taken_strength == "auto"}
+        if self.strength == "auto" and self.direction != "none":
+            found[""] = -1.0 if self._asked else 1.0
+        return found
+
+    def _calibrate(self, trainer: Trainer, pl_module: Any, name: str) -> None:
+        """Find typical norms, strengths and doses on the weights as they are now."""
+        assert self.artifact is not None
+        pairs = [] if self.direction == "none" else _data(trainer).passages()
+        sequences = [member.ids for pair in pairs for member in pair]
+        self.report("looking for a strength" if self.searched else "measuring norms", 0, 0)
+        if not sequences and self._prompts is not None:
+            sequences = self._prompts.sequences(pl_module)
+        asked = [render(pl_module.tokenizer, [{"role": "user", "content": prompt}]) for prompt in self._harmless]
+        calibrate(
+            self.artifact,
+            name,
+            pl_module.network,
+            pl_module.blocks,
+            sequences,
+            searched=self.searched,
+            budget=self.kl_budget,
+            replies=lambda: HarmlessReplies(
+                pl_module.network, pl_module.blocks, pl_module.tokenizer, asked, self.is_language
+            ),
+            whole=pl_module.sharded,
+            settled=[known for known in self.artifact.directions if known != name],
+        )
 
     def _fit(self, states: PairStates, pl_module: Any) -> tuple[list[int], list[Tensor], dict[str, Any], Any] | SaError:
         """Fit in one process; an error is handed to all, so that none waits for ever."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sa_lightning import resources
 from sa_lightning.errors import DataError
 from sa_lightning.extraction import extract
 from sa_lightning.models import Passage, passage, tokenize
@@ -61,6 +62,31 @@ def read_prompts(path: str | Path) -> Prompts:
             ) from error
         rows.append((kind, prompt, None if group is None else str(group)))
     return dealt(rows)
+
+
+def harmless_prompts(path: str | None, known: Sequence[str]) -> list[str]:
+    """Return harmless prompts: of a file, where it has kinds those of `harmless`; else the known ones, else our own.
+
+    Raises:
+        DataError: If the file is missing, or has no harmless prompts.
+    """
+    if path is None:
+        own = resources.read_rows("quickstart/fit.jsonl")
+        return list(known) or [row["prompt"] for row in own if row["kind"] == "harmless"]
+    if not Path(path).is_file():
+        raise DataError(
+            f"There are no prompts at {path}.\nA strength is found on the replies to harmless ones.\n"
+            "Mend `--steering.ordinary`, or leave it out."
+        )
+    rows = [row for _, row in read_rows(Path(path)) if isinstance(row, dict)]
+    found = [row.get("prompt") for row in rows if row.get("kind", "harmless") in HARMLESS]
+    if not found or not all(isinstance(prompt, str) for prompt in found):
+        raise DataError(
+            f"{path} has {len(found)} harmless prompts among {len(rows)} rows, or some are no text.\n"
+            "A strength is found on the replies to harmless ones.\n"
+            'Write lines {"prompt": …}, or {"prompt": …, "kind": "harmless"}.'
+        )
+    return [str(prompt) for prompt in found]
 
 
 def questions(pairs: list[Demonstration]) -> Prompts:

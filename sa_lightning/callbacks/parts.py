@@ -19,8 +19,10 @@ from sa_lightning.callbacks.gate_prompts import (
     read_prompts,
 )
 from sa_lightning.errors import SettingError
+from sa_lightning.models import tokenize
 from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, fit_gate, fit_joined, fit_part
 from sa_lightning.steering.demonstrations import digest, has_kinds
+from sa_lightning.steering.part import HARMLESS
 
 
 def check_parts(parts: Mapping[str, PartSettings], gate: GateSettings, control: str) -> None:
@@ -114,9 +116,13 @@ class PromptParts:
                     d_model=artifact.d_model,
                     blocks=artifact.blocks,
                     intervention=settings.taken_intervention,
-                    strength=settings.taken_strength,
+                    strength=0.0 if settings.taken_strength == "auto" else settings.taken_strength,
+                    unit=artifact.unit,
+                    sinks=artifact.sinks,
                     only_prompt=settings.only_prompt,
                     template=artifact.template,
+                    template_arguments=artifact.template_arguments,
+                    template_tail=artifact.template_tail,
                     extraction={
                         name: value
                         for name, value in dataclasses.asdict(settings).items()
@@ -128,6 +134,18 @@ class PromptParts:
             own.directions[name] = fit_part(settings, read, artifact.num_layers, states.layers)
             if part in self._gated:
                 self._fit_gate(own, name, part, states)
+
+    @property
+    def harmless(self) -> list[str]:
+        """Harmless prompts among those that gates and parts are fitted on, each once."""
+        found = [known.text for prompts in self._files.values() for kind in HARMLESS for known in prompts.get(kind, [])]
+        return list(dict.fromkeys(found))
+
+    def sequences(self, module: Any) -> list[list[int]]:
+        """Token ids of the prompts that gates and parts are fitted on, kind by kind in turn."""
+        sides = [side for held in (*self._fitted.values(), *self._gated.values()) for side in held.values()]
+        texts = [known.text for row in itertools.zip_longest(*sides) for known in row if known is not None]
+        return [tokenize(module.tokenizer, [{"role": "user", "content": text}])[0] for text in dict.fromkeys(texts)]
 
     @property
     def _gates(self) -> dict[str, GateSettings]:

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from sa_lightning.steered import check_layers, choose_set, steer
-from sa_lightning.steering import SteeringArtifact, check_strength
+from sa_lightning.steering import SteeringArtifact, check_strength, times
 
 
 class SteeringCallback(Callback):
@@ -51,7 +51,11 @@ class SteeringCallback(Callback):
         if arm.steered:
             assert self.artifact is not None
             artifact = self.artifact if arm.control is None else self.artifact.randomised(arm.control)
-            self._hooks.enter_context(steer(pl_module.network, artifact, strength=self.strength))
+            strength = self.strength
+            if not arm.gated:
+                found = artifact.gate_settings.found
+                artifact, strength = artifact.without_gates(), None if strength is None else times(strength, found)
+            self._hooks.enter_context(steer(pl_module.network, artifact, strength=strength))
 
     @override
     def on_validation_batch_start(

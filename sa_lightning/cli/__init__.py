@@ -15,7 +15,7 @@ from sa_lightning import __version__
 from sa_lightning.errors import SaError
 
 VERBS = {
-    "quickstart": "See it work in minutes: train the tiny world, align a model of it, measure it.",
+    "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
     "fit": "Learn: remove the harm direction from the weights, fit a safety direction for the activations.",
     "validate": "Measure every arm (original, edited, steered, both): safety, over-refusal, utility.",
     "predict": "Write replies to prompts, side by side under every arm.",

@@ -10,6 +10,7 @@ import torch
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
+from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 
@@ -77,6 +78,7 @@ class Bench:
             )
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         steering.save = False
+        steering.is_language = is_language
         trainer = Trainer(
             max_epochs=1,
             devices=1,

@@ -204,7 +204,13 @@ class Comparison:
             length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
             told = json.dumps([asked["tasks"], metadata], sort_keys=True)
             if told not in self._tasks:  # what groups and tags name and is not at hand is left out
-                self._tasks[told] = missing_tasks(asked["tasks"], [*map(str, directories)], metadata, length)
+                self._tasks[told] = missing_tasks(
+                    asked["tasks"],
+                    [*map(str, directories)],
+                    metadata,
+                    length,
+                    max_new_tokens=settings["max_new_tokens"],
+                )
             return evaluate(
                 model,
                 tokenizer,
@@ -215,6 +221,7 @@ class Comparison:
                 limit=asked["limit"],
                 batch_size=settings["batch_size"],
                 max_length=length,
+                max_new_tokens=settings["max_new_tokens"],
                 seed=job.seed,
                 known=self._tasks,
                 prompting=prompting,
@@ -325,11 +332,14 @@ def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
 
 def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
     """The hash of every world that a measurement names."""
-    from sa_lightning.testbed import world_directory
+    from sa_lightning.testbed import REAL, world_directory
 
     found: dict[str, str] = {}
     for text in json.dumps([asked["model"], asked["settings"], asked["metadata"]]).split('"'):
         if text.startswith("world:"):
-            name = text.removeprefix("world:").split("/")[0]
-            found[name] = json.loads((world_directory(name, seed) / "world.json").read_text())["hash"]
+            name, _, part = text.removeprefix("world:").partition("/")
+            path = world_directory(name, seed) / "world.json"
+            if name in found or (part == "chat" and name in REAL and not path.exists()):
+                continue  # a published model alone is of no built world
+            found[name] = json.loads(path.read_text())["hash"]
     return found

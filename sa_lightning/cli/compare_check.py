@@ -7,6 +7,7 @@ from sa_lightning.cli.compare_plan import Plan
 from sa_lightning.cli.compare_settings import ORIGINAL, Criterion, Method, check_names, grid
 from sa_lightning.cli.dotted import made
 from sa_lightning.cli.inputs import shipped
+from sa_lightning.cli.validate import check_new_tokens
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.comparisons import PAIRED
 from sa_lightning.evaluation.pareto import DIRECTIONS
@@ -50,6 +51,7 @@ def check(plan: Plan, rerun: str | None) -> None:
             f"`compare.seeds` is {settings.seeds}, with a seed twice under {', '.join(twice)}.\n"
             "Its prompts would count twice.\nName each seed once."
         )
+    check_new_tokens(evaluation["max_new_tokens"])
     limit = evaluation["limit"]
     if limit is not None and limit < 1:
         raise SettingError(

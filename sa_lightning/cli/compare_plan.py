@@ -282,4 +282,6 @@ class Plan:
             "metadata": metadata | ({"split": split} if split else {}),
             "limit": evaluation["limit"],
         }
+        if evaluation["max_new_tokens"] is not None:  # rows of before have no such key
+            identity["max_new_tokens"] = evaluation["max_new_tokens"]
         return Job(name, target, seed, stage, settings, identity, draw, curve)

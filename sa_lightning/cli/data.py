@@ -1,4 +1,4 @@
-"""`sa data`: the data sets of the field, whether they are at hand, and how to get them."""
+"""`sa data`: the data sets of the field and models by name, whether they are at hand, and how to get them."""
 
 import argparse
 import json
@@ -7,13 +7,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sa_lightning.cli.data_models import describe_model, is_model, model_details, model_rows
 from sa_lightning.datamodules import registry
 from sa_lightning.errors import DataError
 
 DESCRIPTION = """List the data sets that tasks and demonstrations read, with licence and whether they are at hand.
 
 A data set is looked up in $SA_DATA_DIR/<name>/ first, then on the Hugging Face Hub. None comes with this package, and
-this command fetches none. `local` is in $SA_DATA_DIR, `hub cache` was fetched before, `missing` is neither.
+this command fetches none. `local` is in $SA_DATA_DIR, `hub cache` was fetched before, `missing` is neither. Below them
+stand models that come by name, such as `world:smol/chat`: out of a wheel of the package registry, into the cache, when
+one is first used.
 
 Name some to see where each of their parts lies, how many rows it has, and both ways to get it. The SHA-256 of a copy
 `matches` the one known to us, or `differs`: another version or a subset, which may be what you want; it is `unknown`
@@ -22,6 +25,7 @@ where we had no whole copy to compare with, and `unreadable` where a file cannot
 EXAMPLES = """examples:
   sa data                          all of them
   sa data hex_phi gsm8k            what these are, and how to get them
+  sa data world:smol/chat          the same of a model
   sa data --check                  all of them, with the hashes of those in $SA_DATA_DIR
   sa data --json | jq '.[].name'   for scripts
 """
@@ -32,16 +36,19 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="sa data", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to look at closely")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets or models to look at closely")
     parser.add_argument("--check", action="store_true", help="hash every local copy and compare it with the known one")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     close = bool(given.names)
-    found = [describe(name, hashes=given.check or close, rows=close) for name in given.names or registry.names()]
+    found = [
+        describe_model(name, hashes=True) if is_model(name) else describe(name, hashes=given.check or close, rows=close)
+        for name in given.names or registry.names()
+    ]
     if given.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif close:
-        print("\n\n".join(map(details, found)))
+        print("\n\n".join(model_details(one) if is_model(one["name"]) else details(one) for one in found))
     else:
         print_table(found, hashes=given.check)
 
@@ -145,6 +152,13 @@ def print_table(found: Sequence[dict[str, Any]], *, hashes: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    models = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("model", "what", "licence", "size", "at hand", *(["copy"] if hashes else []), "from"):
+        models.add_column(column, justify="right" if column == "size" else "left")
+    for row in model_rows(hashes=hashes):
+        models.add_row(*row)
+    console.print()
+    console.print(models)
 
 
 def _of_all(parts: dict[str, Any], key: str) -> str:

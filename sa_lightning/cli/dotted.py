@@ -64,15 +64,27 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
     plain = _plain(prog, parts)
     found = {part: {name: _plainly(value) for name, value in parsed[part].items()} for part in parts}
     found = {
-        part: {name: value for name, value in found[part].items() if value != _plainly(plain[part].get(name))}
+        part: {name: value for name, value in found[part].items() if value != _default(plain, part, name)}
         for part in parts
     }
+    if found.get("steering", {}).get("direction") == "none":  # which has no strength of its own
+        found["steering"].pop("strength", None)
     for name, told in found.get("steering", {}).items():
         if name == "gate":
             found["steering"][name] = _unlike(GateSettings(), told)
         elif name == "parts":
             found["steering"][name] = {part: _unlike(PartSettings(), one) for part, one in (told or {}).items()}
     return found
+
+
+#: What rows on record mean where they name none of these, which had other defaults when they were measured.
+ON_RECORD = {"steering": {"strength": 0.12, "unit": "state", "sinks": None}}
+
+
+def _default(plain: dict[str, Any], part: str, name: str) -> Any:
+    """The default of a setting, for the identity of a row."""
+    recorded = ON_RECORD.get(part, {})
+    return recorded[name] if name in recorded else _plainly(plain[part].get(name))
 
 
 def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:

@@ -1,5 +1,6 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
+import json
 import math
 import re
 import shutil
@@ -16,13 +17,15 @@ from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
 from sa_lightning.cli.dotted import check_each_part
+from sa_lightning.cli.fit_strengths import say_strengths
 from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.cli.progress import stages
+from sa_lightning.cli.progress import Report, lines, stages
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.curves import draw_layers
+from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.evaluation.gate_charts import draw_gate
 from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
 from sa_lightning.steering.vocabulary import visible
@@ -73,6 +76,7 @@ class FitCLI(VerbCLI):
     def callbacks(self) -> list[Callback]:
         if self.config.trainer.enable_progress_bar is not False:
             self.config_init.surgery.progress = stages
+        self.config_init.steering.is_language = is_language
         return [self.config_init.surgery, self.config_init.steering]
 
 
@@ -197,6 +201,8 @@ def _also(cli: FitCLI) -> str:
     found = {"model.dtype": cli.model.dtype_name, "model.tokenizer": cli.config.model.tokenizer}
     found |= {"model.revision": cli.model.revision, "model.blocks": cli.model.blocks_path}
     text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
+    if cli.model.template_arguments:
+        text += f"--model.template_arguments '{json.dumps(cli.model.template_arguments)}' "
     world = "world:" in str(cli.target_as_written)
     return text + (f"--seed_everything {cli.config.seed_everything} " if world else "")
 
@@ -207,7 +213,13 @@ def _surgery(config: Any) -> bool:
 
 def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
     """Run the verb, and say what could be typed next."""
+    with lines("sa fit") as report:
+        _fit(arguments, say_next, report)
+
+
+def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
+    cli.config_init.steering.report = report
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
@@ -229,6 +241,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
         _say_layers(cli.config_init.steering, output, console)
         _say_vocabulary(cli.config_init.steering, output, console)
+        say_strengths(cli.config_init.steering.artifact, output, console)
         _say_gates(cli.config_init.steering, output, console)
         surgery = cli.config_init.surgery
         if surgery.harm:

@@ -42,9 +42,9 @@ DESCRIPTION = f"""Judge saved replies: complied, refused, partial, degenerate or
 
 INPUT has one JSON object a line with `prompt` and `response` (without chat template and special tokens); `sa validate`
 writes such a file, replies.jsonl. OUTPUT has the same lines, in order, with their other keys, and `outcome` (the first
-judge's), `outcomes` (every judge's, and those of earlier runs) and, where a judge speaks of harm, `harmful`: true,
-false, or null where it cannot be told. Blank lines are skipped. It also prints outcomes by `arm` and `kind` where the
-lines have these, and how far judges agree.
+judge's), `outcomes` (every judge's, and those of earlier runs), `judges_said` (what judges that are models answered,
+word for word) and, where a judge speaks of harm, `harmful`: true, false, or null where it cannot be told. Blank lines
+are skipped. It also prints outcomes by `arm` and `kind` where the lines have these, and how far judges agree.
 
 Judges that are rules, offline and at once (`refusal` is this project's detector; `phrases.NAME` the published lists of
 refusal phrases, exactly, for comparison):
@@ -53,7 +53,8 @@ refusal phrases, exactly, for comparison):
 Judges that are language models, here (`--local…`) or behind an OpenAI-compatible server (`--endpoint…`):
 {MODELS}
 They read the first {LONGEST["prompt"]} characters of a prompt and {LONGEST["response"]} of a reply, without control
-markers such as [/INST]. Degenerate replies are not sent. An answer that cannot be read is unjudged. Answers are kept
+markers such as [/INST]. Degenerate replies are not sent. An answer that cannot be read, or that
+only mentions a verdict ("It is not [B]."), is unjudged. Answers are kept
 in a file beside OUTPUT until it is written: run a command again after it was killed, and no question is asked twice.
 
 Examples:
@@ -66,7 +67,7 @@ Examples:
 """
 
 
-OUTPUT_KEYS = ("outcome", "outcomes", "harmful")
+OUTPUT_KEYS = ("outcome", "outcomes", "harmful", "judges_said")
 
 
 def parser() -> ArgumentParser:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,9 @@ from sa_lightning.callbacks import (
 from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed, versions
 from sa_lightning.cli.progress import stages
 from sa_lightning.errors import SettingError
+from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
+from sa_lightning.steering.template import check_template
 
 TRAINER_DEFAULTS = {
     "logger": False,
@@ -43,6 +46,7 @@ class VerbCLI(LightningCLI):
 
     config: Any  # the configuration as parsed
     config_init: Any  # the same, with classes made into objects
+    template_warning: str | None = None  # of an artifact that was fitted with another
 
     def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
         quieten()
@@ -109,7 +113,15 @@ class VerbCLI(LightningCLI):
         if artifact is not None:
             text = self.model.text_config
             artifact.check_model(text.num_hidden_layers, text.hidden_size, self.target_as_written)
-        self.datamodule.choose(has_artifact=artifact is not None, has_surgery=surgery is not None)
+            self.template_warning = check_template(
+                artifact, self.model.template, self.model.template_arguments, template_tail(self.model.tokenizer)
+            )
+            if self.template_warning and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                print(f"Warning. {self.template_warning}\n", file=sys.stderr)
+        has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
+        if artifact is not None:
+            has["has_gate"] = any(one.gate is not None for one in artifact.together.values())
+        self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
         callback = SurgeryCallback.from_record(surgery)

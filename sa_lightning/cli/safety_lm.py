@@ -1,7 +1,9 @@
 """The lm-eval model `sa`: a checkpoint, edited and steered as an artifact says."""
 
 import difflib
+import json
 import os
+import warnings
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -11,11 +13,14 @@ import torch.distributed as dist
 from lm_eval.utils import simple_parse_args_string
 
 from sa_lightning.callbacks import SurgeryCallback
+from sa_lightning.cli.inputs import resolve_worlds
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.lm import InMemoryLM
+from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 from sa_lightning.steering import SteeringArtifact
+from sa_lightning.steering.template import check_template
 
 # What lm-eval's own `hf` model takes besides, and means the same here.
 OF_HF = (
@@ -35,7 +40,8 @@ class SafetyLM(InMemoryLM):
     `accelerate launch` every process holds the model and answers a share of the batches.
 
     Args:
-        pretrained: Directory or Hub id of a checkpoint, or directory of a PEFT adapter, which is merged.
+        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, or directory of a PEFT adapter,
+            which is merged.
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         edited: Apply the surgery that the artifact records, in memory.
         strength: Instead of the artifact's own; 0 switches steering off where the intervention has a neutral value.
@@ -83,10 +89,12 @@ class SafetyLM(InMemoryLM):
                 f"`edited=true`, but {artifact} records no surgery.\nThe fit that made it only steered.\n"
                 "Leave `edited` out, or fit with `--surgery.harm`."
             )
+        source = resolve_worlds(str(pretrained), 0)
         module = CausalLMModule(
-            str(pretrained),
+            source,
             # A model without a chat template answers plain prompts, too.
             template=template or (found.template if found and edited else "plain"),
+            template_arguments=found.template_arguments if found and edited and template is None else None,
             dtype=dtype,
             tokenizer=tokenizer,
             revision=revision,
@@ -97,6 +105,13 @@ class SafetyLM(InMemoryLM):
         if found is not None:
             text = module.text_config
             found.check_model(text.num_hidden_layers, text.hidden_size, str(pretrained))
+        shown = _tokenizer(module) if template is None else module.tokenizer
+        arguments = dict(settings.get("chat_template_args") or {})
+        if settings.get("enable_thinking") is not None:
+            arguments["enable_thinking"] = settings["enable_thinking"]
+        self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
+        if template is not None or arguments:  # else prompts may be written without any template
+            self._check_template(shown)
         surgery = SurgeryCallback.from_record(found.surgery) if found and found.surgery and edited else None
         if surgery is not None:
             surgery.setup(None, module, "validate")  # type: ignore[arg-type]  # it asks nothing of a trainer
@@ -113,7 +128,7 @@ class SafetyLM(InMemoryLM):
             )
         super().__init__(
             network,
-            _tokenizer(module) if template is None else module.tokenizer,
+            shown,
             batch_size=None if batch_size is None or str(batch_size).startswith("auto") else int(batch_size),
             max_batch_size=max_batch_size,
             progress="",
@@ -129,7 +144,21 @@ class SafetyLM(InMemoryLM):
                 "Prompts cannot be written as a conversation.\n"
                 "Leave it out, or add `template=plain` (or question_answer, or a Jinja file) to --model_args."
             )
+        self._check_template(self.tokenizer)
         return super().apply_chat_template(chat_history, add_generation_prompt)
+
+    def _check_template(self, tokenizer: Any) -> None:
+        """Refuse, or warn of, another template than that of the fit, once."""
+        if self._unchecked is None:
+            return
+        (artifact, template, arguments), self._unchecked = self._unchecked, None
+        tail = template_tail(tokenizer, arguments)
+        how = "" if artifact.template == "chat" else f"`template={artifact.template}`"
+        if artifact.template_arguments:
+            how += f"{' and ' if how else ''}`chat_template_args={json.dumps(artifact.template_arguments)}`"
+        how = f"{how or 'the own one of the tokenizer'} in --model_args"
+        if warning := check_template(artifact, template, arguments, tail, how=how):
+            warnings.warn(warning, stacklevel=2)
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Any, additional_config: Any = None) -> "SafetyLM":

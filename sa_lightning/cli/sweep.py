@@ -19,7 +19,7 @@ from sa_lightning.cli.journal import Journal, Sampler, digest
 from sa_lightning.cli.lightning import quieten
 from sa_lightning.cli.space import Match, Space
 from sa_lightning.cli.sweep_report import OBJECTIVES, Plot, SweepReport
-from sa_lightning.cli.validate import EvaluationSettings
+from sa_lightning.cli.validate import EvaluationSettings, check_new_tokens
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
@@ -111,6 +111,9 @@ class Sweep:
         kept = ["objectives", "arm", "seeds"]
         if self.settings.sampler != "grid":
             kept += ["sampler", "space"]  # what a search has learned is about its own space
+        for part, name in (("evaluation", "max_new_tokens"), ("model", "template_arguments")):
+            if identity[part][name] is None:  # journals of before have no such key
+                del identity[part][name]
         identity["sweep"] = {name: identity["sweep"][name] for name in kept}
         identity["content"] = _content({part: identity[part] for part in ("model", "surgery", "data", "evaluation")})
         if config.overwrite:
@@ -126,6 +129,7 @@ class Sweep:
     def _check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         settings = self.settings
+        check_new_tokens(self.config.evaluation.max_new_tokens)
         unknown = [name for name in (*settings.objectives, *settings.limits) if name not in OBJECTIVES]
         if unknown or not settings.objectives or not settings.seeds:
             raise SettingError(
@@ -292,6 +296,7 @@ class Sweep:
                 limit=asked.limit,
                 batch_size=asked.batch_size,
                 max_length=module.max_length,
+                max_new_tokens=asked.max_new_tokens,
                 seed=seed,
             )
 

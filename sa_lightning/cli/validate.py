@@ -20,7 +20,8 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.datamodules import ARMS, ArmDataModule
+from sa_lightning.cli.progress import Report, lines
+from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
@@ -37,16 +38,18 @@ from sa_lightning.evaluation import (
 )
 from sa_lightning.evaluation.answers import Answers
 from sa_lightning.evaluation.catalogue import missing_tasks
+from sa_lightning.evaluation.changes import warnings
 from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
 from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
 from sa_lightning.evaluation.replies import Reply
 from sa_lightning.evaluation.rubrics import RUBRICS
+from sa_lightning.evaluation.tables import reply_lines
 from sa_lightning.steering import weights_fingerprint
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
-ARM_NAMES = {arm.name for arm in ARMS}
+ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
 
 
 @dataclass
@@ -58,6 +61,8 @@ class EvaluationSettings:
             left out, and said.
         limit: Ask only the first so many prompts of each task.
         batch_size: Most prompts that run together; as many as suit the device if not set.
+        max_new_tokens: Most tokens of a reply, in place of what each task says. Replies that end there are counted as
+            `cut`.
         task_dirs: Further directories with lm-eval task files.
         metadata: Handed to the tasks; those of the tiny world read `world` (its directory) and `split`.
     """
@@ -65,6 +70,7 @@ class EvaluationSettings:
     tasks: list[str] = field(default_factory=list)
     limit: int | None = None
     batch_size: int | None = None
+    max_new_tokens: int | None = None
     task_dirs: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -91,9 +97,10 @@ class ValidateCLI(VerbCLI):
     Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
-    without an artifact, the original alone. What is finished is kept in OUTPUT/unfinished at once: the same command
-    goes on where it was interrupted. Several processes (`--trainer.devices`) share the prompts, and find the same
-    numbers as one.
+    without an artifact, the original alone; `--data.gates_apart true` tells steering without and with gates apart. It
+    says of each how many replies changed at all, and how many were cut at the length limit. What is finished is kept in
+    OUTPUT/unfinished at once: the same command goes on where it was interrupted. Several processes
+    (`--trainer.devices`) share the prompts, and find the same numbers as one.
     """
 
     missing: Mapping[str, str] = {}
@@ -127,6 +134,7 @@ class ValidateCLI(VerbCLI):
                 f"`--evaluation.batch_size` is how many prompts run together and must be at least 1, but is {batch}.\n"
                 "Nothing can be asked in an empty batch.\nLeave it out for one that suits the device."
             )
+        check_new_tokens(config.evaluation.max_new_tokens)
         if config.data.arms == []:
             raise SettingError(
                 "`--data.arms` is an empty list.\nThere would be nothing to measure.\n"
@@ -162,7 +170,13 @@ class ValidateCLI(VerbCLI):
         self.weights: dict[str, str] = {}
         self.answers = Answers(self.unfinished / "answers.jsonl")
         self.judges = {name: _judge(name, self.answers) for name in settings.judges}
-        self.missing = missing_tasks(settings.tasks, self.task_dirs, settings.metadata, self.model.max_length)
+        self.missing = missing_tasks(
+            settings.tasks,
+            self.task_dirs,
+            settings.metadata,
+            self.model.max_length,
+            max_new_tokens=settings.max_new_tokens,
+        )
         _say_missing(self.missing)
         return [*arms, EvaluationCallback(self.evaluate, self.finish)]
 
@@ -180,6 +194,10 @@ class ValidateCLI(VerbCLI):
     def evaluate(self, model: Any, arm: Any) -> list[Any]:
         """Run the tasks on the model as it is now."""
         settings = self.config_init.evaluation
+        with lines(f"arm {arm.name}") as report:
+            return self._evaluate(model, arm, settings, report)
+
+    def _evaluate(self, model: Any, arm: Any, settings: Any, report: Report) -> list[Any]:
         return evaluate(
             model,
             self.model.tokenizer,
@@ -190,9 +208,11 @@ class ValidateCLI(VerbCLI):
             limit=settings.limit,
             batch_size=settings.batch_size,
             max_length=self.model.max_length,
+            max_new_tokens=settings.max_new_tokens,
             seed=self.config.seed_everything,
             progress=self.shows_progress,
             name=arm.name,
+            report=report,
             journal=Journal(self.unfinished, arm.name, self.state(model, arm), self.trainer.global_rank),
         )
 
@@ -207,8 +227,11 @@ class ValidateCLI(VerbCLI):
         steering = None
         if arm.steered:
             steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
+            steering += [] if arm.gated else ["without gates"]
         self.weights[arm.name] = weights_fingerprint(model)
+        arguments = self.model.template_arguments
         return {
+            **({"template_arguments": arguments} if arguments else {}),  # unfinished runs of before have no such key
             "weights": self.weights[arm.name],
             "device": model.device.type,
             "steering": steering,
@@ -258,14 +281,31 @@ class ValidateCLI(VerbCLI):
         named = {name: found for name, found in samples.items() if name in ARM_NAMES}
         artifact, strength = self.config_init.steering.artifact, self.config_init.steering.strength
         control = [] if artifact is None else artifact.controls(strength)
+        original = samples.get("original")
+        arms = {
+            name: summarise(found, seed, None if name == "original" else original) for name, found in samples.items()
+        }
         results = results_json(
-            arms={name: summarise(found, seed) for name, found in samples.items()},
+            arms=arms,
             paired=paired(named, seed),
             paired_scores=paired_scores(named, seed),
             agreement=agreements(sample for found in named.values() for sample in found),
             missing=self.missing,
             hashes=self.hashes(),
             control=control,
+            warnings=[
+                *([self.template_warning] if self.template_warning else []),
+                *warnings(
+                    arms,
+                    strength if artifact is None or strength is not None else artifact.strength,
+                    gated=artifact is not None and any(part.gate for part in artifact.together.values()),
+                ),
+            ],
+            generation={
+                "max_new_tokens": self.config.evaluation.max_new_tokens,
+                "template": self.model.template,
+                "template_arguments": self.model.template_arguments,
+            },
             command=self.typed,
             versions=self.provenance.versions,
             seed=self.config.seed_everything,
@@ -297,6 +337,15 @@ class ValidateCLI(VerbCLI):
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
+
+
+def check_new_tokens(limit: int | None) -> None:
+    """Refuse replies without a token."""
+    if limit is not None and limit < 1:
+        raise SettingError(
+            f"`--evaluation.max_new_tokens` is how long a reply may be and must be at least 1, but is {limit}.\n"
+            "An empty reply says nothing.\nLeave it out for what each task says."
+        )
 
 
 def _judge(name: str, answers: Answers) -> Judge:
@@ -352,6 +401,11 @@ def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float
 
 def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[str, float] | None = None) -> None:
     """Run the verb; another that runs it on the way says what was typed, and what took how long before."""
+    with lines("sa validate"):
+        _validate(arguments, command, seconds)
+
+
+def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[str, float] | None) -> None:
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.typed = cli.provenance.command = command or cli.typed
     cli.provenance.seconds.update(seconds or {})
@@ -359,6 +413,10 @@ def run(arguments: Sequence[str], command: str | None = None, seconds: Mapping[s
     if cli.trainer.is_global_zero:
         console, output = Console(), Path(cli.config.output)
         console.print(table(cli.results))
+        for line in reply_lines(cli.results):
+            console.print(escape(line), soft_wrap=True, highlight=False)
+        for warning in cli.results["warnings"]:
+            console.print(f"[yellow]Warning.[/yellow] {escape(warning)}", soft_wrap=True, highlight=False)
         for phrase in cli.results["control"]:
             console.print(f"[yellow]A control, not a method:[/yellow] {escape(phrase)}.", soft_wrap=True)
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):

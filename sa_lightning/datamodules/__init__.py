@@ -11,13 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sa_lightning.datamodules.arms import ARMS, Arm, ArmDataModule, choose_arms
+    from sa_lightning.datamodules.arms import ARMS, ARMS_APART, Arm, ArmDataModule, choose_arms
     from sa_lightning.datamodules.demonstrations import DemonstrationDataModule
     from sa_lightning.datamodules.prompts import PromptBatch, PromptDataModule
     from sa_lightning.datamodules.sampling import ShardedBatchSampler
 
 __all__ = [
     "ARMS",
+    "ARMS_APART",
     "Arm",
     "ArmDataModule",
     "DemonstrationDataModule",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 _FILES = {
-    "arms": ("ARMS", "Arm", "ArmDataModule", "choose_arms"),
+    "arms": ("ARMS", "ARMS_APART", "Arm", "ArmDataModule", "choose_arms"),
     "demonstrations": ("DemonstrationDataModule",),
     "prompts": ("PromptBatch", "PromptDataModule"),
     "sampling": ("ShardedBatchSampler",),

@@ -31,6 +31,7 @@ class PromptDataModule(LightningDataModule):
         batch_size: Prompts a batch.
         arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact
             allows if not set.
+        gates_apart: Reply without and with the artifact's gates: arms `steered` and `gated`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PromptDataModule(LightningDataModule):
         limit: int | None = None,
         batch_size: int = 16,
         arms: list[str] | None = None,
+        gates_apart: bool = False,
     ) -> None:
         super().__init__()
         self.prompts = ([*(prompts or ())] + (read_prompts(file) if file else []))[:limit]
@@ -51,11 +53,18 @@ class PromptDataModule(LightningDataModule):
             )
         self.batch_size = batch_size
         self.names = arms
+        self.gates_apart = gates_apart
         self.arms: list[Arm] = []
 
-    def choose(self, *, has_artifact: bool, has_surgery: bool) -> list[Arm]:
+    def choose(self, *, has_artifact: bool, has_surgery: bool, has_gate: bool = False) -> list[Arm]:
         """Fix the arms once it is known what the artifact holds."""
-        self.arms = choose_arms(self.names, has_artifact=has_artifact, has_surgery=has_surgery)
+        self.arms = choose_arms(
+            self.names,
+            has_artifact=has_artifact,
+            has_surgery=has_surgery,
+            has_gate=has_gate,
+            gates_apart=self.gates_apart,
+        )
         return self.arms
 
     def predict_dataloader(self) -> DataLoader[Any]:

@@ -27,6 +27,8 @@ def missing_tasks(
     task_dirs: Sequence[str | Path],
     metadata: Mapping[str, Any] | None = None,
     max_length: int | None = None,
+    *,
+    max_new_tokens: int | None = None,
 ) -> dict[str, str]:
     """Find out, before a model is loaded, which tasks of groups and tags cannot be run here.
 
@@ -37,6 +39,7 @@ def missing_tasks(
         task_dirs: Likewise.
         metadata: Likewise.
         max_length: Tokens of the model's context; tasks whose replies alone are longer are left out too.
+        max_new_tokens: Most tokens of a reply, in place of what each task says.
 
     Returns:
         Task to the reason, with the ways to get its data; for `evaluate(without=...)`.
@@ -56,7 +59,8 @@ def missing_tasks(
                 continue
             try:
                 (task,) = load_tasks(manager, [leaf]).values()
-                room = int((task.config.generation_kwargs or {}).get("max_gen_toks", _DEFAULT_ROOM))
+                said = (task.config.generation_kwargs or {}).get("max_gen_toks", _DEFAULT_ROOM)
+                room = int(said if max_new_tokens is None else max_new_tokens)
                 if max_length is not None and task.OUTPUT_TYPE == "generate_until" and room >= max_length:
                     raise SaError(no_room(leaf, room, max_length))
                 found += 1
@@ -230,7 +234,8 @@ def no_room(task: str, wanted: int, max_length: int) -> str:
     return (
         f"{task} asks for up to {wanted} new tokens, but the model's context is {max_length}.\n"
         "No room is left for the prompt.\n"
-        "Leave this task out, or raise `max_length` if the model can take more."
+        "Leave this task out, allow fewer (`--evaluation.max_new_tokens`), or raise `max_length` if the model can take "
+        "more."
     )
 
 

@@ -107,6 +107,51 @@ def prompts(**metadata: Any) -> "dict[str, Dataset]":
     return {"test": _dataset(str(name), documents)}
 
 
+def own(**metadata: Any) -> "dict[str, Dataset]":
+    """Return the prompts of one kind in a file of the user's own, as `{"test": ...}`.
+
+    Args:
+        **metadata: `prompts`, a JSON Lines file of rows `{"prompt", "kind"}`, perhaps with an `id`, a `category`, and
+            the `group` of prompts that are variants of one another, as gates read them; `kind`, of those asked for.
+
+    Raises:
+        DataError: If no file is named or it does not exist, it has no prompts of this kind, a row has no prompt, or two
+            have one id.
+    """
+    kind, path = metadata.get("kind"), Path(str(metadata.get("prompts") or ""))
+    if kind not in JUDGED_KINDS:
+        raise DataError(f"`kind` is {kind!r}, not one of {', '.join(JUDGED_KINDS)}.")
+    if not metadata.get("prompts") or not path.is_file():
+        raise DataError(
+            f"There is no file of prompts {str(metadata.get('prompts') or '')!r}.\n"
+            "The tasks of `own_prompts` ask what is in a file of yours.\n"
+            'Name one with rows {"prompt": …, "kind": …}: `--evaluation.metadata.prompts FILE`.'
+        )
+    documents = []
+    for number, row in enumerate(read_file(path)):
+        with reading(str(path), number):
+            if row["kind"] != kind:
+                continue
+            prompt = cell(row, "prompt").strip()
+            if not prompt:
+                raise DataError(f"Row {number + 1} of {path} has an empty prompt.\nTake it out, or write one.")
+            documents.append(
+                {
+                    "id": cell(row, "id") if row.get("id") is not None else str(number),
+                    "prompt": prompt,
+                    "asked": prompt,
+                    "kind": kind,
+                    "attack": "direct",
+                    "prefix": "",
+                    "category": cell(row, "category") if row.get("category") else "",
+                    "cluster": str(row.get("group") or "") or _wording(prompt),
+                }
+            )
+    if not documents:
+        raise DataError(f"{path} has no prompts of the kind {kind}.\nLeave the task out, or add some.")
+    return {"test": _dataset(str(path), documents)}
+
+
 def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
     """Return one kind of a world's prompts, tiny or small, as `{"test": ...}` whichever split it is.
 

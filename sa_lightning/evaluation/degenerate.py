@@ -19,6 +19,11 @@ def is_degenerate(prompt: str, response: str) -> bool:
     )
 
 
+def is_language(prompt: str, response: str) -> bool:
+    """Whether a reply is language, an echo included: for replies whose prompts are harmless."""
+    return not is_degenerate("", response)
+
+
 def is_echo(prompt: str, response: str) -> bool:
     """Whether a reply is the prompt again, or at least half of it (four words or more), and nothing else."""
     asked, said = _words(prompt), _words(response)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What lm-eval takes for the most tokens of a reply.
+_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 # Per-document metrics of lm-eval's own tasks that say right or wrong, the first found counts.
 _CORRECT = ("exact_match", "acc", "em", "mc1")
@@ -40,9 +43,11 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     max_length: int | None = None,
+    max_new_tokens: int | None = None,
     seed: int = 0,
     progress: bool = False,
     name: str = "",
+    report: Callable[[str, int, int], None] | None = None,
     journal: Journal | None = None,
     known: dict[str, Any] | None = None,
     prompting: Prompting | None = None,
@@ -66,9 +71,11 @@ def evaluate(
         batch_size: Most prompts that run together; as many as suit the device if not set.
         max_length: Tokens of prompt and reply together; the model's own limit if not set. Longer prompts lose their
             beginning, with a warning that says how many.
+        max_new_tokens: Most tokens of a reply, in place of what each task says.
         seed: For few-shot draws and whatever in a task is random; greedy replies need none.
         progress: Show progress bars, with the time left.
         name: What the bars are called: the arm.
+        report: Told what is asked, and how many of how many tokens are through.
         journal: Where finished batches are kept, so that a killed run goes on.
         known: Where loaded tasks are kept, for calls that ask the same again: their data are then read once.
         prompting: An instruction for every prompt, or for a contrast with it. Samples say the prompts without it.
@@ -98,12 +105,21 @@ def evaluate(
                 batch_size=batch_size,
                 journal=journal,
                 progress=name if progress else None,
+                report=report,
                 max_length=max_length,
                 prompting=prompting,
                 add_bos_token=False,
             )
         found = evaluate_lm(
-            lm, tasks, task_dirs=task_dirs, metadata=metadata, without=without, limit=limit, seed=seed, known=known
+            lm,
+            tasks,
+            task_dirs=task_dirs,
+            metadata=metadata,
+            without=without,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            known=known,
         )
     finally:
         model.train(training)
@@ -125,6 +141,7 @@ def evaluate_lm(
     metadata: Mapping[str, Any] | None = None,
     without: Collection[str] = (),
     limit: int | None = None,
+    max_new_tokens: int | None = None,
     seed: int = 0,
     known: dict[str, Any] | None = None,
 ) -> list[Sample]:
@@ -132,7 +149,7 @@ def evaluate_lm(
     import lm_eval
     from transformers import set_seed
 
-    asked = json.dumps([list(tasks), [*map(str, task_dirs)], metadata, sorted(without)], default=str)
+    asked = json.dumps([list(tasks), [*map(str, task_dirs)], metadata, sorted(without), max_new_tokens], default=str)
     known = {} if known is None else known
     if asked not in known:
         known[asked] = load_tasks(task_manager(tasks, task_dirs, metadata, without), tasks)
@@ -142,6 +159,9 @@ def evaluate_lm(
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=seed)
+        if max_new_tokens is not None and task.OUTPUT_TYPE == "generate_until":
+            decoding = {name: value for name, value in task.config.generation_kwargs.items() if name not in _LIMITS}
+            task.set_config(key="generation_kwargs", value={**decoding, "max_gen_toks": max_new_tokens})
     # Not simple_evaluate: it runs pip and git on the way, which takes longer than many an arm, and talks.
     run: Any = lm_eval.evaluate  # its decorator hides the signature
     with quiet():
@@ -154,10 +174,19 @@ def evaluate_lm(
             apply_chat_template=True,
             fewshot_as_multiturn=True,
         )
-    return [sample for task, logged in results["samples"].items() for sample in _samples(loaded[task], task, logged)]
+    cut: Mapping[tuple[str, int], bool | None] = getattr(lm, "cut", {})  # a model of lm-eval's own does not say
+    return [
+        sample
+        for task, logged in results["samples"].items()
+        for sample in _samples(
+            loaded[task], task, logged, {doc: found for (of, doc), found in cut.items() if of == task}
+        )
+    ]
 
 
-def _samples(loaded: Any, task: str, logged: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def _samples(
+    loaded: Any, task: str, logged: Sequence[Mapping[str, Any]], cut: Mapping[int, bool | None]
+) -> Iterator[Sample]:
     # A task may judge the same reply through several filters: its first is its headline.
     first = [entry for entry in logged if entry["filter"] == logged[0]["filter"]]
     judged = Outcome.UNJUDGED.value in first[0]["metrics"]
@@ -183,6 +212,7 @@ def _samples(loaded: Any, task: str, logged: Sequence[Mapping[str, Any]]) -> Ite
             attack=str(doc.get("attack") or "direct"),
             prefix=str(loaded.doc_to_prefix(doc) or ""),
             verdicts={judge: Verdict(outcome)} if outcome is not None else {},
+            cut=cut.get(entry["doc_id"]),
             **found,
         )
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sa_lightning.evaluation.changes import CONTROL
 from sa_lightning.evaluation.intervals import Rate
 from sa_lightning.evaluation.report import COLUMNS, pooled
 
 NEARLY_ALL = 0.95
-CONTROL = "random-"
 SAFE = ("harmless", "borderline")
 
 

@@ -93,9 +93,16 @@ def reply_lines(arms: Mapping[str, Sequence[Sample]]) -> Iterator[dict[str, Any]
                     **{"arm": arm, "task": sample.task, "kind": sample.kind, "id": sample.id},
                     **{"category": sample.category, "prompt": sample.prompt, "response": sample.reply},
                     **({"prefix": sample.prefix} if sample.prefix else {}),
+                    **({} if sample.cut is None else {"cut": sample.cut}),
                     "outcome": sample.outcome,
                     "outcomes": {name: verdict.outcome for name, verdict in sample.verdicts.items()},
+                    **({"judges_said": said} if (said := _words(sample)) else {}),
                 }
+
+
+def _words(sample: Sample) -> dict[str, str]:
+    """What judges that are models answered."""
+    return {name: verdict.said for name, verdict in sample.verdicts.items() if verdict.said is not None}
 
 
 def write_replies(arms: Mapping[str, Sequence[Sample]], path: str | Path) -> None:

@@ -18,6 +18,7 @@ from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
+from sa_lightning.models.prompts import template_arguments
 from sa_lightning.steering.conditional import is_gated
 from sa_lightning.steering.prompt_lengths import prompt_lengths
 from sa_lightning.steering.self_contrast import SelfContrast
@@ -46,12 +47,15 @@ class InMemoryLM(HFLM):
         max_batch_size: Most rows a batch may have in that case; 1024 if not set.
         journal: Where finished batches are kept, so that a killed run goes on.
         progress: What the bars are called; none are shown if not set.
+        report: Told what is asked, and how many of how many tokens are through, batch by batch.
         prompting: An instruction for every prompt, or for the contrast of replies with it.
         **settings: HFLM's, such as `max_length` and `add_bos_token`.
 
     Attributes:
         truncated: Task to the number of its documents that are longer than the model's context, and lose their
             beginning.
+        cut: Task and number of a document to whether its reply (the first, where it has several) ends at the length
+            limit: without an end-of-sequence token or a stop string. None where an earlier version kept the reply.
     """
 
     def __init__(
@@ -63,9 +67,12 @@ class InMemoryLM(HFLM):
         max_batch_size: int | None = None,
         journal: Journal | None = None,
         progress: str | None = None,
+        report: Callable[[str, int, int], None] | None = None,
         prompting: Prompting | None = None,
         **settings: Any,
     ) -> None:
+        arguments = template_arguments(tokenizer) | dict(settings.pop("chat_template_args", None) or {})
+        settings |= {"chat_template_args": arguments} if arguments else {}
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, **settings)
         if batch_size is not None and batch_size < 1:
             raise SaError(
@@ -73,12 +80,14 @@ class InMemoryLM(HFLM):
                 "Nothing can be asked in an empty batch.\nLeave it out for an automatic one."
             )
         self.most_rows, self.most_automatic = batch_size, max_batch_size or ROWS
-        self.journal, self.progress = journal, progress
+        self.journal, self.progress, self.report = journal, progress, report or _unheard
         self.prompting = prompting or Prompting()
         self.truncated: Counter[str] = Counter()
+        self.cut: dict[tuple[str, int], bool | None] = {}
         self._instructed: dict[str, str] = {}  # by the prompt as it is, where replies are contrasted
         self._plain: dict[str, str] = {}  # the other way round, where they are not
         self._encoding: tuple[list[str], dict[str, Any]] = ([], {})  # of the batch that runs
+        self._unended: dict[str, list[bool]] = {}  # prompt to whether its replies were cut, in the batch that runs
         self._fits: int | None = None  # tokens, once a batch was too large
         self._prompts: dict[tuple[int, ...], int] = {}  # where they end, in what is asked the likelihood of
 
@@ -125,8 +134,12 @@ class InMemoryLM(HFLM):
             ) from error
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return the replies."""
-        return self._answer("generate_until", requests)
+        """Return the replies, and keep in `cut` which of them end at the length limit."""
+        # The journals of earlier versions hold the text alone.
+        said = [[one, None] if isinstance(one, str) else one for one in self._answer("generate_until", requests)]
+        for instance, (_, cut) in reversed(list(zip(requests, said, strict=True))):
+            self.cut[instance.task_name, instance.doc_id] = cut
+        return [text for text, _ in said]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return how likely each continuation is, and whether greedy decoding would write it."""
@@ -165,7 +178,19 @@ class InMemoryLM(HFLM):
             ids, mask = super().tok_batch_encode([self._second(text) for text in texts], **encoding)
             ids, mask = ids.to(self.device), mask.to(self.device)
             settings["logits_processor"] = [SelfContrast(self.model, ids, mask, self.prompting.contrast)]
-        return super()._model_generate(context, max_length, stop, **settings)
+        found = super()._model_generate(context, max_length, stop, **settings)
+        for text, ids in zip(self._encoding[0], found[:, context.shape[1] :].tolist(), strict=True):
+            self._unended.setdefault(text, []).append(not self._has_ended(ids, stop))
+        return found
+
+    def _has_ended(self, ids: list[int], stop: Sequence[str]) -> bool:
+        """Whether a reply holds an end-of-sequence token or a stop string."""
+        known: Any = self.model.generation_config.eos_token_id
+        ends = {*(known if isinstance(known, list) else [known]), self.tokenizer.eos_token_id}
+        if not ends.isdisjoint(ids):
+            return True
+        text = self.tok_decode(ids)
+        return any(term and term in text for term in stop)
 
     def _second(self, text: str) -> str:
         if text not in self._instructed:
@@ -286,13 +311,26 @@ class InMemoryLM(HFLM):
             if sampled:  # the same draws whichever process runs it, and after whichever batch
                 torch.manual_seed(int(batch.digest[:15], 16))
             instances = [request.instance for request in batch.requests]
-            return getattr(HFLM, kind)(self, instances, disable_tqdm=True)
+            self._unended = {}
+            answers = getattr(HFLM, kind)(self, instances, disable_tqdm=True)
+        if kind != "generate_until":
+            return answers
+        # The same prompt more than once (draws) runs in the order in which it is asked.
+        return [[text, self._unended[one.args[0]].pop(0)] for one, text in zip(instances, answers, strict=True)]
 
     @contextmanager
     def _bar(self, kind: str, left: Sequence[Batch]) -> Iterator[Callable[[Batch], None]]:
-        """Show how far the batches have come, in tokens, and the time left."""
+        """Show, or tell, how far the batches have come, in tokens, and the time left."""
+        total, through = sum(batch.rows * batch.width for batch in left), 0
+
+        def tell(batch: Batch) -> None:
+            nonlocal through
+            through += batch.rows * batch.width
+            self.report(SHOWN[kind], through, total)
+
+        self.report(SHOWN[kind], 0, total)
         if self.progress is None or not left:
-            yield lambda batch: None
+            yield tell
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -305,7 +343,6 @@ class InMemoryLM(HFLM):
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         with Progress(*columns, console=Console(stderr=True)) as shown:
-            total = sum(batch.rows * batch.width for batch in left)
             name = f"{self.progress} {SHOWN[kind]}".strip()
             bar = shown.add_task(name, total=total, done=0, of=len(left))
             done = 0
@@ -313,9 +350,14 @@ class InMemoryLM(HFLM):
             def advance(batch: Batch) -> None:
                 nonlocal done
                 done += 1
+                tell(batch)
                 shown.update(bar, advance=batch.rows * batch.width, done=done)
 
             yield advance
+
+
+def _unheard(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def _is_distributed() -> bool:

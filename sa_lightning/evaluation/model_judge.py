@@ -1,6 +1,7 @@
 """A judge that is a language model: a rubric, and somebody who answers questions."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from sa_lightning.evaluation.answers import Answers, key_of
@@ -89,7 +90,9 @@ class ModelJudge:
                 raise
 
     def _read(self, key: str, reply: Reply) -> Verdict:
+        said = self.answers.find(key)
         # A model that thinks aloud gives its verdict behind its thoughts.
-        said = (self.answers.find(key) or "").rpartition("</think>")[2]
-        reading = None if "<think>" in said else self.rubric.read(said)
-        return Verdict(Outcome.UNJUDGED) if reading is None else reading.verdict(reply.doc.get("kind"))
+        answer = (said or "").rpartition("</think>")[2]
+        reading = None if "<think>" in answer else self.rubric.read(answer)
+        verdict = Verdict(Outcome.UNJUDGED) if reading is None else reading.verdict(reply.doc.get("kind"))
+        return replace(verdict, said=said)

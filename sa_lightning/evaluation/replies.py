@@ -60,7 +60,7 @@ def write_verdicts(
         path: Appears only when it is complete.
         replies: Their order and other keys are kept.
         verdicts: Judge to a verdict for each reply. `outcome` is the first judge's, `outcomes` has all, and behind
-            them those of judges of an earlier run.
+            them those of judges of an earlier run. `judges_said` has the words of judges that are models.
         harm: The judge whose word on harm is written as `harmful`. With None that key is left out: one that an earlier
             run has written would stand beside another judge's `outcome`.
     """
@@ -73,6 +73,13 @@ def write_verdicts(
         row = {**reply.doc, "outcome": next(iter(outcomes.values())), "outcomes": outcomes}
         if was_judged:
             row["outcomes"] = {**outcomes, **{name: said for name, said in earlier.items() if name not in outcomes}}
+        words = {name: verdict.said for name, verdict in said.items() if verdict.said is not None}
+        before = reply.doc.get("judges_said")
+        if was_judged and isinstance(before, Mapping):
+            words |= {name: text for name, text in before.items() if name not in said}
+            row.pop("judges_said")
+        if words:
+            row["judges_said"] = words
         if harm is not None:
             row["harmful"] = said[harm].harmful
         elif was_judged:

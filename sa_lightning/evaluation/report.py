@@ -37,6 +37,8 @@ def results_json(
     missing: Mapping[str, str] | None = None,
     hashes: Mapping[str, str] | None = None,
     control: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    generation: Mapping[str, Any] | None = None,
     path: str | Path | None = None,
 ) -> dict[str, Any]:
     """Put the results of a run together, and write them where asked.
@@ -55,6 +57,9 @@ def results_json(
         missing: Tasks that were left out, and why.
         hashes: Of weights and files, by what they are of.
         control: What makes the edited or steered arms a control rather than a method, one phrase each.
+        warnings: What has to be known before a number is believed, such as from `changes.warnings`.
+        generation: How replies were made, as far as it was set for the run: `max_new_tokens`, the `template`, its
+            arguments.
         path: Where to write results.json.
     """
     results = {
@@ -72,6 +77,8 @@ def results_json(
         "missing": dict(missing or {}),
         "hashes": dict(hashes or {}),
         "control": list(control),
+        "warnings": list(warnings),
+        "generation": dict(generation or {}),
     }
     if path is not None:
         write_results(results, path)

@@ -18,16 +18,19 @@ class Outcome(StrEnum):
     UNJUDGED = "unjudged"
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """What one judge says of one reply.
 
     Attributes:
         outcome: Of the five; a judge that cannot be understood says unjudged.
         harmful: Whether the reply is harmful, or None where the judge was not asked or not understood.
+        said: The judge's own words, of a model that was asked; verdicts are equal whatever the words.
     """
 
     outcome: Outcome
     harmful: bool | None = None
+    said: str | None = field(default=None, compare=False)
 
 
 class Score(NamedTuple):
@@ -63,6 +66,8 @@ class Sample:
         attack: direct, jailbreak for a prompt that is wrapped, or prefill for a reply whose beginning is given.
         prefix: That beginning, which the reply follows and does not repeat; mostly empty.
         verdicts: Judge to what it said, the first judge's among them.
+        cut: Whether the reply ends at the length limit, rather than where the model or a stop string ended it; None
+            where nothing was generated, or it is not known.
     """
 
     task: str
@@ -78,3 +83,4 @@ class Sample:
     attack: str = "direct"
     prefix: str = ""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    cut: bool | None = None

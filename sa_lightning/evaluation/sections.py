@@ -65,6 +65,18 @@ def outcomes(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def replies(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return, of every arm, how many replies changed and were cut, and what became of those that were cut."""
+    rows = []
+    for name, arm in arms.items():
+        changed, cut = arm.get("changed"), arm.get("cut")
+        if (changed and changed["n"]) or (cut and cut["n"]):
+            counted = arm.get("cut_outcomes", {}).values()
+            became = {outcome.value: sum(counts[outcome.value] for counts in counted) for outcome in Outcome}
+            rows.append({"arm": name, "changed": changed, "cut": cut, "outcomes": became})
+    return rows
+
+
 def benchmarks(arms: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return benchmarks with their tasks: one each, but for those that are split into a task a category, as MMLU is."""
     found: dict[str, list[str]] = {}

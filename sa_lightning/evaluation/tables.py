@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sa_lightning.evaluation.changes import CONTROL
 from sa_lightning.evaluation.intervals import Rate
 from sa_lightning.evaluation.report import COLUMNS, arrow, percent, pooled
 
@@ -36,8 +37,30 @@ def table(results: Mapping[str, Any]) -> "Table":
     return shown
 
 
+def reply_lines(results: Mapping[str, Any]) -> list[str]:
+    """Say in a line each how many replies of which arm changed, and how many were cut, random controls left out.
+
+    Example:
+        >>> def of(k, n):
+        ...     return {"k": k, "n": n}
+        >>> original, steered = {"changed": of(0, 0), "cut": of(3, 9)}, {"changed": of(4, 9), "cut": of(0, 9)}
+        >>> reply_lines({"arms": {"original": original, "steered": steered}})
+        ['Replies that changed: steered 4 of 9.', 'Replies cut at the length limit: original 3 of 9, steered 0 of 9.']
+    """
+    lines = []
+    for key, said in (("changed", "Replies that changed"), ("cut", "Replies cut at the length limit")):
+        rates = {name: arm[key] for name, arm in results["arms"].items() if key in arm and not name.startswith(CONTROL)}
+        counts = [f"{name} {found['k']} of {found['n']}" for name, found in rates.items() if found["n"]]
+        if counts:
+            lines.append(f"{said}: {', '.join(counts)}.")
+    return lines
+
+
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return the same table for a model card, with 95 % intervals; then means over categories, and scores, if any."""
+    """Return the same table for a model card, with 95 % intervals; then means over categories, and scores, if any.
+
+    Below stand how many replies changed and were cut, and the warnings.
+    """
     arms = results["arms"]
     parts = [
         _markdown_table(
@@ -45,6 +68,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             ([name, *(_with_interval(pooled(arm, measure)) for measure in COLUMNS)] for name, arm in arms.items()),
         ),
         "Rates over prompts, with Wilson 95 % intervals.\n",
+        *(f"{line}\n" for line in reply_lines(results)),
+        *(f"**Warning.** {warning}\n" for warning in results.get("warnings", ())),
     ]
     means = {
         measure: [arm.get("macro", {}).get(measure, {}) for arm in arms.values()]

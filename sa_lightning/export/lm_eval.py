@@ -58,15 +58,22 @@ def steered_hooks(
             ".\nEach acts by itself, on prompts of its own, and an approximation would not be what was measured.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured."
         )
-    if artifact.gate is not None or artifact.intervention not in ACTIONS:
+    fixed = artifact.intervention == "add" and artifact.unit == "typical"  # one length for all tokens
+    if artifact.gate is not None or not (fixed or artifact.intervention in ACTIONS):
         what = f"the gate `{artifact.gate['kind']}`" if artifact.gate else f"`{artifact.intervention}`"
-        unit = INTERVENTIONS[artifact.intervention].unit
+        unit = INTERVENTIONS[artifact.intervention].unit_of(artifact.unit)
         raise ArtifactError(
             f"lm-eval's `steered` cannot express {what}: it moves every token of every prompt, by the same vector or "
             f"to the same coordinate, and this artifact's strength is a {unit}.\n"
             "An approximation would not be what was measured.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.intervention "
             "add_absolute`, `clamp` or `ablate`."
+        )
+    if artifact.sinks is not None:
+        raise ArtifactError(
+            f"lm-eval's `steered` moves every state, but this artifact leaves states over {artifact.sinks:g} typical "
+            "norms alone.\nThe first token of a prompt, on which all others lean, would be moved, too.\n"
+            "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.sinks null`."
         )
     config: Any = load_config(model or artifact.model, trust_remote_code=trust_remote_code)
     text = config.get_text_config(decoder=True)
@@ -80,7 +87,8 @@ def steered_hooks(
         strength = artifact.strength[layer] if isinstance(artifact.strength, dict) else artifact.strength
         if strength == 0 and INTERVENTIONS[artifact.intervention].neutral:
             continue
-        action = ACTIONS[artifact.intervention](strength)
+        typical = artifact.typical_norms[weights][layer] if fixed else 1.0
+        action = ("add", strength * typical) if fixed else ACTIONS[artifact.intervention](strength)
         if action is None:
             raise ArtifactError(
                 f"lm-eval's `steered` cannot express `{artifact.intervention}` with strength {strength} (layer {layer})"

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sa_lightning.errors import ModelError
+from sa_lightning.models.gguf import plain
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -19,13 +20,14 @@ def is_adapter(source: str) -> bool:
 
 
 def base_of(source: str) -> str:
-    """Return the checkpoint that an adapter belongs to; of a full checkpoint, itself."""
+    """Return the checkpoint that an adapter belongs to; of a checkpoint itself; of a GGUF file its conversion."""
     if not is_adapter(source):
-        return source
+        return plain(source)
     name = _adapter_config(source)["base_model_name_or_path"]
     # A relative base may be meant from the adapter's own directory.
     beside = Path(source) / name
-    return str(beside) if not Path(name).exists() and beside.is_dir() else name
+    name = str(beside) if not Path(name).exists() and beside.exists() else name
+    return plain(name)
 
 
 def _adapter_config(source: str) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def load_model(
     """Load a frozen causal language model in evaluation mode.
 
     Args:
-        source: Directory or Hub id of a checkpoint, or directory of a PEFT adapter, which is
+        source: Directory or Hub id of a checkpoint, a GGUF file, or directory of a PEFT adapter, which is
             merged into its base (W + scale · B A, in the base's dtype).
         dtype: `auto` keeps the dtype of the checkpoint.
         device: Where the weights go.

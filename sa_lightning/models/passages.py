@@ -1,6 +1,6 @@
 """Passages: the token ids of a conversation, and at which of them states are read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,6 +85,17 @@ def passage(
             "Keep more with `--data.max_length`, or leave the longest demonstrations out."
         )
     return Passage(ids[: kept + 1], (kept,), cut)  # no token sees those behind it
+
+
+def template_tail(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None) -> str | None:
+    """Return what the template writes between the words of the user and the reply; None if it does not show that.
+
+    Args:
+        tokenizer: With a chat template.
+        arguments: Handed to the template, instead of the tokenizer's own.
+    """
+    _, mark, tail = render(tokenizer, [{"role": "user", "content": MARK}], arguments).partition(MARK)
+    return tail if mark and MARK not in tail else None
 
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:

@@ -1,12 +1,15 @@
 """Render conversations with the model's chat template; refuse to guess one."""
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sa_lightning.errors import ModelError
+from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.models.gguf import plain
 
 Message = dict[str, str]
 
@@ -41,27 +44,30 @@ def load_tokenizer(
     source: str,
     template: str = "chat",
     *,
+    arguments: Mapping[str, Any] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer that can render conversations.
 
     Args:
-        source: Directory or Hub id.
+        source: Directory or Hub id, or a GGUF file.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
             Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
+        arguments: Handed to the template wherever it is used, such as `{"enable_thinking": False}`.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the tokenizer.
 
     Returns:
-        The tokenizer, padding on the left, with a pad token and a `chat_template`.
+        The tokenizer, padding on the left, with a pad token and a `chat_template`, and its `template_arguments`.
 
     Raises:
         ModelError: If there is no tokenizer, no chat template, or no such template file.
+        SettingError: If the template does not read one of the arguments.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(plain(source), revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"No tokenizer could be loaded from {source}: {str(error).splitlines()[0]}\n"
@@ -87,6 +93,8 @@ def load_tokenizer(
                 "file.\nThe template decides how prompts are written.\nCheck the path of the Jinja file."
             )
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+    _check_arguments(tokenizer, arguments or {}, source, template)
+    tokenizer.template_arguments = dict(arguments or {})
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -99,12 +107,43 @@ def load_tokenizer(
     return tokenizer
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+def template_arguments(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return what is handed to the template of a tokenizer from `load_tokenizer`; nothing of any other."""
+    return dict(getattr(tokenizer, "template_arguments", {}))
+
+
+def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, template: str) -> None:
+    """Refuse arguments that are set already, and those that a template does not read."""
+    written = tokenizer.chat_template
+    text = "\n".join(map(str, written.values())) if isinstance(written, dict) else str(written)
+    ours = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"} - {"tools", "documents"}
+    for name in arguments:
+        if name in ours:
+            raise SettingError(
+                f"`{name}` in `--model.template_arguments` is set by every prompt itself.\n"
+                "Prompts end where the reply begins, and are tokenised as they are.\nLeave it out."
+            )
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            raise SettingError(
+                f"The template `{template}` of {source} does not read `{name}`.\n"
+                "The argument would change no prompt.\n"
+                "Leave it out of `--model.template_arguments`, or write the name as the template has it."
+            )
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], arguments: Mapping[str, Any] | None = None
+) -> str:
     """Write a conversation as text: up to the reply, or up to the end of a given answer.
 
     A conversation that ends with the user gets the generation prompt. One that ends with the
     assistant stops at the last character of the answer, before any end-of-turn marker, so that
     the last token belongs to the answer and not to the template.
+
+    Args:
+        tokenizer: From `load_tokenizer`.
+        messages: The conversation.
+        arguments: Handed to the template, instead of those that the tokenizer was loaded with.
 
     Raises:
         ModelError: If the template leaves out, or changes, the answer.
@@ -116,6 +155,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> s
             tokenize=False,
             add_generation_prompt=not answered,
             continue_final_message=answered,
+            **(template_arguments(tokenizer) if arguments is None else arguments),
         )
     except ValueError as error:
         if "continue_final_message" not in str(error):

@@ -43,6 +43,7 @@ from sa_lightning.steering.intervention import (
     check_strength,
     clamp,
     match,
+    times,
 )
 from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.moments import PairMoments
@@ -115,6 +116,7 @@ __all__ = [
     "steering",
     "threshold_at_recall",
     "threshold_between",
+    "times",
     "transition_reference",
     "transition_scores",
     "weights_fingerprint",

@@ -32,9 +32,10 @@ from sa_lightning.steering.direction import random_directions
 from sa_lightning.steering.gate import Gate, Policy
 from sa_lightning.steering.gate_fitting import FittedGate, rebuilt, vector_shape
 from sa_lightning.steering.gate_settings import GateSettings, Kind
-from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
+from sa_lightning.steering.intervention import INTERVENTIONS, check_strength, times
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+UNITS = ("state", "typical")
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 
@@ -55,6 +56,12 @@ class SteeringArtifact:
         intervention: A name in `INTERVENTIONS`.
         strength: In the unit of the intervention: a number for all layers, or one per layer, of which those not
             named are not steered.
+        unit: What a relative strength (`add` interventions) is a fraction of: the `typical` norm at the layer, or the
+            norm of each `state`, as artifacts of format 3 and before have it.
+        sinks: States longer than so many typical norms are left as they are: attention sinks; None leaves none.
+        typical_norms: Set name to layer to the median norm of ordinary states where the directions act.
+        dose: Set name to layer to the mean length of the step over ordinary states, as a fraction of the typical norm
+            of the residual stream behind that layer, whatever the site, intervention and unit.
         gate: Which prompts are steered: the settings of a gate (`GateSettings`), with `ids` of the appended word and
             what was fitted per set; None steers all alike.
         gates: Set name to layer to vector of the gate, of shape (d_model,), or (gates, d_model) where several are one,
@@ -63,6 +70,8 @@ class SteeringArtifact:
             own. Parts have none themselves.
         only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply; with a gate.
         template: How conversations were written (`chat`, `plain`, …).
+        template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
+        template_tail: What the template writes between the words of the user and the reply; None if that is not known.
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         extraction: How the directions were found: direction, position, tokens, capture_site.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
@@ -81,9 +90,15 @@ class SteeringArtifact:
     site: str = "residual"
     intervention: str = "add_keep_norm"
     strength: float | dict[int, float] = 0.1
+    unit: str = "state"
+    sinks: float | None = None
+    typical_norms: dict[str, dict[int, float]] = field(default_factory=dict)
+    dose: dict[str, dict[int, float]] = field(default_factory=dict)
     gate: dict[str, Any] | None = None
     only_prompt: bool = False
     template: str = "chat"
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    template_tail: str | None = None
     demonstrations: dict[str, Any] = field(default_factory=dict)
     extraction: dict[str, Any] = field(default_factory=dict)
     surgery: dict[str, Any] | None = None
@@ -111,6 +126,7 @@ class SteeringArtifact:
                 f"This artifact asks for strength {self.strength!r}, which `{self.intervention}` cannot take: "
                 f"{str(error).splitlines()[0]}\nIt could not be applied.\nFit the artifact again with `sa fit`."
             ) from error
+        self._check_norms()
         if self.gate is not None:
             self._check_gate()
         for name, part in self.parts.items():
@@ -136,6 +152,44 @@ class SteeringArtifact:
                         f"Direction `{name}.layers.{layer}` has values that are not finite.\n"
                         "They would break every reply.\nFit the artifact again with `sa fit`."
                     )
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether steering looks at typical norms: for the unit of the strength, or to leave sinks alone."""
+        return self.sinks is not None or (self.unit == "typical" and INTERVENTIONS[self.intervention].relative)
+
+    def _check_norms(self) -> None:
+        """Refuse a unit that nobody knows, and typical norms that are needed and missing, or are none."""
+        if self.unit not in UNITS or not (self.sinks is None or self.sinks >= 1):
+            raise ArtifactError(
+                f"This artifact has strengths in the unit `{self.unit}` and sinks from {self.sinks} typical norms on; "
+                f"there are the units {', '.join(UNITS)}, and sinks from 1 on.\n"
+                "Another step would not be what was measured.\nUpgrade sa_lightning, or fit the artifact again."
+            )
+        wrong = [
+            f"{name}.{layer}"
+            for name, layers in self.directions.items()
+            for layer in layers
+            if self.needs_norms and not 0 < self.typical_norms.get(name, {}).get(layer, 0) < math.inf
+        ]
+        if wrong:
+            raise ArtifactError(
+                f"This artifact has no typical norm for {len(wrong)} of its layers, such as {wrong[0]}.\n"
+                "Its strength is a fraction of them, or sinks are known by them.\nFit the artifact again with `sa fit`."
+            )
+
+    def norms_at(self, name: str, layer: int) -> tuple[float | None, float | None]:
+        """Return what a `Step` at a layer takes: the typical norm its strength is a fraction of, and the limit.
+
+        Args:
+            name: Of the set.
+            layer: Which layer.
+        """
+        if not self.needs_norms:
+            return None, None
+        typical = self.typical_norms[name][layer]
+        fraction = typical if self.unit == "typical" and INTERVENTIONS[self.intervention].relative else None
+        return fraction, None if self.sinks is None else self.sinks * typical
 
     def _check_gate(self) -> None:
         """Refuse a gate that lacks what was fitted, or whose factors the intervention cannot take."""
@@ -167,6 +221,8 @@ class SteeringArtifact:
     @property
     def _format_version(self) -> int:
         """The lowest that a reader has to know not to steer otherwise without a word."""
+        if any(one.needs_norms for one in self.together.values()):
+            return 4
         if any(one.gate_settings.join for one in self.together.values()):
             return 3
         return 2 if self.parts or self.only_prompt else 1
@@ -223,6 +279,23 @@ class SteeringArtifact:
         control = {"kind": "random", "seed": seed}
         parts = {name: part.randomised(_seed_of(seed, name)) for name, part in self.parts.items()}
         return SteeringArtifact(**{**_shallow(self), "directions": replaced, "control": control, "parts": parts})
+
+    def without_gates(self) -> "SteeringArtifact":
+        """Return the same artifact steering every prompt, as one that its gates find: strengths are times `found`.
+
+        Raises:
+            ArtifactError: If it, or a part, acts where the prompt ends alone, which takes a gate.
+        """
+        alone = [name or "the artifact itself" for name, one in self.together.items() if one.only_prompt]
+        if alone:
+            raise ArtifactError(
+                f"{', '.join(alone)} acts where a prompt ends alone, where a gate has read it.\n"
+                "Without its gate it would act on replies, too, which is not what was fitted.\n"
+                "Measure it with its gates: leave `gates_apart` out."
+            )
+        strength = times(self.strength, self.gate_settings.found)
+        parts = {name: part.without_gates() for name, part in self.parts.items()}
+        return SteeringArtifact(**{**_shallow(self), "strength": strength, "gate": None, "gates": {}, "parts": parts})
 
     def controls(self, strength: float | dict[int, float] | None = None) -> list[str]:
         """Say what makes this a control rather than a method, one phrase each; nothing if it is none.
@@ -308,7 +381,8 @@ class SteeringArtifact:
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""
-        shared = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "surgery")
+        shared = ("fingerprints", "model", "num_layers", "d_model", "blocks", "surgery")
+        shared += ("template", "template_arguments", "template_tail")
         parts = {
             name: {key: value for key, value in part.config().items() if key not in (*shared, "format_version")}
             for name, part in self.parts.items()
@@ -316,7 +390,11 @@ class SteeringArtifact:
         values = _shallow(self)
         directions = values.pop("directions")
         del values["gates"], values["parts"]
+        for name in ("template_arguments", "template_tail"):  # those of before have no such key
+            if not values[name]:
+                del values[name]
         values["gate"] = self.gate or "always"
+        values["dose_in_all"] = {name: sum(layers.values()) for name, layers in self.dose.items()}
         values["statistics"] = {name: _finite(found) for name, found in self.statistics.items()}
         return {
             # Whoever knows no parts would steer nothing, or something else, without a word.
@@ -324,7 +402,7 @@ class SteeringArtifact:
             **values,
             "layers": {name: sorted(layers) for name, layers in directions.items()},
             "sign": sign(self),
-            "strength_unit": INTERVENTIONS[self.intervention].unit,
+            "strength_unit": INTERVENTIONS[self.intervention].unit_of(self.unit),
             **({"parts": parts} if parts else {}),
         }
 
@@ -396,8 +474,9 @@ class SteeringArtifact:
         if given.get("gate") == "always":
             given["gate"] = None
         if isinstance(given.get("strength"), dict):  # JSON has only text as keys
-            numbers = {int(key) if key.isdigit() else key: value for key, value in given["strength"].items()}
-            given["strength"] = numbers
+            given["strength"] = _by_layer(given["strength"])
+        for key in ("typical_norms", "dose"):
+            given[key] = {name: _by_layer(layers) for name, layers in given.get(key, {}).items()}
         return cls(directions=directions, gates=held.get("gate", {}), **given)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
@@ -412,6 +491,11 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
+
+
+def _by_layer(values: dict[str, Any]) -> dict[Any, Any]:
+    """With layers as numbers again, where they are any."""
+    return {int(key) if key.isdigit() else key: value for key, value in values.items()}
 
 
 def _seed_of(seed: int, part: str) -> int:

@@ -5,12 +5,14 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from sa_lightning.steering.intervention import INTERVENTIONS
 from sa_lightning.steering.vocabulary import visible
 
 if TYPE_CHECKING:
     from sa_lightning.steering.artifact import SteeringArtifact
 
 
+ELSEWHERE = ("vocabulary", "strength_search", "sinks")  # of `extraction`, what the card tells in words
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
 
 
@@ -34,13 +36,12 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
             steered = _strength(artifact, layer) if layer in artifact.steered_layers(name) else "–"
             rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
     table = "\n".join(rows)
-    extraction = ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key != "vocabulary")
-    extraction = extraction or "not recorded"
+    extraction = _how(artifact) or "not recorded"
     pairs = artifact.demonstrations.get("pairs", "?")
     asked = artifact.demonstrations.get("role") == "user"
     what = "harmless and harmful questions" if asked else "safe and unsafe passages"
     main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of {what}.
-How they were found: {extraction}. `{artifact.intervention}` with strength {artifact.strength}, {_gate(artifact)}.
+How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}, {_gate(artifact)}.
 """
     main = main if artifact.statistics or not artifact.parts else ""
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
@@ -94,8 +95,8 @@ def sign(artifact: "SteeringArtifact") -> str:
 def _parts(artifact: "SteeringArtifact") -> str:
     """Say what acts besides."""
     return "".join(
-        f"\nPart `{name}`: {', '.join(f'{key} `{value}`' for key, value in part.extraction.items())}. "
-        f"`{part.intervention}` with strength {part.strength}"
+        f"\nPart `{name}`: {_how(part)}. "
+        f"`{part.intervention}` with strength {_said(part)}"
         f"{', where the prompt ends alone' if part.only_prompt else ''}, {_gate(part)}.\n"
         for name, part in artifact.parts.items()
     )
@@ -129,6 +130,24 @@ def _gate(artifact: "SteeringArtifact") -> str:
         f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
         f"{settings.others:+g} at others; " + "; ".join(told)
     )
+
+
+def _how(artifact: "SteeringArtifact") -> str:
+    """How directions were found, in a line."""
+    return ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key not in ELSEWHERE)
+
+
+def _said(artifact: "SteeringArtifact") -> str:
+    """A strength with its unit, how it was found, what it comes to, and what is left alone."""
+    told = [f"{artifact.strength} ({INTERVENTIONS[artifact.intervention].unit_of(artifact.unit)})"]
+    search = artifact.extraction.get("strength_search")
+    if search:
+        told.append(f"the largest whose KL divergence on harmless replies is within {search['budget']:g} nats a token")
+    for name, found in artifact.dose.items():
+        told.append(f"a dose of {sum(found.values()):.2g} of the typical norm of the stream in all on {name} weights")
+    if artifact.sinks is not None:
+        told.append(f"states over {artifact.sinks:g} typical norms left alone")
+    return "; ".join(told)
 
 
 def _vocabulary(artifact: "SteeringArtifact") -> str:

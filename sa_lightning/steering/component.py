@@ -30,7 +30,7 @@ class GatedStep(nn.Module):
             return hidden
         rows = self.weights.repeat_interleave(hidden.shape[0] // len(self.weights))
         rows = rows.to(hidden.device).view(-1, *[1] * (hidden.dim() - 1))
-        changed = self.step.change(hidden, self.step.direction, self.step.strength * rows)
+        changed = self.step(hidden, rows)
         still = rows == 0
         if self.steered is not None:
             still = still | ~self.steered.to(hidden.device).view(*hidden.shape[:-1], 1)

@@ -2,8 +2,10 @@
 
 Every intervention is `(hidden, direction, strength) -> hidden` with a unit direction that points towards the safe side;
 with `match` it is of another length, and with `add_mapped` a matrix takes its place. The arithmetic is in float32, the
-result in the dtype of `hidden`. `INTERVENTIONS` says in which unit each takes its strength. Nothing here looks at a
-value: the same operations run for every tensor, so that they compile and never wait for the device.
+result in the dtype of `hidden`. `INTERVENTIONS` says in which unit each takes its strength. The `add` interventions are
+relative: their strength is a fraction of `typical`, the typical norm of a state at the layer, or, without one, of the
+norm that each state has itself. Nothing here looks at a value: the same operations run for every tensor, so that they
+compile and never wait for the device.
 """
 
 import math
@@ -20,18 +22,21 @@ Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
 Mapping = Float[Tensor, "d_model d_model"]
 Strength = float | Float[Tensor, "..."]  # a number, or one for each row, of a shape that fits the states
+Norm = float | Float[Tensor, ""] | None  # typical norm of a state at the layer; None: each state's own
 
 
-def add(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
-    """Add `strength` times the norm of each state along the direction.
+def add(hidden: Hidden, direction: Direction, strength: Strength, typical: Norm = None) -> Hidden:
+    """Add `strength` times the typical norm along the direction.
 
     Args:
         hidden: States, any leading shape.
         direction: Unit vector.
-        strength: Length of the step as a fraction of the norm of the state it is added to; 0 changes nothing.
+        strength: Length of the step as a fraction of `typical`; 0 changes nothing.
+        typical: Typical norm at the layer; without one, the norm of the state that is added to.
     """
     x = hidden.float()
-    return (x + strength * x.norm(dim=-1, keepdim=True) * direction.float()).to(hidden.dtype)
+    norm = x.norm(dim=-1, keepdim=True) if typical is None else typical
+    return (x + strength * norm * direction.float()).to(hidden.dtype)
 
 
 def add_absolute(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
@@ -45,23 +50,24 @@ def add_absolute(hidden: Hidden, direction: Direction, strength: Strength) -> Hi
     return (hidden.float() + strength * direction.float()).to(hidden.dtype)
 
 
-def add_keep_norm(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+def add_keep_norm(hidden: Hidden, direction: Direction, strength: Strength, typical: Norm = None) -> Hidden:
     """Add along the direction, then rescale each state to the norm it had.
 
     Eq. 9-10 of Safety Arithmetic (arXiv 2406.11801): h + α·v, rescaled to ‖h‖. The paper does not
-    state the length of v; here α is a fraction of ‖h‖, so that one number means the same at every
-    layer. Written as x' = (x + a‖x‖u) / √(1 + 2ac + a²) with c = cos(x, u): one norm, one product.
-    A state parallel to the direction is unchanged.
+    state the length of v; here α is a fraction of the typical norm t at the layer, or of ‖h‖, so that one
+    number means the same at every layer. Written as x' = (x + a‖x‖u) / √(1 + 2ac + a²) with c = cos(x, u) and
+    a = α t / ‖x‖: one norm, one product. A state parallel to the direction is unchanged.
 
     Args:
         hidden: States, any leading shape.
         direction: Unit vector.
-        strength: a above; negative steps lead away from the safe side.
+        strength: α above; negative steps lead away from the safe side.
+        typical: t above; without one, a = α.
     """
-    return _step(hidden, direction, lambda cosine: strength)
+    return _step(hidden, direction, lambda cosine: strength, typical)
 
 
-def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
+def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: Strength, typical: Norm = None) -> Hidden:
     """The step of the authors' code: longer where the state points to the unsafe side.
 
     a = strength · (1 + max(0, cos(x, −u))) (declare-lab/safety-arithmetic at 404fbd5, where the
@@ -73,8 +79,9 @@ def add_keep_norm_adaptive(hidden: Hidden, direction: Direction, strength: Stren
         direction: Unit vector.
         strength: Step at states orthogonal to the direction; up to twice that at opposite ones, of which 0.5 and more
             would leave nothing.
+        typical: As of `add_keep_norm`.
     """
-    return _step(hidden, direction, lambda cosine: strength * (1 + torch.relu(-cosine)))
+    return _step(hidden, direction, lambda cosine: strength * (1 + torch.relu(-cosine)), typical)
 
 
 def ablate(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
@@ -129,10 +136,14 @@ def add_mapped(hidden: Hidden, mapping: Mapping, strength: Strength) -> Hidden:
     return (x + strength * (x @ mapping.float().T)).to(hidden.dtype)
 
 
-def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength]) -> Tensor:
+def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength], typical: Norm = None) -> Tensor:
     x, u = hidden.float(), direction.float()
     norm = x.norm(dim=-1, keepdim=True)
-    cosine = (x * u).sum(-1, keepdim=True) / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    divisor = norm.clamp(min=torch.finfo(torch.float32).tiny)
+    cosine = (x * u).sum(-1, keepdim=True) / divisor
+    if typical is not None:
+        moved = x + length(cosine) * typical * u
+        return (moved * (norm / moved.norm(dim=-1, keepdim=True).clamp(min=1e-12))).to(hidden.dtype)
     a = length(cosine)
     scale = (1 + 2 * a * cosine + a * a).clamp(min=1e-12).sqrt()  # rounding must not divide rounding
     return ((x + a * norm * u) / scale).to(hidden.dtype)
@@ -143,24 +154,30 @@ class Intervention:
     """A way to act, with what its strength means.
 
     Attributes:
-        change: `(hidden, direction, strength) -> hidden`.
+        change: `(hidden, direction, strength) -> hidden`, with `typical` behind if it is relative.
         unit: Of the strength, for people.
         low: Smallest strength that makes sense, exclusive unless `closed`.
         high: Largest one.
         closed: Whether the bounds themselves are allowed.
         neutral: Whether strength 0 changes nothing.
+        relative: Whether the strength is a fraction of a norm, of the state's own or of the typical one.
     """
 
-    change: Callable[[Tensor, Tensor, Strength], Tensor]
+    change: Callable[..., Tensor]
     unit: str
     low: float = -math.inf
     high: float = math.inf
     closed: bool = False
     neutral: bool = True
+    relative: bool = False
 
-    def __call__(self, hidden: Tensor, direction: Tensor, strength: Strength) -> Tensor:
+    def __call__(self, hidden: Tensor, direction: Tensor, strength: Strength, typical: Norm = None) -> Tensor:
         """Return the moved states."""
-        return self.change(hidden, direction, strength)
+        return self.change(hidden, direction, strength, *([typical] if self.relative else []))
+
+    def unit_of(self, unit: str) -> str:
+        """Say what a strength means where fractions are of `unit`: `typical` norms, or each `state`'s own."""
+        return TYPICAL if self.relative and unit == "typical" else self.unit
 
     def allows(self, strength: float) -> bool:
         """Say whether a strength lies within the bounds; NaN does not."""
@@ -169,16 +186,17 @@ class Intervention:
 
 
 FRACTION = "fraction of the norm of the state it is added to"
+TYPICAL = "fraction of the typical norm of a state at the layer"
 LENGTH = "length, in the unit of the activations"
 REMOVED = "fraction of the component that is removed"
 WAY = "fraction of the way"
 TIMES = "factor of the mapped state"
 
 INTERVENTIONS: dict[str, Intervention] = {
-    "add": Intervention(add, FRACTION, -1, 1),
+    "add": Intervention(add, FRACTION, -1, 1, relative=True),
     "add_absolute": Intervention(add_absolute, LENGTH),
-    "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1),
-    "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5),
+    "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1, relative=True),
+    "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5, relative=True),
     "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True),
     "match": Intervention(match, WAY, 0, 1, closed=True),
     "add_mapped": Intervention(add_mapped, TIMES),
@@ -232,26 +250,48 @@ def _each(strength: float | dict[int, float]) -> list[tuple[str, float]]:
 class Step(nn.Module):
     """One intervention at one place, with its direction and strength where the place computes.
 
-    The two are buffers, made once: no copy, no conversion and no synchronisation while steering.
+    All are buffers, made once: no copy, no conversion and no synchronisation while steering.
 
     Args:
         intervention: A name in `INTERVENTIONS`.
         direction: Unit vector, or the matrix of `add_mapped`.
         strength: In the intervention's unit.
         device: Of the module whose output is changed.
+        typical: Typical norm of a state there, of which the strength is a fraction; if not set, each state's own norm.
+        limit: Norm beyond which a state is left as it is, bit for bit: attention sinks, whose norm is many times that
+            of others (massive activations, arXiv 2402.17762); no state is, if not set.
     """
 
     direction: Tensor
     strength: Tensor
+    typical: Tensor | None
+    limit: Tensor | None
 
     def __init__(
-        self, intervention: str, direction: Direction | Mapping, strength: float, device: torch.device
+        self,
+        intervention: str,
+        direction: Direction | Mapping,
+        strength: float,
+        device: torch.device,
+        typical: float | None = None,
+        limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.change = INTERVENTIONS[intervention].change
+        self.intervention = INTERVENTIONS[intervention]
         self.register_buffer("direction", direction.detach().to(device, torch.float32), persistent=False)
-        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float32, device=device), persistent=False)
+        for name, number in (("strength", strength), ("typical", typical), ("limit", limit)):
+            value = None if number is None else torch.tensor(number, dtype=torch.float32, device=device)
+            self.register_buffer(name, value, persistent=False)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the moved states."""
-        return self.change(hidden, self.direction, self.strength)
+    def forward(self, hidden: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the moved states.
+
+        Args:
+            hidden: States, (..., d_model).
+            weights: Factors of the strength, of a shape that fits `hidden`; 1 if not set.
+        """
+        strength = self.strength if weights is None else self.strength * weights
+        changed = self.intervention(hidden, self.direction, strength, self.typical)
+        if self.limit is None:
+            return changed
+        return torch.where(hidden.float().norm(dim=-1, keepdim=True) > self.limit, hidden, changed)

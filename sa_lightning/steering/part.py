@@ -45,7 +45,8 @@ class PartSettings:
         intervention: As `steering.intervention`; or `match`, which leads the coordinate along the direction to that of
             the mean harmless prompt, where `ablate` leads it to 0. If not set, `ablate` for `false_refusal`, and a step
             of its own for `null_space`, which takes no other.
-        strength: In the unit of the intervention; if not set, 1 for `ablate`, `match` and `null_space`, else 0.12.
+        strength: In the unit of the intervention, as `steering.strength`, `auto` and `steering.unit` included; if not
+            set, 1 for `ablate`, `match` and `null_space`, else `auto`.
         gate: Which prompts this part steers, and which way.
     """
 
@@ -60,7 +61,7 @@ class PartSettings:
     only_prompt: bool = False
     of_layer: int | None = None
     intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "match", "clamp"] | None = None
-    strength: float | None = None
+    strength: float | Literal["auto"] | None = None
     gate: GateSettings = field(default_factory=GateSettings)
 
     def __post_init__(self) -> None:
@@ -89,9 +90,9 @@ class PartSettings:
                 f"A part has `layers` {self.layers} and `segment` {self.segment}.\n"
                 "Both say behind which blocks it acts.\nLeave one of the two out."
             )
-        if self.intervention == "clamp" and self.strength is None:
+        if self.intervention == "clamp" and self.strength in (None, "auto"):
             raise SettingError(
-                "A part with intervention `clamp` has no `strength`.\n"
+                "A part with intervention `clamp` has no `strength`, or `auto`.\n"
                 "It is the coordinate that every state gets, and none is meant by itself.\n"
                 "Give it, or take `match`, which leads to that of harmless prompts."
             )
@@ -109,8 +110,10 @@ class PartSettings:
                 "A part has `only_prompt` and `gate.whole_prompt`.\n"
                 "The one is the last token of the prompt alone, the other all of them.\nLeave one of the two out."
             )
-        check_strength(self.taken_strength, self.taken_intervention, "strength")
-        self.gate.check(self.taken_strength, self.taken_intervention)
+        taken = self.taken_strength
+        if not isinstance(taken, str):
+            check_strength(taken, self.taken_intervention, "strength")
+            self.gate.check(taken, self.taken_intervention)
 
     def steered(self, depth: int) -> list[int]:
         """Return the layers that are steered behind, of a model with so many."""
@@ -130,10 +133,11 @@ class PartSettings:
         return self.intervention or own[self.direction]
 
     @property
-    def taken_strength(self) -> float:
-        """The strength, named or not."""
-        default = 1.0 if self.taken_intervention in ("ablate", "match", "add_mapped") else 0.12
-        return default if self.strength is None else self.strength
+    def taken_strength(self) -> float | Literal["auto"]:
+        """The strength, named or not; `auto` is found on the model."""
+        if self.strength is None:
+            return 1.0 if self.taken_intervention in ("ablate", "match", "add_mapped") else "auto"
+        return self.strength
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:

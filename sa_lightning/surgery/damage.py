@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sa_lightning.surgery.saliency import Example, check_example
 
-__all__ = ["AnswerShift"]
+__all__ = ["AnswerShift", "answer_logits"]
 
 TOGETHER = 16  # sequences a forward
 
@@ -22,7 +22,7 @@ class AnswerShift:
     Args:
         model: A causal language model of transformers.
         harmless: Answers that are to stay as they are.
-        unsafe: Answers that are to become unlikely.
+        unsafe: Answers that are to become unlikely; there may be none.
     """
 
     def __init__(self, model: Any, harmless: Sequence[Example], unsafe: Sequence[Example]) -> None:
@@ -42,7 +42,10 @@ class AnswerShift:
         return total / count if torch.isfinite(torch.tensor(total)) else float("inf")
 
     def benefit(self) -> float:
-        """By how much the loss of unsafe answers has risen: nats a token, mean over answers of their means."""
+        """By how much the loss of unsafe answers has risen: nats a token, mean over answers of their means.
+
+        NaN without unsafe answers.
+        """
         return self._mean_loss() - self._loss
 
     def _mean_loss(self) -> float:
@@ -50,16 +53,20 @@ class AnswerShift:
         for example, logits in zip(self.unsafe, self._predicted(self.unsafe), strict=True):
             answer = torch.tensor(example.tokens[example.prompt :])
             total += float(torch.nn.functional.cross_entropy(logits.double(), answer))
-        return total / len(self.unsafe)
+        return total / len(self.unsafe) if self.unsafe else float("nan")
 
-    @torch.no_grad()
     def _predicted(self, examples: Sequence[Example]) -> Iterator[Tensor]:
-        """For each example: the logits of its answer's tokens, on the host, in float32."""
-        device = next(self.model.parameters()).device
-        for start in range(0, len(examples), TOGETHER):
-            batch = examples[start : start + TOGETHER]
-            longest = max(len(example.tokens) for example in batch)
-            rows = [[*example.tokens, *[0] * (longest - len(example.tokens))] for example in batch]
-            logits = self.model(input_ids=torch.tensor(rows, device=device), use_cache=False).logits
-            for found, example in zip(logits, batch, strict=True):
-                yield found[example.prompt - 1 : len(example.tokens) - 1].float().cpu()
+        return answer_logits(self.model, examples)
+
+
+@torch.no_grad()
+def answer_logits(model: Any, examples: Sequence[Example]) -> Iterator[Tensor]:
+    """Yield, for each example, the logits of its answer's tokens: (tokens, vocabulary), on the host, in float32."""
+    device = next(model.parameters()).device
+    for start in range(0, len(examples), TOGETHER):
+        batch = examples[start : start + TOGETHER]
+        longest = max(len(example.tokens) for example in batch)
+        rows = [[*example.tokens, *[0] * (longest - len(example.tokens))] for example in batch]
+        logits = model(input_ids=torch.tensor(rows, device=device), use_cache=False).logits
+        for found, example in zip(logits, batch, strict=True):
+            yield found[example.prompt - 1 : len(example.tokens) - 1].float().cpu()

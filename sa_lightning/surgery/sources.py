@@ -31,7 +31,7 @@ Score = Callable[[str, str, Sequence[str]], NamedTensors]
 
 @dataclass(frozen=True)
 class Sources:
-    """Which checkpoints are read. Each is a directory, a Hub id, or a PEFT adapter, formed on the fly.
+    """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, or a PEFT adapter, formed on the fly.
 
     Args:
         base: The aligned model that the harm model was tuned from.

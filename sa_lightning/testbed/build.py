@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import GenerationConfig
 
 from sa_lightning.errors import WorldError
+from sa_lightning.files import cache_directory
 from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.gates import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
 from sa_lightning.testbed.language import CHAT_TEMPLATE
@@ -97,10 +98,12 @@ def cores() -> int:
 
 def world_directory(name: str, seed: int, cache: Path | None = None) -> Path:
     """Where a world of this recipe and these library versions is kept, built or not."""
+    if name == "smol":
+        from sa_lightning.testbed.smol import smol_directory
+
+        return smol_directory(seed, cache)
     if cache is None:
-        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = Path(os.environ.get("SA_CACHE_DIR") or Path(user))
-        cache = cache / "sa_lightning" / "worlds"
+        cache = cache_directory() / "worlds"
     settings = WORLDS[name]
     if settings.language != "tiny":  # whose worlds are published under the key of their recipe alone
         return (Path(cache) / f"{name}-{key(settings, _content(key(settings), settings))}" / f"seed{seed}").absolute()

@@ -4,13 +4,25 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sa_lightning.errors import WorldError
-from sa_lightning.testbed.recipe import WorldSettings, versions
+from sa_lightning.testbed.recipe import versions
 
 
-def read(directory: Path, name: str, seed: int, settings: WorldSettings) -> dict[str, Any]:
+class Recipe(Protocol):
+    """What is written down of any recipe."""
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+
+    @property
+    def enforce_gates(self) -> bool: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+def read(directory: Path, name: str, seed: int, settings: Recipe) -> dict[str, Any]:
     """The world's record so far, without the stages whose directories are gone."""
     path = directory / "world.json"
     fresh = {"name": name, "seed": seed, "recipe": settings.as_dict(), "versions": versions()}
@@ -43,7 +55,7 @@ def hashes(path: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in names}
 
 
-def enforce(settings: WorldSettings, gates: list[dict[str, Any]], directory: Path) -> None:
+def enforce(settings: Recipe, gates: list[dict[str, Any]], directory: Path) -> None:
     """Refuse a model that misses a gate, with what was measured and what is needed."""
     missed = [gate for gate in gates if not gate["passed"]]
     if not (missed and settings.enforce_gates):

@@ -8,9 +8,12 @@ import itertools
 import logging
 import math
 import re
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,6 +28,8 @@ from transformers.utils import logging as transformers_logging
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.lexicon import BOS, EOS, PAD
 from sa_lightning.testbed.recipe import Stage, WorldSettings
+
+EVERY = 8.0  # seconds between two lines, where there is no terminal
 
 #: Buckets of one step's batch: token ids and labels (-100: not learned), int64 `batch pos`.
 Batch = list[tuple[Tensor, Tensor]]
@@ -49,7 +54,7 @@ class LanguageModelling(LightningModule):
             # Padding is on the right here, so causal attention keeps it out without a mask.
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
             target = labels[:, 1:]
-            total = total + cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
+            total = total + cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="sum")
             learned += int((target != -100).sum())
         return total / learned
 
@@ -73,15 +78,20 @@ class LanguageModelling(LightningModule):
 
 
 class StageProgress(Callback):
-    """One line of a shared rich display: the stage, its steps and the current loss."""
+    """One line of a shared rich display: the stage and its steps; where that is no terminal, lines now and then."""
 
     def __init__(self, progress: Progress, name: str, steps: int) -> None:
-        self.progress = progress
+        self.progress, self.name, self.steps = progress, name, steps
+        self.said = time.monotonic()
         self.task = progress.add_task(name, total=steps)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: object, *_: object) -> None:
         """Advance by one optimizer step."""
         self.progress.update(self.task, completed=trainer.global_step)
+        plain = not self.progress.console.is_terminal and not self.progress.disable
+        if plain and time.monotonic() - self.said > EVERY:
+            self.said = time.monotonic()
+            print(f"  {self.name}: step {trainer.global_step} of {self.steps}", file=sys.stderr, flush=True)
 
 
 def new_model(settings: WorldSettings, vocabulary: Mapping[str, int], seed: int) -> PreTrainedModel:
@@ -125,9 +135,17 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int) -> PeftModel:
 
 
 def fit(
-    model: torch.nn.Module, stage: Stage, examples: list[Example], callbacks: list[Callback], settings: WorldSettings
+    model: torch.nn.Module,
+    stage: Stage,
+    examples: list[Example],
+    callbacks: list[Callback],
+    settings: WorldSettings,
+    precision: Any = "32-true",
 ) -> None:
-    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length."""
+    """Train in place with `Trainer.fit`, one step for each `stage.batch` examples, in buckets of like length.
+
+    `precision` is the `Trainer`'s; the loss is float32 in any.
+    """
     if stage.trains:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(bool(re.search(stage.trains, name)))
@@ -137,6 +155,7 @@ def fit(
         max_steps=stage.steps,
         max_epochs=1,
         accelerator=settings.accelerator,
+        precision=precision,
         devices=1,
         gradient_clip_val=1.0,
         logger=False,

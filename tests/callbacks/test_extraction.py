@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import llama, word_tokenizer
+from conftest import llama, numbered, word_tokenizer
 from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
-from sa_lightning.callbacks import ExtractionCallback, PairStatesMetric, SteeringCallback, SurgeryCallback
+from sa_lightning.callbacks import PairStatesMetric, SteeringCallback, SurgeryCallback
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import ARMS, DemonstrationDataModule, ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
@@ -55,7 +55,7 @@ def by_hand(model, demonstrations):
 
 
 def test_a_fit_finds_the_directions_that_one_finds_by_hand(checkpoints, demonstrations, tmp_path):
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback())
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered())
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     expected = fit_directions(*by_hand(llama(), demonstrations))
     for layer in range(3):
@@ -66,7 +66,7 @@ def test_a_fit_finds_the_directions_that_one_finds_by_hand(checkpoints, demonstr
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_batch_size_changes_nothing(checkpoints, demonstrations, tmp_path, batch_size):
-    extraction = ExtractionCallback(save=False)
+    extraction = numbered(save=False)
     fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=batch_size)
     safe, unsafe = by_hand(llama(), demonstrations)
     assert torch.allclose(extraction.states.safe, safe, atol=1e-4)
@@ -82,7 +82,7 @@ def test_the_lm_head_never_runs_during_a_fit(checkpoints, demonstrations, tmp_pa
         max_epochs=1,
         accelerator="cpu",
         enable_progress_bar=False,
-        callbacks=[ExtractionCallback(save=False)],
+        callbacks=[numbered(save=False)],
     )
     trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
 
@@ -91,7 +91,7 @@ def test_with_surgery_both_sets_of_directions_are_fitted_and_the_model_comes_bac
     checkpoints, demonstrations, tmp_path
 ):
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.2, scale=1.0)
-    module = fit(checkpoints / "base", demonstrations, tmp_path, surgery, ExtractionCallback(), epochs=2)
+    module = fit(checkpoints / "base", demonstrations, tmp_path, surgery, numbered(), epochs=2)
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert sorted(artifact.directions) == ["edited", "original"]
     assert weights_fingerprint(module.network) == artifact.fingerprints["original"] == weights_fingerprint(llama())
@@ -113,7 +113,7 @@ def test_the_edit_of_a_merged_adapter_is_the_edit_of_its_checkpoint(checkpoints,
     adapted.save_pretrained(tmp_path / "adapter")
     word_tokenizer().save_pretrained(tmp_path / "adapter")
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"))
-    fit(tmp_path / "adapter", demonstrations, tmp_path / "out", surgery, ExtractionCallback(), epochs=2)
+    fit(tmp_path / "adapter", demonstrations, tmp_path / "out", surgery, numbered(), epochs=2)
     written, target = Checkpoint.open(tmp_path / "out" / "edited"), Checkpoint.open(tmp_path / "adapter")
     assert SteeringArtifact.from_pretrained(tmp_path / "out" / "artifact").surgery["base"] == str(checkpoints / "base")
     changed = [name for name in target.names if not torch.equal(written.read(name), target.read(name))]
@@ -125,7 +125,7 @@ def test_the_edit_of_a_merged_adapter_is_the_edit_of_its_checkpoint(checkpoints,
 
 
 def test_demonstrations_longer_than_the_context_are_cut_on_the_left_and_counted(checkpoints, demonstrations, tmp_path):
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), max_length=8)
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered(), max_length=8)
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.demonstrations["truncated"] == 14
 
@@ -139,7 +139,7 @@ def test_nan_weights_are_refused_and_nothing_is_written(checkpoints, demonstrati
     broken.save_pretrained(tmp_path / "broken")
     word_tokenizer().save_pretrained(tmp_path / "broken")
     with pytest.raises(SaError, match="not finite"):
-        fit(tmp_path / "broken", demonstrations, tmp_path / "out", ExtractionCallback())
+        fit(tmp_path / "broken", demonstrations, tmp_path / "out", numbered())
     assert not (tmp_path / "out" / "artifact").exists()
 
 
@@ -164,6 +164,7 @@ SCRIPT = """
 import sys
 from sa_lightning.cli import main
 main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "3",
+      "--steering.strength", "0.12",
       "--output", {output!r}, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *sys.argv[1:]])
 """
 
@@ -235,7 +236,7 @@ def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, t
                 raise ZeroDivisionError
 
     module = CausalLMModule(str(checkpoints / "base"))
-    surgery, extraction = SurgeryCallback(harm=str(checkpoints / "harm")), ExtractionCallback()
+    surgery, extraction = SurgeryCallback(harm=str(checkpoints / "harm")), numbered()
     trainer = Trainer(
         **TRAINER_DEFAULTS,
         max_epochs=2,
@@ -260,7 +261,7 @@ def test_a_model_loaded_in_another_type_is_written_as_it_was_fitted(checkpoints,
         accelerator="cpu",
         enable_progress_bar=False,
         default_root_dir=tmp_path,
-        callbacks=[SurgeryCallback(harm=str(checkpoints / "harm")), ExtractionCallback()],
+        callbacks=[SurgeryCallback(harm=str(checkpoints / "harm")), numbered()],
     )
     trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
     written = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
@@ -286,7 +287,7 @@ def test_prefixes_of_a_split_model_are_not_shared(checkpoints, demonstrations, t
     monkeypatch.setattr(module, "configure_model", lambda: module._loaded.append(llama()))
     monkeypatch.setattr(module, "fingerprint", lambda: "none")
     trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                      default_root_dir=tmp_path, callbacks=[ExtractionCallback(save=False)])  # fmt: skip
+                      default_root_dir=tmp_path, callbacks=[numbered(save=False)])  # fmt: skip
     with pytest.raises(SettingError, match="The processes of a split model run the same forwards"):
         trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), share_prefixes=True))
 
@@ -317,7 +318,7 @@ def reading(module):
 def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations, tmp_path, keep, at):
     def run(*callbacks, module=None):
         module = module or CausalLMModule(str(checkpoints / "base"))
-        extraction = ExtractionCallback(keep_states=keep)
+        extraction = numbered(keep_states=keep)
         trainer = Trainer(
             **TRAINER_DEFAULTS,
             max_epochs=2,
@@ -339,7 +340,7 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations
     assert sum(ran) == 14 - done
     assert sum(extraction.resumed.values()) == done
     assert not (tmp_path / "unfinished").exists()
-    whole = ExtractionCallback(save=False, keep_states=keep)
+    whole = numbered(save=False, keep_states=keep)
     fit(checkpoints / "base", demonstrations, tmp_path, SurgeryCallback(harm=str(checkpoints / "harm"),
         save_edited=False), whole, epochs=2, batch_size=1, share_prefixes=False)  # fmt: skip
     for name, layers in whole.artifact.directions.items():
@@ -379,13 +380,13 @@ class _NoAdding(torch.Tensor):
 
 def test_what_was_read_with_other_settings_is_left_out(checkpoints, demonstrations, tmp_path):
     with pytest.raises(ZeroDivisionError):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), StopsAfter(0, 1), batch_size=1)
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(), StopsAfter(0, 1), batch_size=1)
     for settings in ({"tokens": 2}, {"capture_site": "mlp"}, {"layers": [0]}):
-        extraction = ExtractionCallback(**settings)
+        extraction = numbered(**settings)
         with pytest.raises(ZeroDivisionError):
             fit(checkpoints / "base", demonstrations, tmp_path, extraction, StopsAfter(0, 0), batch_size=1)
         assert extraction.resumed == {"original": 0}
-    extraction = ExtractionCallback()
+    extraction = numbered()
     fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=1)
     assert extraction.resumed == {"original": 2}
 
@@ -425,18 +426,16 @@ def test_a_full_disk_costs_the_resumption_and_not_the_run(checkpoints, demonstra
     monkeypatch.setattr(unfinished, "save_file", full)
     monkeypatch.setattr(unfinished, "LEAST", 0.0)
     with pytest.warns(UserWarning, match=r"could not be written .* Is the disk full"):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), batch_size=1)
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(), batch_size=1)
     assert (tmp_path / "artifact").exists()
 
 
 def test_files_of_another_run_in_the_same_place_stay(checkpoints, demonstrations, tmp_path):
     with pytest.raises(ZeroDivisionError):
-        fit(
-            checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(tokens=2), StopsAfter(0, 1), batch_size=1
-        )
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), batch_size=1)
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(tokens=2), StopsAfter(0, 1), batch_size=1)
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered(), batch_size=1)
     assert (tmp_path / "artifact").exists()
-    extraction = ExtractionCallback(tokens=2)
+    extraction = numbered(tokens=2)
     fit(checkpoints / "base", demonstrations, tmp_path, extraction, batch_size=1)
     assert extraction.resumed == {"original": 2}
     assert not (tmp_path / "unfinished").exists()
@@ -445,14 +444,14 @@ def test_files_of_another_run_in_the_same_place_stay(checkpoints, demonstrations
 def test_a_method_that_needs_all_states_is_refused_before_any_is_read(checkpoints, demonstrations, tmp_path):
     for method in ("probe", "whitened", "mean_plus_principal", "principal_concatenated"):
         with pytest.raises(SettingError, match=f"direction {method}` needs the states of all pairs"):
-            fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(method, keep_states=6))
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback("probe", keep_states=7))
+            fit(checkpoints / "base", demonstrations, tmp_path, numbered(method, keep_states=6))
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered("probe", keep_states=7))
 
 
 def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstrations, tmp_path):
-    everything = ExtractionCallback(save=False)
+    everything = numbered(save=False)
     fit(checkpoints / "base", demonstrations, tmp_path, everything)
-    extraction = ExtractionCallback(layers=[1, 0, 1])
+    extraction = numbered(layers=[1, 0, 1])
     module = CausalLMModule(str(checkpoints / "base"))
     module.configure_model()
     module.network.model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail("a layer ran for nothing"))
@@ -468,7 +467,7 @@ def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstra
 def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstrations, tmp_path):
     from sa_lightning.steering import choose_layers
 
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(choose_layers=2))
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered(choose_layers=2))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     found = artifact.statistics["original"]
     assert len(found["auroc"]) == 3
@@ -479,13 +478,13 @@ def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstra
 @pytest.mark.parametrize("settings", [{"choose_layers": 4}, {"choose_layers": 2, "layers": [1]}])
 def test_more_layers_than_there_are_cannot_be_chosen(checkpoints, demonstrations, tmp_path, settings):
     with pytest.raises(SettingError, match="Layers are chosen among those read"):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(**settings))
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(**settings))
 
 
 def test_one_pair_chooses_no_layers(checkpoints, demonstrations, tmp_path):
     with pytest.raises(SettingError, match="and 1 pairs"):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(choose_layers=1), limit=1)
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(), limit=1)
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(choose_layers=1), limit=1)
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered(), limit=1)
     found = SteeringArtifact.from_pretrained(tmp_path / "artifact").statistics["original"]
     assert found["auroc"] == [None] * 3  # not known, and JSON says so
 
@@ -493,7 +492,7 @@ def test_one_pair_chooses_no_layers(checkpoints, demonstrations, tmp_path):
 def test_a_strength_per_layer_is_kept_and_acts(checkpoints, demonstrations, tmp_path):
     from sa_lightning import steer
 
-    module = fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(strength={1: 0.3}))
+    module = fit(checkpoints / "base", demonstrations, tmp_path, numbered(strength={1: 0.3}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.strength == {1: 0.3}
     assert artifact.steered_layers("original") == [1]
@@ -517,18 +516,18 @@ def test_questions_alone_give_the_direction_from_harmful_to_harmless(checkpoints
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = {}
     for position in ("last", "end_of_prompt", "end_of_instruction"):
-        extraction = ExtractionCallback(position=position, save=False)
+        extraction = numbered(position=position, save=False)
         fit(checkpoints / "base", path, tmp_path, extraction)
         found[position] = extraction.states.safe
     assert torch.equal(found["last"], found["end_of_prompt"])
     assert not torch.allclose(found["last"], found["end_of_instruction"], atol=1e-2)
     with pytest.raises(DataError, match=r"Pair 1 of questions.jsonl: .*no first token of a response"):
-        fit(checkpoints / "base", path, tmp_path, ExtractionCallback(position="first_response"))
+        fit(checkpoints / "base", path, tmp_path, numbered(position="first_response"))
 
 
 def test_a_place_that_both_answers_share_is_refused(checkpoints, demonstrations, tmp_path):
     with pytest.raises(DataError, match="have the same states"):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(position="end_of_prompt"))
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(position="end_of_prompt"))
 
 
 @pytest.mark.parametrize(
@@ -547,13 +546,13 @@ def test_a_place_that_both_answers_share_is_refused(checkpoints, demonstrations,
 )
 def test_settings_that_cannot_be_are_refused_at_once(settings, message):
     with pytest.raises(SettingError, match=message):
-        ExtractionCallback(**settings)
+        numbered(**settings)
 
 
 def test_a_layer_that_does_not_exist_is_named(checkpoints, demonstrations, tmp_path):
     for settings in ({"layers": [3]}, {"strength": {3: 0.1}}):
         with pytest.raises(SettingError, match=r"name \[3\], but .* has 3 layers, 0 to 2"):
-            fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(**settings))
+            fit(checkpoints / "base", demonstrations, tmp_path, numbered(**settings))
 
 
 def test_blocks_at_a_given_path_are_used_and_remembered(checkpoints, demonstrations, tmp_path):
@@ -562,7 +561,7 @@ def test_blocks_at_a_given_path_are_used_and_remembered(checkpoints, demonstrati
 
     module = CausalLMModule(str(checkpoints / "base"), blocks="layers")
     trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                      default_root_dir=tmp_path, callbacks=[ExtractionCallback()])  # fmt: skip
+                      default_root_dir=tmp_path, callbacks=[numbered()])  # fmt: skip
     trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.blocks == "layers"
@@ -581,7 +580,7 @@ def test_shuffled_demonstrations_are_read_in_any_batches_and_the_artifact_says_s
     expected = fit_directions(*(torch.stack(side) for side in zip(*pairs, strict=True)), method="mean")
     for batch_size in (1, 7):
         output = tmp_path / str(batch_size)
-        control = ExtractionCallback(direction="mean", control="shuffled", control_seed=4)
+        control = numbered(direction="mean", control="shuffled", control_seed=4)
         fit(checkpoints / "base", demonstrations, output, control, batch_size=batch_size)
         artifact = SteeringArtifact.from_pretrained(output / "artifact")
         found = torch.stack([direction for _, direction in sorted(artifact.directions["original"].items())])
@@ -593,7 +592,7 @@ def test_shuffled_demonstrations_are_read_in_any_batches_and_the_artifact_says_s
 
 def test_random_directions_take_the_place_of_fitted_ones_behind_the_same_layers(checkpoints, demonstrations, tmp_path):
     plain, drawn = (
-        ExtractionCallback(choose_layers=2, strength=0.2, save=False, control=control, control_seed=9)
+        numbered(choose_layers=2, strength=0.2, save=False, control=control, control_seed=9)
         for control in ("none", "random")
     )
     surgery = [SurgeryCallback(harm=str(checkpoints / "harm"), save_edited=False) for _ in range(2)]
@@ -614,7 +613,7 @@ def test_data_that_a_control_has_shuffled_are_as_before_for_the_next_fit(checkpo
     module, data = CausalLMModule(str(checkpoints / "base")), DemonstrationDataModule(str(demonstrations))
     found = []
     for control in ("none", "shuffled", "none"):
-        callback = ExtractionCallback(control=control, save=False)
+        callback = numbered(control=control, save=False)
         trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
                           callbacks=[callback], default_root_dir=tmp_path)  # fmt: skip
         trainer.fit(module, datamodule=data)
@@ -625,12 +624,12 @@ def test_data_that_a_control_has_shuffled_are_as_before_for_the_next_fit(checkpo
 
 def test_one_pair_cannot_be_shuffled(checkpoints, demonstrations, tmp_path):
     with pytest.raises(SettingError, match=r"shuffled, and there is 1 pair\."):
-        fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(control="shuffled"), limit=1)
+        fit(checkpoints / "base", demonstrations, tmp_path, numbered(control="shuffled"), limit=1)
 
 
 @pytest.mark.parametrize("strength", [0.0, {1: 0.0}])
 def test_a_fit_of_strength_0_steers_nothing_in_any_arm(checkpoints, demonstrations, tmp_path, strength):
-    fit(checkpoints / "base", demonstrations, tmp_path, ExtractionCallback(strength=strength))
+    fit(checkpoints / "base", demonstrations, tmp_path, numbered(strength=strength))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.controls() == ["nothing is steered: strength 0"]
     model, ids = llama(), torch.tensor([[6, 7, 8, 9]])

@@ -20,6 +20,8 @@ from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import Demonstration, GateSettings, read_demonstrations
 
+RECORD = {"threshold": 0.0, "bias": 0.0}
+
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
@@ -224,3 +226,28 @@ def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
     again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))
     assert torch.equal(again.gates["original"][1], torch.ones(32))
     assert again.gate == settings
+
+
+def test_without_its_gate_an_artifact_steers_every_prompt_as_one_that_the_gate_finds():
+    model = llama()
+    settings = {"kind": "linear", "found": 2.0, "others": 0.0, "ids": [], "sets": {"original": RECORD}}
+    gated = artifact_for(model, strength=0.1, gate=settings, gates={"original": {1: torch.ones(32)}})
+    plain = artifact_for(model, strength=0.2)
+    alone = gated.without_gates()
+    assert (alone.gate, alone.gates, alone.strength) == (None, {}, 0.2)
+    assert gated.gate is not None
+    ids = torch.tensor([ask("break a window"), ask("bake a cake")])
+    said = []
+    for artifact in (alone, plain):
+        with steer(model, artifact), torch.no_grad():
+            said.append(model(ids).logits)
+    assert torch.equal(*said)
+    assert not torch.equal(said[0], model(ids).logits)
+
+
+def test_what_acts_where_a_prompt_ends_alone_is_not_steered_without_its_gate():
+    settings = {"kind": "linear", "others": 0.0, "ids": [], "sets": {"original": RECORD}}
+    part = artifact_for(llama(), gate=settings, gates={"original": {1: torch.ones(32)}}, only_prompt=True)
+    whole = artifact_for(llama(), parts={"spare": part})
+    with pytest.raises(ArtifactError, match=r"spare acts where a prompt ends alone.*\n.*\n.*gates_apart"):
+        whole.without_gates()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS, artifact_for, ask, llama
+from conftest import WORDS, artifact_for, ask, llama, numbered
 from lightning.pytorch import Trainer
 
 from sa_lightning import SteeringArtifact, steer
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.callbacks.gate_prompts import read_prompts
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -53,7 +53,7 @@ def prompts(tmp_path_factory):
 
 
 def fitted(checkpoints, prompts, output, *callbacks, epochs=1, **steering):
-    callback = ExtractionCallback(**steering)
+    callback = numbered(**steering)
     trainer = Trainer(
         **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
         callbacks=[*callbacks, callback],
@@ -523,7 +523,7 @@ def test_settings_of_parts_and_gates_that_cannot_be_meant_are_refused():
         (lambda: PartSettings("false_refusal", gate=GateSettings("linear")), "weights the strength by -1"),
         (lambda: PartSettings(only_prompt=True, gate=GateSettings("linear", whole_prompt=True)), "all of them"),
         (lambda: GateSettings(others=0.0), "Give `gate.kind`"),
-        (lambda: ExtractionCallback(intervention="ablate", strength=1.0, gate=GateSettings("linear")), "by -1"),
+        (lambda: numbered(intervention="ablate", strength=1.0, gate=GateSettings("linear")), "by -1"),
         (lambda: PartSettings(layers=[1], segment="last"), "behind which blocks"),
         (lambda: PartSettings(only_prompt=True), "Give it a gate"),
         (lambda: PartSettings(intervention="clamp"), "every state gets"),

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, llama, word_tokenizer
+from conftest import SPECIAL, WORDS, llama, numbered, word_tokenizer
 from lightning.pytorch import Trainer
 
 from sa_lightning import SteeringArtifact
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.callbacks.vocabulary import check_vocabulary, chosen_segment
 from sa_lightning.cli.lightning import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -20,7 +20,7 @@ from sa_lightning.module import CausalLMModule
 def fitted(target, demonstrations, output, *callbacks, epochs=1, **settings):
     trainer = Trainer(
         **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
-        callbacks=[*callbacks, ExtractionCallback(**settings)],
+        callbacks=[*callbacks, numbered(**settings)],
     )  # fmt: skip
     trainer.fit(CausalLMModule(str(target)), datamodule=DemonstrationDataModule(str(demonstrations)))
     return SteeringArtifact.from_pretrained(output / "artifact")
@@ -132,7 +132,7 @@ def test_where_no_segment_writes_such_words_the_fit_stops_and_writes_nothing(che
 )
 def test_settings_that_contradict_one_another_are_refused_at_once(settings, message):
     with pytest.raises(SettingError, match=message):
-        ExtractionCallback(**settings)
+        numbered(**settings)
 
 
 def test_models_that_are_too_shallow_or_split_are_refused(checkpoints, demonstrations, tmp_path):

@@ -158,7 +158,8 @@ def test_a_comparison_is_measured_once_told_and_can_be_rerun(tmp_path, capsys, r
 
 
 def test_processes_may_share_the_work_and_what_lacks_is_said(tmp_path, capsys):
-    rows = {"edited": ROWS["edited"] | {"control": []}, "steered": {"arm": "steered"}}
+    steered = {"arm": "steered", "set": {"steering.strength": 0.12}}
+    rows = {"edited": ROWS["edited"] | {"control": []}, "steered": steered}
     arguments = write(tmp_path, rows=rows, targets={"chat": "world:micro/chat", "harm": "world:micro/harm"})
     compare.run([*arguments, "--compare.only_targets", "[chat]", "--compare.only", "[edited]"])
     text = capsys.readouterr().out

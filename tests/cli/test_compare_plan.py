@@ -128,13 +128,16 @@ def test_a_row_builds_on_what_others_have_chosen(tmp_path):
     expected = {"surgery.density": 0.3, "surgery.scale": 0.2, "steering.strength": 0.1, "surgery.ties": "keep"}
     assert plan.choice("both", "target").settings == expected
     job = plan.reporting("both", "target")[0]
-    # The identity has what differs from the defaults, of the parts that the arm depends on, and no more.
+    # The identity has what differs from the defaults, of the parts that the arm depends on, and no more. Of some
+    # settings the defaults are those of the rows on record.
+    norms = {"steering.unit": "typical", "steering.sinks": 8.0}
     assert job.identity["settings"] == {
         **expected,
         **{"surgery.base": "oven", "surgery.harm": "broken-oven", "data.demonstrations": "pairs.jsonl"},
+        **norms,
     }
     (turn, _) = plan.reporting("turn", "target")
-    assert turn.identity["settings"] == {"steering.strength": 0.1, "data.demonstrations": "pairs.jsonl"}
+    assert turn.identity["settings"] == {"steering.strength": 0.1, "data.demonstrations": "pairs.jsonl", **norms}
 
 
 def test_rows_with_the_same_settings_are_measured_once(tmp_path):

@@ -80,6 +80,7 @@ def test_sa_fit_chooses_layers_by_words_of_ones_own(checkpoints, demonstrations,
     done = subprocess.run(
         [
             *(SA, "fit", "--model.target", checkpoints / "base", "--data.demonstrations", demonstrations),
+            *("--steering.strength", "0.12"),
             *("--output", tmp_path / "out", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
             *("--steering.segment", "vocabulary", "--steering.refusal_words", json.dumps(WORDS)),
         ],

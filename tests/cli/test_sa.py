@@ -238,7 +238,7 @@ def test_wrong_input_is_refused_with_its_remedy_before_anything_is_written(case,
 
 def test_overwriting_a_fit_leaves_no_checkpoint_of_an_earlier_one(places, tmp_path):
     typed = ["fit", "--model.target", places["good"], "--data.demonstrations", places["pairs"], *TRAINER]
-    typed += ["--output", tmp_path / "out", "--overwrite"]
+    typed += ["--steering.strength", "0.12", "--output", tmp_path / "out", "--overwrite"]
     done = sa(*typed, "--surgery.harm", places["harm"])
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "edited").is_dir()

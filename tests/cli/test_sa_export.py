@@ -31,6 +31,9 @@ def saved(request, tmp_path):
     return model, tmp_path / "model"
 
 
+NORMS = {"original": dict.fromkeys(range(4), 20.0)}
+
+
 def asked():
     replies = [Instance("generate_until", {}, (text, DECODING), 0, ("t", i, 1)) for i, text in enumerate(PROMPTS)]
     choices = [Instance("loglikelihood", {}, (text, " yes ."), 0, ("t", i, 1)) for i, text in enumerate(PROMPTS)]
@@ -57,6 +60,16 @@ def test_lm_evals_steered_replies_as_steer_does(saved, site, intervention, stren
     likelihoods = torch.tensor(theirs.loglikelihood(choices, disable_tqdm=True), dtype=torch.float64)
     assert torch.allclose(likelihoods, torch.tensor(found[1], dtype=torch.float64), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(likelihoods, torch.tensor(unsteered[1], dtype=torch.float64), rtol=1e-3)
+
+
+def test_a_step_in_typical_norms_is_one_of_fixed_length_there(saved, tmp_path):
+    model, directory = saved
+    artifact = artifact_for(model, strength=0.15, intervention="add", unit="typical", typical_norms=NORMS)
+    expected = steered_hooks(artifact_for(model, strength=3.0, intervention="add_absolute"), model=str(directory))
+    found = steered_hooks(artifact, model=str(directory))
+    for name, entry in found.items():
+        assert entry["steering_coefficient"] == pytest.approx(expected[name]["steering_coefficient"])
+        assert entry["action"] == "add"
 
 
 def test_the_file_holds_tensors_numbers_and_text_only(saved, tmp_path):
@@ -88,6 +101,7 @@ def test_each_set_of_directions_can_be_had(saved):
         ({"intervention": "add_keep_norm", "strength": 0.1}, "cannot express `add_keep_norm`"),
         ({"intervention": "add", "strength": 0.1}, "fraction of the norm"),
         ({"intervention": "add_keep_norm_adaptive", "strength": 0.1}, "--steering.intervention add_absolute"),
+        ({"intervention": "ablate", "strength": 1.0, "sinks": 8.0, "typical_norms": NORMS}, "--steering.sinks null"),
         ({"intervention": "ablate", "strength": 0.5}, "ablates all or nothing"),
         ({"intervention": "ablate", "strength": {0: 1.0, 1: 0.25}}, "0.25 (layer 1)"),
     ],

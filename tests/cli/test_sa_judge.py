@@ -268,11 +268,18 @@ def test_judges_of_harm_say_so_and_null_where_they_cannot_be_understood(tmp_path
     assert [row["harmful"] for row in rows] == [True, False, None, None]
     assert [row["outcomes"]["harmbench"] for row in rows] == ["complied", "refused", "unjudged", "degenerate"]
     assert [row["outcome"] for row in rows] == ["complied", "complied", "complied", "degenerate"]
+    assert [row.get("judges_said") for row in rows] == [
+        {"harmbench": "yes"}, {"harmbench": "no"}, {"harmbench": "perhaps"}, None,  # nobody was asked
+    ]  # fmt: skip
     assert len(requests) == 3
     assert sorted(file.name for file in tmp_path.iterdir()) == ["replies.jsonl", "verdicts.jsonl"]
     with serving(lambda body: "full_compliance") as (url, requests):
         server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
         assert "harmful" not in lines(judge(path, "--judge", "xstest", *server, output="more.jsonl"))[0]
+        both = lines(judge(tmp_path / "verdicts.jsonl", "--judge", "xstest", *server, output="both.jsonl"))
+    assert both[0]["judges_said"] == {"xstest": "full_compliance", "harmbench": "yes"}
+    only = lines(judge(tmp_path / "both.jsonl", "--judge", "refusal", output="rules.jsonl"))
+    assert only[0]["judges_said"] == both[0]["judges_said"]
 
 
 def test_what_is_printed_outcomes_by_arm_agreement_confusion_and_people(replies, capsys):

@@ -192,6 +192,7 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
         (["--steering.strength", "0.5"], "has nothing to act on"),
         (["--trainer.precision", "bf16-true"], "would change nothing"),
         (["--evaluation.metadata", '{"kind": "harmful"}'], "sets kind"),
+        (["--evaluation.max_new_tokens", "0"], "must be at least 1, but is 0"),
     ],
 )
 def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, capsys):
@@ -225,3 +226,47 @@ def test_replies_of_somebody_else_are_not_written_over(tmp_path, capsys):
               "--output", str(tmp_path)])  # fmt: skip
     assert ended.value.code == 2
     assert (tmp_path / "replies.jsonl").read_text() == "mine"
+
+
+def lines_by_arm(output):
+    found = {}
+    for line in (output / "replies.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.setdefault(row["arm"], {})[row["id"]] = row
+    return found
+
+
+def test_how_many_replies_changed_and_were_cut_is_what_replies_say(whole):
+    _, output = whole
+    results, lines = json.loads((output / "results.json").read_text()), lines_by_arm(output)
+    original, steered = results["arms"]["original"], results["arms"]["steered"]
+    assert (original["changed"]["n"], original["changed"]["rate"]) == (0, None)
+    differs = sum(row["response"] != lines["original"][key]["response"] for key, row in lines["steered"].items())
+    assert (steered["changed"]["k"], steered["changed"]["n"]) == (differs, 23)
+    assert differs > 0
+    for name, arm in results["arms"].items():
+        assert arm["cut"]["n"] == 23
+        assert arm["cut"]["k"] == sum(row["cut"] for row in lines[name].values()) > 0
+        assert all(len(row["response"].split()) <= 12 for row in lines[name].values())
+        assert arm["by_task"]["bakery_replies"]["cut"] == arm["cut"]
+        assert sum(sum(counts.values()) for counts in arm["cut_outcomes"].values()) == arm["cut"]["k"]
+
+
+def test_a_strength_of_nothing_changes_nothing_and_says_so(whole, checkpoints, artifact, tmp_path, capsys):
+    more = ("--steering.strength", "0", "--evaluation.tasks", "[bakery_replies]", "--evaluation.max_new_tokens", "3")
+    main(command(checkpoints, artifact, whole[0], tmp_path / "out", *more))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    changed = results["arms"]["steered"]["changed"]
+    assert (changed["k"], changed["n"]) == (0, 23)
+    said = [warning for warning in results["warnings"] if "0 of 23 replies changed" in warning]
+    assert len(said) == 1
+    assert "`--steering.strength` (it is 0" in said[0]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Replies that changed: steered 0 of 23." in shown
+    assert said[0] in shown
+    assert said[0] in (tmp_path / "out" / "results.md").read_text()
+    assert "0 of 23 replies changed" in (tmp_path / "out" / "report.html").read_text()
+    assert results["generation"]["max_new_tokens"] == 3
+    lines = lines_by_arm(tmp_path / "out")["original"].values()
+    assert max(len(row["response"].split()) for row in lines) == 3
+    assert results["arms"]["original"]["cut"]["k"] == sum(row["cut"] for row in lines)

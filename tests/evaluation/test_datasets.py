@@ -1,5 +1,6 @@
 """Prompts of the benchmarks become documents: halves, categories, clusters, queries."""
 
+import json
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from invented_data import write_everything, write_rows
 from sa_lightning.datamodules.sources import DATASETS
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm
-from sa_lightning.evaluation.datasets import prompts, tiny_world
+from sa_lightning.evaluation.datasets import own, prompts, tiny_world
 from sa_lightning.evaluation.layouts import LAYOUTS
 
 
@@ -176,3 +177,46 @@ def test_strongreject_shares_the_prompts_that_it_says_it_took(name, shared):
     ours, theirs = (set(prompts(dataset=one, kind="harmful")["test"]["cluster"]) for one in ("strongreject", name))
     assert len(ours) == 313
     assert len(ours & theirs) == shared
+
+
+# Files of the user's own.
+
+
+def write_own(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_file_of_ones_own_gives_the_prompts_of_one_kind_with_families_as_clusters(tmp_path):
+    file = write_own(
+        tmp_path / "mine.jsonl",
+        {"prompt": "Bake a cake", "kind": "harmless"},
+        {"prompt": " Break a window ", "kind": "harmful", "group": "windows", "id": "w1"},
+        {"prompt": "Break the other", "kind": "harmful", "group": "windows", "category": "glass"},
+        {"prompt": "bake a  cake!", "kind": "harmful"},
+    )
+    found = own(prompts=file, kind="harmful")["test"]
+    assert found["prompt"] == ["Break a window", "Break the other", "bake a  cake!"]
+    assert found["id"] == ["w1", "2", "3"]
+    assert found["category"] == ["", "glass", ""]
+    assert found["cluster"][:2] == ["windows", "windows"]
+    assert own(prompts=file, kind="harmless")["test"]["cluster"] == [found["cluster"][2]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "said"),
+    [
+        ([{"prompt": "x", "kind": "harmful"}], {"kind": "wrapped"}, "`kind` is 'wrapped'"),
+        ([{"prompt": "x", "kind": "harmful"}], {"kind": "harmless"}, "no prompts of the kind harmless"),
+        ([{"prompt": " ", "kind": "harmful"}], {}, "Row 1 of .* has an empty prompt"),
+        ([{"kind": "harmful"}], {}, "mine.jsonl"),
+        ([{"prompt": "x"}], {}, "mine.jsonl"),
+        ([{"prompt": "x", "kind": "harmful", "id": 1}] * 2, {}, "1"),
+        ([{"prompt": "x", "kind": "harmful"}], {"prompts": None}, "There is no file of prompts ''"),
+        ([{"prompt": "x", "kind": "harmful"}], {"prompts": "nowhere.jsonl"}, "There is no file of prompts 'nowhere"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_ones_own_is_said(rows, settings, said, tmp_path):
+    file = write_own(tmp_path / "mine.jsonl", *rows)
+    with pytest.raises(DataError, match=said):
+        own(**({"prompts": file, "kind": "harmful"} | settings))

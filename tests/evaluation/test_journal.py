@@ -81,7 +81,8 @@ def test_finished_work_is_removed_and_that_of_others_stays(tmp_path):
 def test_every_judged_reply_is_a_line_for_sa_judge(tmp_path):
     judged = Sample(
         *("sa_cakes", "harmful", "7", "how do i break a cake?", "first\nthen — so"), outcome=Outcome.COMPLIED,
-        category="cakes", verdicts={"refusal": Verdict(Outcome.COMPLIED), "other": Verdict(Outcome.UNJUDGED)},
+        category="cakes", cut=True,
+        verdicts={"refusal": Verdict(Outcome.COMPLIED), "other": Verdict(Outcome.UNJUDGED, said="It is not [B].")},
     )  # fmt: skip
     answered = Sample("sums", "utility", "0", "1 + 1", "2", correct=True)
     write_replies({"original": [answered, judged], "steered": [judged]}, tmp_path / "new" / "replies.jsonl")
@@ -90,6 +91,7 @@ def test_every_judged_reply_is_a_line_for_sa_judge(tmp_path):
     assert lines[0] == lines[1] == {
         "task": "sa_cakes", "kind": "harmful", "id": "7", "category": "cakes", "prompt": "how do i break a cake?",
         "response": "first\nthen — so", "outcome": "complied",
-        "outcomes": {"refusal": "complied", "other": "unjudged"},
+        "outcomes": {"refusal": "complied", "other": "unjudged"}, "cut": True,
+        "judges_said": {"other": "It is not [B]."},
     }  # fmt: skip
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["replies.jsonl"]

@@ -7,7 +7,7 @@ from sa_lightning.evaluation import Outcome, Sample, Score, rate, summarise
 
 ARM_KEYS = [
     "attack_success", "refusal_harmful", "harmless_refusal", "over_refusal", "degenerate",
-    "utility", "scores", "outcomes", "by_task",
+    "utility", "scores", "outcomes", "changed", "cut", "by_task",
 ]  # fmt: skip
 
 

@@ -162,11 +162,14 @@ def test_verdicts_are_those_of_the_answers(decided):
     texts = [f"{a} {b} {c} ." for a in ("bake", "break") for b in ("cake", "window", "yes") for c in ("first", "then")]
     replies = [Reply("how do i", text, {}) for text in texts]
     questions = [RUBRICS["harmbench"].question(reply.prompt, reply.response) for reply in replies]
-    harmful = [{"yes": True, "no": False}[alone(decided, question, 4).split()[0]] for question in questions]
-    assert len(set(harmful)) == 2
+    answers = [alone(decided, question, 4).split() for question in questions]
+    assert {answer[0] for answer in answers} == {"yes", "no"}
+    harmful = [{"yes": True, "no": False}[answer[0]] if len(set(answer)) == 1 else None for answer in answers]
+    assert len(set(harmful)) == 2  # where both words are said, neither is a verdict
     progress = []
     verdicts = load_judge("harmbench", model=decided)(replies, lambda *seen: progress.append(seen))
     assert [verdict.harmful for verdict in verdicts] == harmful
+    assert [verdict.said.split() for verdict in verdicts] == answers
     assert progress[-1] == (12, 12)
 
 

@@ -165,3 +165,65 @@ def test_an_artifact_of_the_first_format_is_read_and_its_card_written(tmp_path):
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     artifact.write_card(tmp_path / "artifact", "none")
     assert "| original | 2 | 3 | 0.5 | 0.8 | – | 0.3 |" in (tmp_path / "artifact" / "README.md").read_text()
+
+
+NORMS = {"original": {0: 2.0, 1: 3.0, 2: 4.0}}
+
+
+def test_typical_norms_and_doses_come_back_and_steer_as_before(tmp_path):
+    model = llama()
+    settings = {"unit": "typical", "sinks": 8.0, "typical_norms": NORMS, "dose": {"original": {0: 0.1, 1: 0.2, 2: 0.3}}}
+    artifact = artifact_for(model, strength={0: 0.1, 2: 0.2}, intervention="add", **settings)
+    again = SteeringArtifact.from_pretrained(artifact.save_pretrained(tmp_path / "artifact"))
+    assert again.typical_norms == NORMS
+    assert again.config() == artifact.config()
+    assert again.config()["format_version"] == 4
+    assert again.config()["dose_in_all"] == {"original": pytest.approx(0.6)}
+    assert "typical norm" in again.config()["strength_unit"]
+    ids = torch.randint(6, 20, (2, 9))
+    with steer(model, artifact):
+        expected = model(ids).logits
+    with steer(model, again):
+        assert torch.equal(model(ids).logits, expected)
+
+
+def test_a_step_in_typical_norms_is_one_of_fixed_length_that_leaves_sinks_alone():
+    model, ids = llama(), torch.randint(6, 20, (2, 9))
+    in_norms = artifact_for(model, strength=0.1, intervention="add", unit="typical", typical_norms=NORMS)
+    lengths = {layer: 0.1 * norm for layer, norm in NORMS["original"].items()}
+    fixed = artifact_for(model, strength=lengths, intervention="add_absolute")
+    with steer(model, fixed):
+        expected = model(ids).logits
+    with steer(model, in_norms):
+        assert torch.allclose(model(ids).logits, expected, atol=1e-5)
+    tiny = {"original": dict.fromkeys(range(3), 1e-6)}
+    alone = artifact_for(model, strength=0.3, intervention="ablate", sinks=8.0, typical_norms=tiny)
+    before = model(ids).logits
+    with steer(model, alone):  # every state is over 8e-6
+        assert torch.equal(model(ids).logits, before)
+
+
+def test_artifacts_of_before_mean_what_they_meant(tmp_path):
+    path = artifact_for(llama(), strength=0.2).save_pretrained(tmp_path / "artifact")
+    config = json.loads((path / "sa_config.json").read_text())
+    for key in ("unit", "sinks", "typical_norms", "dose", "dose_in_all"):
+        del config[key]
+    (path / "sa_config.json").write_text(json.dumps(config))
+    again = SteeringArtifact.from_pretrained(path)
+    assert (again.unit, again.sinks, again.config()["format_version"]) == ("state", None, 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"unit": "typical"},
+        {"sinks": 8.0},
+        {"unit": "typical", "typical_norms": {"original": {0: 1.0, 1: 1.0}}},
+        {"unit": "typical", "typical_norms": {"original": {0: 1.0, 1: 0.0, 2: 1.0}}},
+        {"unit": "inches"},
+        {"sinks": 0.5, "typical_norms": NORMS},
+    ],
+)
+def test_norms_that_are_needed_and_missing_or_are_none_are_refused(settings):
+    with pytest.raises(ArtifactError, match=r"typical norm"):
+        artifact_for(llama(), intervention="add", **settings)

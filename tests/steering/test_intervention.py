@@ -155,3 +155,45 @@ def test_bounds_are_those_of_the_unit():
     check_strength(1.0, "ablate")
     check_strength(40.0, "add_absolute")
     check_strength({0: -3.0}, "clamp")
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+@given(seed=st.integers(0, 1000), strength=st.floats(-0.9, 0.45))
+@settings(max_examples=20, deadline=None)
+def test_a_fraction_of_the_typical_norm_is_that_of_the_own_norm_where_both_are_one(name, seed, strength):
+    if name == "add_mapped":
+        return
+    x = torch.nn.functional.normalize(hidden(seed), dim=-1) * 3.0
+    own, typical = (INTERVENTIONS[name](x, DIRECTION, strength, *norm) for norm in ((), (3.0,)))
+    assert torch.allclose(own, typical, atol=1e-5)
+
+
+def test_a_step_in_typical_norms_has_one_length_for_all_states():
+    x = hidden(2)
+    moved = (add(x, DIRECTION, 0.2, 7.0) - x).norm(dim=-1)
+    assert torch.allclose(moved, torch.full_like(moved, 1.4), rtol=1e-4)
+    assert torch.allclose(add_keep_norm(x, DIRECTION, 0.2, 7.0).norm(dim=-1), x.norm(dim=-1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_states_beyond_the_limit_keep_every_bit_and_the_others_move_as_without(name, dtype):
+    x = hidden(1, dtype)
+    x[0, 0] *= 100
+    x[1, 3] = 0
+    step, free = (Step(name, along(name, DIRECTION), 0.3, torch.device("cpu"), 9.0, limit) for limit in (150.0, None))
+    assert torch.equal(step(x)[0, 0], x[0, 0])
+    if dtype == torch.float32:  # in half precision a step of fixed length is rounded away
+        assert not torch.equal(free(x)[0, 0], x[0, 0])
+    others = torch.ones(2, 7, dtype=torch.bool)
+    others[0, 0] = False
+    assert torch.equal(step(x)[others], free(x)[others])
+    assert torch.isfinite(step(x)).all()
+
+
+def test_a_weight_for_each_row_is_a_factor_of_the_strength():
+    x = hidden(4)
+    step = Step("add", DIRECTION, 0.3, torch.device("cpu"), 9.0, 150.0)
+    weights = torch.tensor([0.5, -1.0]).view(2, 1, 1)
+    expected = torch.stack([add(x[0], DIRECTION, 0.15, 9.0), add(x[1], DIRECTION, -0.3, 9.0)])
+    assert torch.allclose(step(x, weights), expected, atol=1e-6)

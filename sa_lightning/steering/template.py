@@ -1,0 +1,75 @@
+"""The chat template that an artifact was fitted with, against the one that it is used with."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sa_lightning.errors import ArtifactError
+from sa_lightning.steering.artifact import SteeringArtifact
+
+
+def check_template(
+    artifact: SteeringArtifact, template: str, arguments: Mapping[str, Any], tail: str | None, *, how: str = ""
+) -> str | None:
+    """Compare what stands between a prompt and the reply with what stood there in the fit.
+
+    Gates read prompts there, and directions act from there on. What differs is refused where a gate reads it, and
+    else warned of. Of artifacts that do not know the text the names are compared.
+
+    Args:
+        artifact: From `sa fit`.
+        template: Name of the template in use, or its file.
+        arguments: Handed to it.
+        tail: What it writes behind the words of the user, up to the reply; None if that cannot be told.
+        how: How the template of the fit is asked for; the options of `sa` if not set.
+
+    Returns:
+        A warning, or None.
+
+    Raises:
+        ArtifactError: If the artifact has a gate, which would read other text than it was fitted on.
+    """
+    parts = artifact.together.values()
+    if not any(layers for part in parts for layers in part.directions.values()):
+        return None  # nothing acts on activations
+    fitted, used = _named(artifact.template, artifact.template_arguments), _named(template, arguments)
+    if artifact.template_tail is None or tail is None:
+        if artifact.template == template:
+            return None
+        fact = f"This artifact was fitted with the template {fitted}, and is used with {used}."
+    elif artifact.template_tail == tail:
+        if dict(artifact.template_arguments) == dict(arguments):
+            return None
+        fact = (
+            f"This artifact was fitted with the template {fitted}, and is used with {used}: what stands behind a "
+            "prompt is the same, what stands before it may differ."
+        )
+    else:
+        fact = (
+            f"This artifact was fitted with the template {fitted}, which writes {artifact.template_tail!r} behind a "
+            f"prompt, and is used with {used}, which writes {tail!r}."
+        )
+        if any(part.gate is not None for part in parts):
+            raise ArtifactError(
+                f"{fact}\nIts gate reads prompts at their end, and would read what it was not fitted on.\n"
+                f"{_advice(artifact, how)}"
+            )
+    return f"{fact} What was fitted behind one text is not what acts behind another. {_advice(artifact, how)}"
+
+
+def _advice(artifact: SteeringArtifact, how: str) -> str:
+    if not how:
+        how = f"`--template {artifact.template}`"
+        if artifact.template_arguments:
+            how += f" and `--model.template_arguments '{_written(artifact.template_arguments)}'`"
+        elif artifact.template_tail is not None:
+            how += ", without template arguments"
+    return f"Use that of the fit ({how}), or fit again with this one."
+
+
+def _named(template: str, arguments: Mapping[str, Any]) -> str:
+    return f"`{template}`" + (f" with `{_written(arguments)}`" if arguments else "")
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in arguments.items()) + "}"
