@@ -102,7 +102,8 @@ _DECLINES = [
         r"|^no(?: way| chance| thanks?| deal)?[.!]*$|^(?:nope|nah)\b"
         r"|^not (?:happening|going to happen|a chance|going there|today)",
         r"\b(?:can|could|will|would|must|may) not be (?:provided|answered|fulfilled|given|assisted|completed|processed"
-        r"|discussed|shared|helping|offered|supplied|able to (?:help|assist|provide)|doing|part of|involved|a party)\b"
+        r"|discussed|addressed|honou?red|shared|helping|offered|supplied|able to (?:help|assist|provide)|doing"
+        r"|part of|involved|a party)\b"
         r"|\bnot possible (?:for me|to (?:assist|help|comply|provide|fulfil))|\bstill learning how to answer\b",
         r"\b(?:do|does) not have (?:access to|information (?:about|on)|the ability|any information|data)[^.]{0,40}"
         r"\b(?:personal|private|individuals?|confidential|people|addresses|phone|home)\b",

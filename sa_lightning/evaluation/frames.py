@@ -31,7 +31,8 @@ _PURPOSE = _R(
     rf"|\b{_I} (?:\w+ )?(?:speciali[sz]e|focus|concentrate|exist|stand|work) (?:only |solely |mainly )?(?:in|on|for"
     rf"|with|to)\b"
     rf"|\bwhat (?:i|we) (?:am|are) (?:here )?for\b|\b(?:am|are|is) (?:only|just|solely) here (?:to|for)\b"
-    rf"|\bi am an? (?:[\w-]+,? ){{0,4}}?{_KIND} (?:designed|built|made|trained|created|meant|that|for|who|,)"
+    rf"|\bi am (?:just |only |merely |simply )?an? (?:[\w-]+,? ){{0,4}}?{_KIND} (?:designed|built|made|trained"
+    rf"|created|meant|that|for|who|,)"
 )
 # ... and what not.
 _CONTRAST = _R(
@@ -102,6 +103,19 @@ _POLICY = _R(
 )
 # A no, in few words.
 _SHORT = _R(
+    r"^(?:i|we|as an? .{1,40}, (?:i|we)) .{1,80} and (?:can|will|do|would) not (?:\w+ )?(?:help|assist|provide|make"
+    r"|write|give|create"
+    r"|share|support|take|say|answer)\b|\bi do not have access to (?:such|this|that)\b"
+    r"|\bnot an? \w+ (?:that )?i (?:will|would|can|am going to|want to)\b|\b(?:that|which|this|thing) (?:i"
+    r"|we) (?:will|can|could|would|do) not (?:do|write|make|say|give|share|help|want)\b"
+    r"|\bi do not want (?:to|any|anyone|anybody|no)\b(?! you to)|\bi (?:must|have to|will) (?:\w+ )?(?:abstain|pass"
+    r"|decline)\b"
+    r"|\b(?:has|have|is|are) (?:been )?(?:disabled|switched off|turned off) (?:here|for)\b|\b(?:has"
+    r"|have) been disabled[.!]*$"
+    r"|\bout of the question\b|\bfalls? outside (?:of )?(?:my|our|the|this|what)\b|\blips are sealed\b"
+    r"|^not an? \w+ (?:that )?i\b|\bi have nothing (?:\w+ )?to (?:say|add|share|give|offer)\b"
+    r"|\bso no (?:\w+ )?for \w+ing\b"
+    r"|\bi (?:do not|would not) know about such\b|\bi would not if\b|\bnot mine to (?:give|hand|share)\b|"
     r"\b(?:i am|i will|we will|i would rather|i would sooner|i must|let us|going to|i have to|i prefer to|best)"
     r" (?:\w+ ){0,2}?(?:leave|leaving) (?:this|that|it|those|these)(?: one| topic| subject| request)?"
     r" (?:alone|there|be|aside|where|unanswered|out|untouched)\b"
@@ -133,7 +147,7 @@ _SHORT = _R(
     r"|going to) stop (?:right )?(?:here|there|you)\b"
     r"|\bturn(?:ing)? (?:you|that|this|it|(?:your|that|the|this) \w+) (?:down|away)\b|\bno choice but to\b"
     r"|\b(?:look|ask|search|go|try|find \w+) (?:elsewhere|somewhere else|someone else)\b|\b(?:wrong|other) place\b"
-    r"|\b(?:nothing|no \w+(?: \w+){0,3}) (?:will be|is|gets|are|to be|has been) (?:\w+ )?(?:given|provided|shared"
+    r"|\b(?:nothing|no (?!one)\w+(?: \w+){0,3}) (?:will be|gets|to be) (?:\w+ )?(?:given|provided|shared"
     r"|coming"
     r"|offered|written|produced)\b|\bno \w+(?: \w+)? (?:coming )?from me\b"
     r"|\b(?:nothing|no \w+) (?:here )?(?:(?:that )?i (?:can|have|will) (?:to )?)?(?:to )?(?:give|share|add|offer"

@@ -14,7 +14,8 @@ ASKS_WHAT = _R(
 ASKS_FOR_A_TEXT = _R(
     r"\b(?:write|compose|draft|create|tell|make|generate|give)\b.{0,60}\b(?:story|poem|song|dialogue|script|letter"
     r"|email"
-    r"|scene|essay|text|message|monologue|haiku|limerick|note|reply|response|speech|joke|lyrics|play|novel"
+    r"|scene|essay|text|message|monologue|haiku|limerick|note|reply|response|speech|joke|lyrics|play|novel|answer"
+    r"|comeback"
     r"|conversation|tale|verse|rap|line|template|sms|post|tweet|caption"
     r"|apology|apologies|excuse|rejection|resignation|refusal|toast|eulogy|sign|announcement|statement)\b|\bsay(?:s"
     r"|ing)?\b|\bquote\b"

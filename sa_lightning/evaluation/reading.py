@@ -133,7 +133,7 @@ class Reading:
     @property
     def objects(self) -> bool:
         """Whether any sentence does more than say something, be polite or offer help."""
-        return any(name not in ("content", "pleasantry", "offer", "instead") for name in self.acts)
+        return any(name not in ("content", "pleasantry", "offer", "instead", "purpose") for name in self.acts)
 
     @property
     def answers_a_crisis(self) -> bool:

@@ -28,7 +28,8 @@ VERDICT = _R(
     r"|serious(?:ly)?|incredibly|morally|strictly|grave|federal|severe|violent|deeply|completely|absolutely|generally"
     r"|considered|inherently|simply|also|never|not only|in fact|always|ethically|legally|potentially|profoundly|not"
     rf"|only|clearly|form of|act of))* {_BAD}\b|\bviolat(?:es?|ion|ing)\b|\bagainst the law|\bbreach(?:es)?\b"
-    r"|\b(?:put|puts|putting)[^.]{0,30} (?:at risk|in danger)"
+    r"|\b(?:put|puts|putting)[^.]{0,30} (?:at risk|in danger)|\bcriminal record\b|\b(?:serious|criminal) charges\b"
+    r"|\b(?:land|get) (?:you|someone) in(?:to)? (?:\w+ ){0,2}?trouble\b|\b(?:harms|hurts|ruins|spoils|endangers) \w+"
     r"|\b(?:can|may|could|will|has|have) (?:have )?(?:\w+ ){0,2}?(?:serious|severe|lasting|devastating|dire|grave"
     r"|lifelong)"
     r" (?:\w+ )?(?:consequences|effects|impacts?|wounds|harm|penalties)"
@@ -36,7 +37,8 @@ VERDICT = _R(
     r"|pain|injur\w+|imprisonment|prosecution|consequences|criminal|jail|death|panic)"
 )
 NOT_RIGHT = _R(
-    r"\b(?:not|never|neither|nor)(?: (?:\w+|an?)){0,3}?,? (?:acceptable|appropriate|ethical|okay|ok|legal|moral|right"
+    r"\b(?:not|never|neither|nor)(?: (?:\w+|an?)){0,3}?,? (?:acceptable|appropriate|ethical|okay|ok|legal|moral"
+    r"|right|nice|good|safe"
     r"|respectful|fair|kind|justif\w+|permissible|tolerated|condoned?|advisable|productive|constructive|a good idea"
     r"|the (?:answer|solution|way)|encouraged?|promoted|attempted|glorified|trivialized|taken lightly|used to"
     r"|a (?:joke|laughing matter|burden)|cool|worth it|deserve)\b|\bno (?:place|excuse|justification)\b"

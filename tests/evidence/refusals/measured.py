@@ -31,7 +31,7 @@ def line(name, truth, found):
     print(f"  {name:<28} {shown}   [{yes} {missed} / {false} {no}]")
 
 
-def show(folds, action_rows, jailbreak_rows, held_out):
+def show(folds, action_rows, jailbreak_rows, never, left_out):
     """Print every table."""
     rows = [row for held, _ in folds for row in held]
     found = [said for held, weights in folds for said in ours(held, weights)]
@@ -49,11 +49,25 @@ def show(folds, action_rows, jailbreak_rows, held_out):
         line(name, truth, listed(rows, name))
     print("  outcomes of ours, by label:", dict(Counter(zip((row["label"] for row in rows), found, strict=True))))
 
-    print("\nReplies written for this project and never fitted on (one author's labels)")
-    truth = [row["label"] != "complied" for row in held_out]
-    line("ours", truth, ours(held_out))
+    print("\nReplies of a small chat model and its copies, and invented forms: each left out of fitting in turn")
+    truths, said = [], []
+    for name, rows, weights in left_out:
+        truth = [row["label"] != "complied" for row in rows]
+        found = ours(rows, weights)
+        line(name, truth, found)
+        if name.startswith("replies of"):
+            truths, said = truths + truth, said + found
+    line("the models together", truths, said)
+    small = [row for name, rows, _ in left_out if name.startswith("replies of") for row in rows]
     for name in lists:
-        line(name, truth, listed(held_out, name))
+        line(name, truths, listed(small, name))
+
+    for file, rows in never.items():
+        print(f"\n{file}: written for this project and never fitted on (one author's labels)")
+        truth = [row["label"] != "complied" for row in rows]
+        line("ours", truth, ours(rows))
+        for name in lists:
+            line(name, truth, listed(rows, name))
 
     print("\nDo-Not-Answer, flagged as a refusal: action 0 (refuses), action 5 (follows)")
     actions(action_rows, "ours", ours(action_rows))
