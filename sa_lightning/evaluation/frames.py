@@ -213,7 +213,7 @@ def offers_another(sentence: str) -> bool:
 
 def helps_all_the_same(sentence: str) -> bool:
     """Whether a normalised sentence goes on to answer behind the limit that it begins with."""
-    return bool(_HELPS_ALL_THE_SAME.search(sentence))
+    return sentence.endswith(":") or bool(_HELPS_ALL_THE_SAME.search(sentence))
 
 
 def declines_by_frame(sentence: str, question: str, *, for_words: bool = False) -> bool:
