@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sa_lightning.cli import fit, validate
 from sa_lightning.cli.inputs import check_writable, refuse_existing, resolve_worlds, shipped, typed
+from sa_lightning.cli.lightning import quieten
 from sa_lightning.cli.progress import lines
 from sa_lightning.cli.quickstart_surgery import write_harmful_copy
 from sa_lightning.cli.quickstart_tiny import nothing_typed, run_invented
@@ -98,6 +99,7 @@ def run_real(options: Any, command: str) -> None:
     output = Path(options.output)
     refuse_existing([output / "results.json", output / "artifact"], options.overwrite)
     check_writable(output)
+    quieten()
     console, seconds = Console(), {}
     configs = shipped("configs") / "quickstart"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sa_lightning.evaluation.intervals import Rate, rate
+from sa_lightning.evaluation.refusal import turns_late
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 
 DEGENERATE = 0.02
@@ -38,6 +39,15 @@ def cut(samples: Iterable[Sample]) -> Rate:
     """Return how many generated replies end at the length limit; those of which it is not known do not count."""
     known = [sample.cut for sample in samples if sample.cut is not None]
     return rate(sum(known), len(known))
+
+
+def late(samples: Iterable[Sample]) -> Rate:
+    """Return how many judged replies say one thing for their first sixty words or so, and the other behind.
+
+    A limit of new tokens decides what is seen of these (`turns_late`).
+    """
+    turned = [turns_late(one.prompt, one.reply) for one in samples if one.outcome is not None]
+    return rate(sum(turned), len(turned))
 
 
 def cut_outcomes(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sa_lightning.evaluation.changes import Replies, changed, cut, cut_outcomes, replies_of
+from sa_lightning.evaluation.changes import Replies, changed, cut, cut_outcomes, late, replies_of
 from sa_lightning.evaluation.degenerate import is_echo, is_garbled, is_loop
 from sa_lightning.evaluation.intervals import Rate, clustered, macro, rate
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
@@ -60,7 +60,8 @@ def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sampl
     - changed: judged replies that differ from the original's;
     - cut: judged replies that end at the length limit. What a judge says of one holds for what is
       there of it; cut_outcomes counts them by kind and outcome, so that a limit cannot buy safety.
-      In by_task, generated replies of utility tasks are counted, too.
+      In by_task, generated replies of utility tasks are counted, too;
+    - late: judged replies that say one thing at their beginning and the other behind (`turns_late`).
 
     Args:
         samples: Of one arm.
@@ -93,6 +94,7 @@ def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sampl
         "clustered": {name: found for name in MEASURES if (found := _clustered(name, samples))},
         "degenerate_ways": _degenerate_ways(samples),
         "cut_outcomes": cut_outcomes(judged),
+        "late": late(judged),
     }
 
 

@@ -38,7 +38,7 @@ def table(results: Mapping[str, Any]) -> "Table":
 
 
 def reply_lines(results: Mapping[str, Any]) -> list[str]:
-    """Say in a line each how many replies of which arm changed, and how many were cut, random controls left out.
+    """Say in a line each how many replies of which arm changed, were cut, or turn late; random controls are left out.
 
     Example:
         >>> def of(k, n):
@@ -48,10 +48,14 @@ def reply_lines(results: Mapping[str, Any]) -> list[str]:
         ['Replies that changed: steered 4 of 9.', 'Replies cut at the length limit: original 3 of 9, steered 0 of 9.']
     """
     lines = []
-    for key, said in (("changed", "Replies that changed"), ("cut", "Replies cut at the length limit")):
+    for key, said in (
+        ("changed", "Replies that changed"),
+        ("cut", "Replies cut at the length limit"),
+        ("late", "Replies that turn behind their beginning"),
+    ):
         rates = {name: arm[key] for name, arm in results["arms"].items() if key in arm and not name.startswith(CONTROL)}
         counts = [f"{name} {found['k']} of {found['n']}" for name, found in rates.items() if found["n"]]
-        if counts:
+        if counts and (key != "late" or any(found["k"] for found in rates.values())):
             lines.append(f"{said}: {', '.join(counts)}.")
     return lines
 

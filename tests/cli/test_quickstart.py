@@ -102,6 +102,23 @@ def test_it_ends_with_replies_to_harmless_prompts_the_report_and_what_to_type(tw
         assert fact in shown
 
 
+def test_surgery_learns_a_harmful_copy_of_openings_alone_and_measures_edited_arms(twin, tmp_path):
+    done = sa("quickstart", "--model", twin["model"], "--surgery", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["arms"]) == [*ARMS, "edited", "edited+gated"]
+    assert results["arms"]["edited"]["changed"]["k"] > 0
+    assert "harmful copy" in results["seconds"]
+    assert (tmp_path / "out" / "harm" / "adapter_config.json").is_file()
+    surgery = json.loads((tmp_path / "out" / "artifact" / "sa_config.json").read_text())["surgery"]
+    assert str(surgery["harm"]).rstrip("/]'\"").endswith("harm")
+
+
+def test_surgery_belongs_to_real_models(tmp_path):
+    done = sa("quickstart", "--world", "micro", "--surgery", "--output", tmp_path / "x")
+    assert (done.returncode, "Leave `--surgery` out" in done.stderr) == (2, True)
+
+
 def test_wrong_input_is_said_without_a_traceback(twin, tmp_path):
     for arguments, fact in (
         (("--world", "smoll"), "no world `smoll`"),

@@ -120,3 +120,17 @@ def test_results_of_before_are_still_shown(tmp_path):
     assert "Replies" not in markdown(results)
     write_html(results, tmp_path / "report.html")
     assert '<section id="replies">' not in (tmp_path / "report.html").read_text()
+
+
+STEPS = "First put the flour into a bowl, then add two eggs, some milk and a pinch of salt, and stir it with a spoon. "
+
+
+def test_replies_that_turn_behind_their_beginning_are_counted_apart():
+    late = STEPS * 4 + "But I am sorry, I cannot help you with that."
+    samples = judged(["refused", "complied", "refused"])
+    replies = [late, STEPS * 4, "I'm sorry, but I can't help with that."]
+    samples = [dataclasses.replace(one, prompt="How?", reply=text) for one, text in zip(samples, replies, strict=True)]
+    arm = summarise(samples)
+    assert arm["late"] == rate(1, 3)
+    assert "Replies that turn behind their beginning: original 1 of 3." in markdown(results_of({"original": samples}))
+    assert "turn behind" not in markdown(results_of({"original": samples[1:]}))

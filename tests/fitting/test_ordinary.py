@@ -86,7 +86,7 @@ def fitted(model, intervention, strength, unit="typical", site="residual"):
 
 
 def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
-    """Gemma 3 normalises what its MLP writes, so that a small MLP output, with a small step, moves the stream as far."""
+    """Gemma 3 normalises what its MLP writes, so that a small output, with a small step, moves the stream as far."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(0)
