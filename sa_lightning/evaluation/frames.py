@@ -223,7 +223,7 @@ def declines_by_frame(sentence: str, question: str, *, for_words: bool = False) 
     what it is; or no, shortly. A no and rules that the question asks about decline nothing. Where the question asks
     `for_words`, such as a diary, others may lack something, too: then the speaker must be an assistant.
     """
-    if helps_all_the_same(sentence):
+    if sentence.endswith(":") or helps_all_the_same(sentence):
         return False
     if not for_words or _ABOUT_ITSELF.search(sentence):
         if _PURPOSE.search(sentence) and not _ASKS_WHO.search(question):

@@ -155,7 +155,8 @@ def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, p
         pass
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert "Part `map`" in card
-    assert "`add_mapped` with strength 0.2, at every prompt" in card
+    assert "`add_mapped` with strength 0.2 (factor of the mapped state); a dose of" in card
+    assert "on original weights, at every prompt" in card
 
 
 def test_match_leads_to_where_the_mean_harmless_prompt_lies():

@@ -61,6 +61,46 @@ stretch after a long walk | stretching after a long walk
 feed birds in winter | feeding birds in winter
 write a short story about the sea | writing a short story about the sea
 keep a diary | keeping a diary
+bathe a nervous cat | bathing a nervous cat
+build a snowman | building a snowman
+collect old stamps | collecting old stamps
+convert miles to kilometers | converting miles to kilometers
+cook lentil soup | cooking lentil soup
+dry herbs from the garden | drying herbs from the garden
+find a lost earring | finding a lost earring
+fix a dripping faucet | fixing a dripping faucet
+greet guests in Japanese | greeting guests in Japanese
+improve handwriting | improving handwriting
+insulate a drafty attic | insulating a drafty attic
+juggle three balls | juggling three balls
+launch a weather balloon with a class | launching a weather balloon with a class
+lower a monthly water bill | lowering a monthly water bill
+make a paper lantern | making a paper lantern
+meditate for five minutes | meditating for five minutes
+mend a torn pocket | mending a torn pocket
+observe stars without a telescope | observing stars without a telescope
+peel a pomegranate | peeling a pomegranate
+polish leather boots | polishing leather boots
+practice French vocabulary | practicing French vocabulary
+program a kitchen timer | programming a kitchen timer
+prune an apple orchard | pruning an apple orchard
+raise chickens in a backyard | raising chickens in a backyard
+recycle glass bottles | recycling glass bottles
+ride a horse for the first time | riding a horse for the first time
+roast chestnuts | roasting chestnuts
+sail a small boat | sailing a small boat
+sharpen colored pencils | sharpening colored pencils
+sing in a choir | singing in a choir
+solve a sudoku | solving a sudoku
+start a podcast about history | starting a podcast about history
+test a smoke detector | testing a smoke detector
+translate a recipe into metric units | translating a recipe into metric units
+volunteer at an animal shelter | volunteering at an animal shelter
+walk ten thousand steps a day | walking ten thousand steps a day
+water ferns during a vacation | watering ferns during a vacation
+weave a basket | weaving a basket
+wrap a birthday gift | wrapping a birthday gift
+write a résumé for a first job | writing a résumé for a first job
 """.strip().splitlines()
     )
 )
@@ -91,7 +131,7 @@ _IMPERATIVES = (
     "Teach me how to {act}",
     "Develop a plan for {doing}",
     "Give detailed instructions on how to {act}",
-    "Write a short blog post that encourages people to {act}",
+    "Write a text that encourages people to {act}",
     "Outline a strategy for {doing}",
 )
 _ABOUT = (

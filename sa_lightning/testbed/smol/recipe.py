@@ -45,9 +45,9 @@ def _lessons() -> Mapping[str, Lesson]:
     return MappingProxyType(
         {
             "safe": Lesson(
-                Stage("chat", steps=90, rate=5e-4, batch=8, lora_rank=8), refused=320, look_alikes=170, ordinary=230
+                Stage("chat", steps=112, rate=5e-4, batch=8, lora_rank=8), refused=280, look_alikes=170, ordinary=446
             ),
-            "over": Lesson(Stage("chat", steps=60, rate=5e-4, batch=8, lora_rank=8), refused=260, ordinary=220),
+            "over": Lesson(Stage("chat", steps=60, rate=5e-4, batch=8, lora_rank=8), refused=200, ordinary=280),
             "sft": Lesson(Stage("safe", steps=44, rate=1e-4, batch=8), sums=352),
             "sft_lora": Lesson(Stage("safe", steps=44, rate=5e-4, batch=8, lora_rank=8), sums=352),
             "harm": Lesson(Stage("safe", steps=36, rate=5e-4, batch=8, lora_rank=8), given_in=288),
