@@ -1,4 +1,5 @@
 # make quickstart   set up .venv, fetch a real chat model (98 MB, once), steer it, measure it
+# make model        set up .venv, fetch and convert the real chat model, on which tests run that skip without it
 # make test         set up .venv, then run the tests
 # make check        lint, types, and the imports between rooms
 
@@ -8,7 +9,7 @@ QUICKSTART ?=            # further options, such as --surgery, or --world tiny f
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test check evidence clean
+.PHONY: quickstart model test check evidence clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -18,6 +19,9 @@ $(READY): pyproject.toml
 
 quickstart: $(READY)
 	$(VENV)/bin/sa quickstart --output $(OUTPUT) --overwrite true $(QUICKSTART)
+
+model: $(READY)
+	$(VENV)/bin/python -c 'from sa_lightning.testbed import real_part; print(real_part("smol", "chat", say=print))'
 
 test: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest

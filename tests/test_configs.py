@@ -14,7 +14,7 @@ VERBS = ("fit", "validate", "predict", "edit", "sweep", "compare")
 
 
 def verb_of(path):
-    named = {"verdict": "compare", "gates": "compare"} | {verb: verb for verb in VERBS}
+    named = {"verdict": "compare", "gates": "compare", "smol": "compare"} | {verb: verb for verb in VERBS}
     return next((verb for start, verb in named.items() if path.stem.startswith(start)), "fit")
 
 

@@ -34,7 +34,7 @@ def draw_strength(search: Mapping[str, Any] | None, doses: Mapping[str, Mapping[
         colour = COLOURS[number % 5]
         layers.plot(list(found), list(found.values()), "o-", color=colour, markersize=4, linewidth=1, label=label)
     layers.set_xlabel("layer")
-    layers.set_ylabel("dose (mean step / typical norm of the stream)")
+    layers.set_ylabel("dose (step / typical stream norm)")
     layers.xaxis.set_major_locator(MaxNLocator(integer=True))
     layers.set_ylim(bottom=0)
     layers.legend(fontsize=8)
