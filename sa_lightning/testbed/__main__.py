@@ -66,7 +66,7 @@ def _built(asked: argparse.Namespace, seed: int) -> Path:
 
 def table(world: dict[str, Any]) -> str:
     """The gates of one world, as Markdown."""
-    seconds = sum(stage["seconds"] for stage in world["stages"].values())
+    seconds = sum(stage["seconds"] + stage.get("seconds_measured", 0.0) for stage in world["stages"].values())
     accepted = "accepted" if world["accepted"] else "not accepted"
     lines = [f"{world['name']}, seed {world['seed']}: {accepted}, {seconds:.0f} s, hash {world['hash'][:12]}", ""]
     lines += ["| model | gate | measured | needed |", "|---|---|---|---|"]

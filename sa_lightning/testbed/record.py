@@ -41,7 +41,8 @@ def read(directory: Path, name: str, seed: int, settings: Recipe) -> dict[str, A
 def write(directory: Path, record: dict[str, Any]) -> None:
     """Write `world.json`, complete or not at all."""
     files = {f"{part}/{f}": h for part, s in record["stages"].items() for f, h in s["files"].items()}
-    record["accepted"] = all(gate["passed"] for gate in record["gates"])
+    unmeasured = set(record["recipe"]["stages"]) & set(record["stages"]) - {gate["model"] for gate in record["gates"]}
+    record["accepted"] = not unmeasured and all(gate["passed"] for gate in record["gates"])
     record["complete"] = set(record["recipe"]["stages"]) <= set(record["stages"])
     record["hash"] = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     partial = directory / "world.json.tmp"

@@ -156,6 +156,20 @@ def test_a_killed_build_goes_on_with_the_part_that_it_was_making(built, data, ch
         assert record(directory)["stages"][part]["files"] == record(built)["stages"][part]["files"]
 
 
+def test_a_model_whose_build_ended_before_it_was_measured_is_measured_and_not_trained_again(
+    built, data, chat, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SA_DATA_DIR", str(data))
+    copy = shutil.copytree(built, tmp_path / "worlds" / built.parent.name / built.name)
+    found = record(copy)
+    found["gates"] = [gate for gate in found["gates"] if gate["model"] != "sft_lora"]
+    (copy / "world.json").write_text(json.dumps(found))
+    said = []
+    build_smol(["sft_lora"], cache=tmp_path, say=said.append, settings=twin(), published=lambda: chat)
+    assert not [text for text in said if "training" in text]
+    assert sorted(map(str, record(copy)["gates"])) == sorted(map(str, record(built)["gates"]))
+
+
 def test_another_seed_is_another_world(built, data, chat, tmp_path, monkeypatch):
     monkeypatch.setenv("SA_DATA_DIR", str(data))
     other = build_smol(["data"], seed=1, cache=tmp_path, settings=twin(), published=lambda: chat)

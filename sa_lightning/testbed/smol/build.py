@@ -1,6 +1,5 @@
 """Building the `smol` world: parts, each whole or not there, measured against its gates and kept in the cache."""
 
-import copy
 import dataclasses
 import itertools
 import json
@@ -77,7 +76,7 @@ def build_smol(
         record = records.read(directory, NAME, seed, settings)
         record["gates"] = [acceptance.bounded(gate) for gate in record["gates"]]  # against the bounds of today
         missing = [part for part in wanted if not (directory / part).exists()]
-        if missing or measure_again:
+        if missing or measure_again or any(_unmeasured(settings, record, part) for part in wanted):
             prompts.check_at_hand()
             for partial in directory.glob("*.partial"):  # left by an interrupted build
                 shutil.rmtree(partial)
@@ -86,8 +85,8 @@ def build_smol(
                 if part in missing:
                     say(f"{NAME}, seed {seed}: {part}, {missing.index(part) + 1} of {len(missing)} missing parts")
                     _build_part(_Build(directory, seed, settings, _chat(published, cache, say), say), part, record)
-                elif measure_again and _gates(record, part):
-                    _measure_again(_Build(directory, seed, settings, _chat(published, cache, say), say), part, record)
+                if _unmeasured(settings, record, part) or (measure_again and _gates(record, part)):
+                    _measure(_Build(directory, seed, settings, _chat(published, cache, say), say), part, record)
                 records.enforce(settings, _gates(record, part), directory)
     return directory
 
@@ -155,29 +154,31 @@ def _gates(record: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return [gate for gate in record["gates"] if gate["model"] == part]
 
 
+def _unmeasured(settings: SmolSettings, record: dict[str, Any], part: str) -> bool:
+    """Whether a part is a model without gates: new, or its build was interrupted behind the training."""
+    return part in ("chat", *settings.lessons) and not _gates(record, part)
+
+
 def _build_part(build: _Build, part: str, record: dict[str, Any]) -> None:
-    """Write one part beside its place, measure it, move it there and note it in `world.json`."""
+    """Write one part beside its place, move it there and note it in `world.json`."""
     began = time.perf_counter()
     partial = build.directory / f"{part}.partial"
     partial.mkdir()
-    gates, files = [], {}
+    files = {}
     if part == "data":
         record["data_sets"] = _write_data(build, partial)
     elif part == "replies":
         _write_replies(build, partial)
+    elif part == "chat":  # it stays where it is: what is here says which it is
+        files = {"model.safetensors": sha256(build.chat / "model.safetensors")}
+        (partial / "published.json").write_text(json.dumps(files) + "\n", encoding="utf-8")
     else:
-        if part == "chat":  # it stays where it is: what is here is what was measured
-            files = {"model.safetensors": sha256(build.chat / "model.safetensors")}
-            (partial / "published.json").write_text(json.dumps(files) + "\n", encoding="utf-8")
-            model: Any = load(str(build.chat))
-        else:
-            model = _train(build, part, partial)
-        gates = _measure(build, part, model, record)
+        _train(build, part, partial)
     record["stages"][part] = {
         "seconds": round(time.perf_counter() - began, 1),
         "files": files or records.hashes(partial),
     }
-    record["gates"] = [gate for gate in record["gates"] if gate["model"] != part] + [gate.as_dict() for gate in gates]
+    record["gates"] = [gate for gate in record["gates"] if gate["model"] != part]
     partial.rename(build.directory / part)
     records.write(build.directory, record)
     build.say(f"{NAME}: {part} is there after {record['stages'][part]['seconds']:.0f} s")
@@ -204,8 +205,8 @@ def _write_replies(build: _Build, path: Path) -> None:
     lessons.write(path / "replies.jsonl", lines)
 
 
-def _train(build: _Build, part: str, path: Path) -> Any:
-    """Train one model and save it: a checkpoint, or for `…_lora` an adapter; return it with an adapter merged."""
+def _train(build: _Build, part: str, path: Path) -> None:
+    """Train one model and save it: a checkpoint, or for `…_lora` an adapter."""
     lesson, settings = build.settings.lessons[part], build.settings
     stage, parent = lesson.stage, build.place(str(lesson.stage.parent))
     tokenizer: Any = AutoTokenizer.from_pretrained(build.chat, local_files_only=True)
@@ -218,28 +219,27 @@ def _train(build: _Build, part: str, path: Path) -> Any:
         model = add_lora(model, stage.lora_rank, build.seed)
     how = WorldSettings(buckets=settings.buckets, accelerator=settings.accelerator)
     fit(model, stage, drawn, [_Progress(build.say, part, stage.steps)], how, settings.precision)
-    merged = copy.deepcopy(model).merge_and_unload() if stage.lora_rank else model
-    merged.generation_config = generation
-    (model if part.endswith("_lora") else merged).save_pretrained(path)
+    if stage.lora_rank and not part.endswith("_lora"):
+        model = model.merge_and_unload()
+    model.generation_config = generation
+    model.save_pretrained(path)
     tokenizer.save_pretrained(path)
-    return merged
 
 
-def _measure(build: _Build, part: str, model: Any, record: dict[str, Any]) -> list[Any]:
+def _measure(build: _Build, part: str, record: dict[str, Any]) -> None:
+    """Measure the gates of a model that is there, and note them in `world.json`."""
+    began, place = time.perf_counter(), build.place(part)
     tokenizer: Any = AutoTokenizer.from_pretrained(build.chat, local_files_only=True)
-    validation = build.rows("validation")
-    return acceptance.measure(part, _half(model), tokenizer, validation, record["gates"], build.settings, build.say)
-
-
-def _measure_again(build: _Build, part: str, record: dict[str, Any]) -> None:
-    place = build.place(part)
     if (place / "adapter_config.json").exists():
-        base = load(str(build.place(str(build.settings.lessons[part].stage.parent))))
-        model: Any = PeftModel.from_pretrained(base, str(place)).merge_and_unload()  # type: ignore[operator]
+        model: Any = load(str(build.place(str(build.settings.lessons[part].stage.parent))))
+        model = PeftModel.from_pretrained(model, str(place)).merge_and_unload()  # type: ignore[operator]
     else:
         model = load(str(place))
-    gates = [gate.as_dict() for gate in _measure(build, part, model, record)]
-    record["gates"] = [gate for gate in record["gates"] if gate["model"] != part] + gates
+    others = [gate for gate in record["gates"] if gate["model"] != part]
+    validation = build.rows("validation")
+    gates = acceptance.measure(part, _half(model), tokenizer, validation, others, build.settings, build.say)
+    record["gates"] = others + [gate.as_dict() for gate in gates]
+    record["stages"][part]["seconds_measured"] = round(time.perf_counter() - began, 1)
     records.write(build.directory, record)
 
 
