@@ -227,7 +227,7 @@ def test_wrong_input_is_refused_with_its_remedy_before_anything_is_written(case,
     changes, fact = WRONG[case]
     done = sa(
         *("fit", "--model.target", places["good"], "--surgery.harm", places["harm"], *TRAINER),
-        *("--data.demonstrations", places["pairs"], "--output", tmp_path / "out"),
+        *("--data.demonstrations", places["pairs"], "--steering.strength", "0.12", "--output", tmp_path / "out"),
         *(change.format(**places) for change in changes),
     )
     assert done.returncode == 2, done.stderr
@@ -318,7 +318,7 @@ def test_print_config_can_be_read_back(places, tmp_path):
     again = sa("fit", "--config", tmp_path / "all.yaml", "--print_config")
     assert again.stdout == done.stdout
     assert "target: meta-llama/Llama-2-7b-chat-hf" in done.stdout
-    assert "strength: 0.12" in done.stdout
+    assert "strength: auto" in done.stdout
 
 
 def test_the_reading_of_the_authors_code_runs_from_its_config(places, tmp_path):
