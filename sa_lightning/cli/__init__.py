@@ -1,7 +1,7 @@
 """`sa`: the one place where everything meets.
 
-This file knows the verbs and nothing else, so that `sa --help` costs nothing; each verb lives in a
-file of its own, which imports what it needs when it runs.
+This file knows the verbs, and with `common.first_words` their options, so that help and plain mistakes cost nothing;
+each verb lives in a file of its own, which imports what it needs when it runs.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from sa_lightning import __version__
+from sa_lightning.cli.common.first_words import first_look
 from sa_lightning.errors import SaError
 
 VERBS = {
@@ -27,6 +28,12 @@ VERBS = {
     "export": "An artifact's steering as the file that lm-eval's own model `steered` reads.",
     "lm-eval": "lm-eval's own command line, with our model and our tasks.",
 }
+
+#: Libraries that a verb loads, which takes seconds.
+LOADED = dict.fromkeys(
+    ("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"
+)
+LOADED |= dict.fromkeys(("edit", "judge", "export"), "torch, transformers")
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
 
@@ -59,10 +66,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if verb not in VERBS:
         print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
         raise SystemExit(2)
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     try:
+        text = first_look(verb, rest)
+        if text is not None:
+            print(text, end="")
+            raise SystemExit(0)
+        if verb in LOADED and first:
+            print(f"sa {verb}: loading {LOADED[verb]} …", file=sys.stderr, flush=True)
         importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        if not first:
             # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as
             # another one fails: give it time, and speak only if the mistake was this process's alone.
             time.sleep(5)

@@ -1,0 +1,166 @@
+"""What is said within a second, before any library is loaded: help, and plain mistakes in what was typed.
+
+The options of each verb are read from its help text, which is kept in `help/`; `python -m
+sa_lightning.cli.common.help_texts` writes these anew, and a test holds them against the parsers.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sa_lightning.errors import SettingError
+from sa_lightning.resources import shipped
+
+HELP = Path(__file__).parent / "help"
+#: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
+READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+_OPTION = re.compile(r"^  (?:ARG: +)?(-.*?)(?:  |$)")
+_NAME = re.compile(r"(?<![\w-])--?([\w][\w.-]*)\+?")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a verb.
+
+    Attributes:
+        names: All of them, without dashes.
+        required: Those that have to be given.
+        groups: Those that name a file with settings of a group, as `model`.
+    """
+
+    names: frozenset[str]
+    required: tuple[str, ...]
+    groups: frozenset[str]
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such an option, or one whose value it is a part of."""
+        if name in self.names:
+            return True
+        parts = name.split(".")
+        heads = {".".join(parts[:count]) for count in range(1, len(parts))}
+        return bool(heads & (self.names - self.groups))
+
+
+def options_of(text: str) -> Options:
+    """Read the options of a verb from its help."""
+    names, required, groups = set(), [], set()
+    current = ""
+    for line in text.partition("options:\n")[2].splitlines():
+        if found := _OPTION.match(line):
+            known = _NAME.findall(found[1])
+            names |= set(known)
+            current = max(known, key=len)
+        if "(required" in line:
+            required.append(current)
+        if "Path to a configuration file." in line and current != "config":
+            groups.add(current)
+    return Options(frozenset(names), tuple(required), frozenset(groups))
+
+
+def first_look(verb: str, arguments: Sequence[str]) -> str | None:
+    """Return the help if it is asked for; refuse what can be refused without the libraries.
+
+    Args:
+        verb: With a help text.
+        arguments: What was typed behind it.
+
+    Raises:
+        SettingError: If a config cannot be read, an option or a key is unknown, one is missing, or a file is.
+    """
+    path = HELP / f"{verb}.txt"
+    if not path.exists():
+        return None
+    text = path.read_text(encoding="utf-8")
+    if "--help" in arguments or "-h" in arguments:
+        return text
+    options, given = options_of(text), {}
+    for name, value in _typed(arguments):
+        if name in ("c", "config"):
+            for key, setting in _flat(_read_config(value), options, f"`{value}`"):
+                given[key] = setting
+        elif not options.knows(name):
+            raise SettingError(_unknown(f"`sa {verb}` has no option `--{name}`", name, options))
+        given[name] = value
+    missing = [
+        name
+        for name in options.required
+        if name not in given and not any(name.startswith(f"{group}.") and group in given for group in options.groups)
+    ]
+    if missing and "print_config" not in given:
+        raise SettingError(
+            f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}.\n"
+            f"They are neither typed nor in a config.\n`sa {verb} --help` explains them."
+        )
+    for name in READ:
+        _check_file(name, given.get(name))
+    return None
+
+
+def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options and their values; of several values, the first."""
+    for i, argument in enumerate(arguments):
+        if re.match(r"--?[A-Za-z]", argument):
+            flag, equals, value = argument.partition("=")
+            following = arguments[i + 1] if i + 1 < len(arguments) else ""
+            yield flag.lstrip("-").removesuffix("+"), value if equals else following
+
+
+def _read_config(path: str) -> Any:
+    """What a config holds; nothing where it is settings typed in place of a file."""
+    import yaml
+
+    place = Path(path)
+    if not place.exists() and not place.is_absolute():
+        place = shipped("configs") / path.removeprefix("configs/")
+    if not place.is_file():
+        if any(mark in path for mark in "{:\n"):
+            return {}
+        raise SettingError(
+            f"There is no config {path}, neither here nor among those of the package.\n"
+            "A run without it would be another.\nCheck the path: shipped ones begin with `configs/`."
+        )
+    try:
+        return yaml.safe_load(place.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(
+            f"The config {path} cannot be read: {' '.join(str(error).split())}\nA config is a YAML file.\nMend it."
+        ) from error
+
+
+def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings of a config by their dotted names, down to those that are options."""
+    if not isinstance(settings, dict):
+        return
+    for key, value in settings.items():
+        name = f"{head}{key}"
+        if options.knows(name) and not (name in options.groups and isinstance(value, dict)):
+            yield name, value
+        elif name in options.groups or any(known.startswith(f"{name}.") for known in options.names):
+            yield from _flat(value, options, where, f"{name}.")
+        else:
+            raise SettingError(
+                _unknown(f"{where} has the key `{name}`, which is no setting of this verb", name, options)
+            )
+
+
+def _unknown(fact: str, name: str, options: Options) -> str:
+    near = difflib.get_close_matches(name, options.names, n=3, cutoff=0.6)
+    last = [known for known in sorted(options.names) if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    found = list(dict.fromkeys([*near, *last[:3]]))
+    meant = f"Near it: {', '.join(f'--{known}' for known in found)}." if found else "`--help` lists all there are."
+    return f"{fact}.\nIt would be ignored.\n{meant}"
+
+
+def _check_file(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.endswith(SUFFIXES) or value.startswith(("world:", "[", "{")):
+        return
+    inside = shipped("configs") / value.removeprefix("configs/")
+    if not Path(value).exists() and not inside.is_file():
+        raise SettingError(
+            f"{value} does not exist, which is given as `--{name}`.\n"
+            "It is read before anything is fitted or measured.\nCheck the path."
+        )
