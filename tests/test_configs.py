@@ -28,7 +28,7 @@ def test_every_config_parses_and_opens_with_its_command(path, capsys):
     if verb_of(path) == "fit" and "demonstrations:" not in text:
         needed += ["--data.demonstrations", "x"]
     arguments = ["--config", str(path), *needed, "--output", "x"]
-    assert first_look(verb_of(path), arguments) is None
+    assert first_look(verb_of(path), [*arguments, "--print_config"]) is None
     with pytest.raises(SystemExit) as end:
         main([verb_of(path), *arguments, "--print_config"])
     assert end.value.code == 0, capsys.readouterr().err
