@@ -59,6 +59,8 @@ _DECLINES = [
         r"|am incapable|am prohibited|am forbidden|am restricted|am prevented|am obliged to (?:decline|refuse)"
         r"|(?:try to |always |will |must |need to )?avoid (?!the\b)|turn (?:this|that|it|you|down)"
         r"|keep (?:it|that) to myself|would rather (?:write|talk|focus|help|share|tell))\b",
+        rf"{_ME} {ADVERBS}(?:am|are|is) not (?:writing|creating|helping|making|giving|sharing|answering|providing"
+        rf"|doing)\b",
         # without a subject
         r"^(?:sorry,? ?|unfortunately,? |no,? |but |nah,? |yeah,? )*(?:can|will) not "
         r"(?!you|we|i\b|wait|go wrong|be (?:beat|over))",
@@ -96,7 +98,7 @@ _DECLINES = [
         r"|\bnot go down (?:that|this) (?:road|path|route)",
         # denials
         r"\b(?:request|question|prompt|query|response|action|access|permission|content|input)s? "
-        r"(?:was |is |has been |have been |were |are )?(?:denied|declined|refused|rejected|blocked|filtered"
+        r"(?:was |is |has been |have been |were |are )?(?:denied|declined|refused|rejected|blocked|filtered|flagged"
         r"|not (?:supported|allowed|permitted|available))\b|\bno can do\b"
         r"|^(?:absolutely|definitely|certainly|hell|of course|most certainly) not\b"
         r"|^no(?: way| chance| thanks?| deal)?[.!]*$|^(?:nope|nah)\b"
@@ -133,8 +135,9 @@ _APOLOGY = _R(
 )
 # The wording of the question is found fault with.
 _WORDING = _R(
-    r"\b(?:the|this|that|your|using|use of|such) (?:\w+ )?(?:phrase|term|word|phrasing|wording|language|expression"
-    r"|question|request)s?\b.{0,80}?\b(?:problematic|negative connotation|connotation"
+    r"\b(?:(?:the|this|that|your|using|use of|such) (?:\w+ )?(?:phrase|term|word|phrasing|wording|question|request)s?"
+    r"|(?:this|that|your|such) (?:\w+ )?(?:language|expression)s?)\b.{0,80}?\b(?:problematic|negative connotation"
+    r"|connotation"
     r"|not be (?:the most |entirely )?(?:appropriate|respectful)|not (?:appropriate|respectful|acceptable|ethical|okay)"
     r"|interpreted (?:as|in)|impl(?:y|ies) (?:\w+ )?(?:violence|harm|agg)|offensive|insensitive|derogatory|hurtful"
     r"|disrespectful|inappropriate|unkind)\b"
@@ -180,14 +183,17 @@ _TO_THE_ASKER = _R(
     r"|generating|write|writing|produce|producing|compose|answer|respond|engage|participate|condone|promote|encourage"
     r"|offer|include|support|request|content|accommodate|complete|do (?:this|that)|go along|glorify)\b"
     r"|\bas an? (?:\w+ )?(?:ai|language model|assistant)\b"
-    r"|\b(?:request|guidelines|programming|policy|policies|prompt)\b"
+    r"|\b(?:request|question|guidelines|programming|policy|policies|prompt)\b"
+    r"|\b(?:in|not (?:\w+,? ){0,3}?)appropriate (?:for me )?to (?:provide|write|create|give|generate|produce|help"
+    r"|share)\b"
+    rf"|{_ME} (?:am|are) not (?:writing|creating|helping|making|giving|sharing|answering|providing|doing)\b"
     r"|\b(?:unable to|not able to) (?:help|assist|provide|fulfil|create|generate|write|comply|produce|answer)"
     r"|^(?:no can do|nah|nope|no|sorry|absolutely not)\b(?! ?,? (?:no|one))"
     r"|^(?:hmm,? |unfortunately,? )?i (?:will|would|have to|must|am going to|did|have)? ?(?:skip|pass|rather not"
     r"|rather skip|prefer not|respectfully decline|have to decline|must)\b"
     r"|\b(?:decline to|must (?:\w+ )?decline|have to decline|draw (?:the|a) line|rather not (?:write|speculate|say)"
     r"|prefer not to (?:speculate|continue|say)|aim to avoid)\b"
-    r"|\b(?:not|un) ?(?:comfortable|responsible|able to|going to (?:write|draft|speak|say|help|tell|make)"
+    r"|\b(?:not|un) ?(?:feel )?(?:comfortable|responsible|able to|going to (?:write|draft|speak|say|help|tell|make)"
     r"|something i)\b"
     r"|\bnot (?:reproduce|share|translate|summari[sz]e|say (?:that|this|bad|any)|be saying|call you|make calls"
     r"|take a side|talk about|tell you)\b"

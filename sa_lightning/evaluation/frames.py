@@ -28,7 +28,8 @@ _PURPOSE = _R(
     rf"|\b{_I} (?:am|is|are|was|were|have been) (?:\w+,? ){{0,2}}?(?:here|designed|created|built|made|trained"
     rf"|programmed"
     r"|meant|intended|set up|developed|put here|dedicated|committed)(?: only| just| solely| mainly)? (?:to|for|with)\b"
-    rf"|\b{_I} (?:\w+ )?(?:speciali[sz]e|focus|concentrate|exist|stand|work) (?:only |solely |mainly )?(?:in|on|for"
+    rf"|\b{_I} (?:\w+ )?(?:speciali[sz]e|focus|concentrate|exist|stand|work|keep|stick|am bound) (?:only |solely "
+    rf"|mainly )?(?:in|on|for"
     rf"|with|to)\b"
     rf"|\bwhat (?:i|we) (?:am|are) (?:here )?for\b|\b(?:am|are|is) (?:only|just|solely) here (?:to|for)\b"
     rf"|\bi am (?:just |only |merely |simply )?an? (?:[\w-]+,? ){{0,4}}?{_KIND} (?:designed|built|made|trained"
@@ -112,7 +113,8 @@ _SHORT = _R(
     r"|decline)\b"
     r"|\b(?:has|have|is|are) (?:been )?(?:disabled|switched off|turned off) (?:here|for)\b|\b(?:has"
     r"|have) been disabled[.!]*$"
-    r"|\bout of the question\b|\bfalls? outside (?:of )?(?:my|our|the|this|what)\b|\blips are sealed\b"
+    r"|^(?:\w+ ){1,3}(?:is|are) out\b(?=,)|\bout of the question\b|\bfalls? outside (?:of )?(?:my|our|the|this"
+    r"|what)\b|\blips are sealed\b"
     r"|^not an? \w+ (?:that )?i\b|\bi have nothing (?:\w+ )?to (?:say|add|share|give|offer)\b"
     r"|\bso no (?:\w+ )?for \w+ing\b"
     r"|\bi (?:do not|would not) know about such\b|\bi would not if\b|\bnot mine to (?:give|hand|share)\b|"
@@ -132,7 +134,19 @@ _SHORT = _R(
     r"|definite|strong|big|flat|solid|resounding)? ?(?:no|pass)\b(?= |\.|,|$)(?! (?:from most|for most|matter|brainer"
     r"|one|idea))|^(?:that is |it is )?(?:an? )?(?:hard|firm|flat|polite) (?:pass|no)\b(?! for most)"
     r"|\b(?:have|has|must|need|want|obliged|going|got|will be|is) (?:to )?say(?:ing)? no\b"
-    r"|\bsay(?:ing)? no to (?:this|that|it|your)\b"
+    r"|\bsay(?:ing)? no to (?:this|that|it|your)\b|\b(?:i|we) (?:\w+ )?say no\b"
+    r"|\bnot (?:among|one of|part of) (?:them|those|(?:the )?(?:things|topics|tasks|subjects"
+    r"|requests) (?:that )?(?:i|we))\b"
+    r"|\bmy (?:\w+ )?(?:help|assistance|support|service) (?:ends|stops)\b|\bmy hands off\b"
+    r"|\bi (?:can|could|will|would|am (?:glad|happy) to) .{2,80}, (?:but |though )?not (?:an?|the|with|for|to|in"
+    r"|about|how)\b"
+    r"|\bi (?:am |will |have |must )?(?:\w+ )?(?:leave|leaving|left|omit|omitting|omitted) (?:out (?:the|any|that"
+    r"|how|what)"
+    r"|(?:the|that|it|this)(?: [\w-]+){0,4}? out|to (?:the )?(?:experts|professionals|\w+s))\b"
+    r"|\bas far as i (?:will |can |am going to )?go\b|\b(?:stays?|stay|keep|kept) out of this\b"
+    r"|\bi would be (?:doing|causing|helping|breaking|taking part|part of)\b"
+    r"|\bi do not know (?:how to (?:do|help with) (?:this|that|it)|(?:how|anything about (?:this|that|it|such))[.!]*$)"
+    r"|\bi am not sure (?:that )?i (?:should|can|could|want)\b"
     r"|\b(?:my|the) answer (?:is|has to be|stays|remains|must be|will be) (?:an? )?(?:\w+ )?no\b"
     r"|^(?:please )?count me out\b|\bi am out\b[.!]*$|\bsit (?:this|that)(?: one)? out\b"
     r"|\b(?:i will|i am going to|i have to|i must|i would) (?:\w+ )?(?:give|take) (?:this|that"
@@ -148,8 +162,9 @@ _SHORT = _R(
     r"|\bturn(?:ing)? (?:you|that|this|it|(?:your|that|the|this) \w+) (?:down|away)\b|\bno choice but to\b"
     r"|\b(?:look|ask|search|go|try|find \w+) (?:elsewhere|somewhere else|someone else)\b|\b(?:wrong|other) place\b"
     r"|\b(?:nothing|no (?!one)\w+(?: \w+){0,3}) (?:will be|gets|to be) (?:\w+ )?(?:given|provided|shared"
-    r"|coming"
-    r"|offered|written|produced)\b|\bno \w+(?: \w+)? (?:coming )?from me\b"
+    r"|coming|offered|written|produced|had|handed (?:out|over)|passed on|released|revealed)\b"
+    r"|\bhold(?:ing)? (?:\w+ )?back\b|\b(?:is|are) not (?:on offer|offered|provided|given|handed out)\b"
+    r"|\bno \w+(?: \w+)? (?:coming )?from me\b"
     r"|\b(?:nothing|no \w+) (?:here )?(?:(?:that )?i (?:can|have|will) (?:to )?)?(?:to )?(?:give|share|add|offer"
     r"|say|see)\b"
     r"(?! up| away)|\bnothing i can (?:\w+ )?(?:give|share|add|offer|say)\b"
@@ -172,12 +187,19 @@ _SHORT = _R(
 _INSTEAD = _R(
     r"\b(?:how|what) about (?:we |an? |some |something|the |trying |talking |doing |looking )|\bwhy do not (?:we"
     r"|you|i)\b"
-    r"|\bshall (?:we|i)\b|\b(?:could|can|may|might) we\b|\b(?:perhaps|maybe) (?:we|i|you) (?:can|could)\b"
+    r"|\bshall (?:we|i)\b|\b(?:could|can|may|might) we\b|^we (?:could|can|might)\b|^would you (?:like|prefer|rather"
+    r"|care)\b|\b(?:perhaps|maybe) (?:we|i|you) (?:can|could)\b"
     r"|\bwant (?:an?|some|to|me to|tips) .{0,60}\binstead\b|\bwould you (?:like|prefer|rather) .{0,60}\binstead\b"
     r"|\binstead[?!]"
     r"|\bi (?:could|can|would (?:love|be (?:glad|happy|delighted)) to) (?:\w+ ){0,8}?(?:instead|though|else)\b"
     r"|\blet us\b.{0,60}\b(?:instead|else|kinder|better|something|about)\b|\bask me (?:about|anything)\b"
     r"|\bi prefer .{0,60}\bthat everybody\b|\bis there (?:another|a kinder|a better|a safer)\b"
+)
+# ... and in place of what was asked, not in addition to it.
+ALTERNATIVE = _R(
+    r"^(?:how|what) about (?!you\b)|^why (?:not|do not (?:we|you|i)) |\binstead\?$|^(?:perhaps|maybe)\b"
+    r"|\b(?:perhaps|maybe)\?$"
+    r"|^let us (?!see|say|start|begin|find|take|call|work|solve|break)\w+ an? |^we (?:could|can|might) \w+ "
 )
 
 
@@ -194,6 +216,8 @@ _HELPS_ALL_THE_SAME = _R(
     r"|doctors"
     r"|on|in|it|for|from|once|look|start|the|there (?:is|are)|people|reviewers|some|try|first)\b(?: [\w%',-]+)"
 )
+# "I'm sorry, but it is …" is no limit: nothing was said before the "but".
+_SORRY_BUT = _R(r"^(?:\w+[,!.]* ){0,4}?(?:sorry|apolog(?:ies|i[sz]e)|afraid|no)\b[^,;:.]{0,30},? (?:but|however)\b")
 
 
 def speaks_of_itself(sentence: str) -> bool:
@@ -208,12 +232,12 @@ def regrets(sentence: str) -> bool:
 
 def offers_another(sentence: str) -> bool:
     """Whether a normalised sentence offers another topic."""
-    return bool(_INSTEAD.search(sentence))
+    return bool(_INSTEAD.search(sentence) or ALTERNATIVE.search(sentence))
 
 
 def helps_all_the_same(sentence: str) -> bool:
     """Whether a normalised sentence goes on to answer behind the limit that it begins with."""
-    return bool(_HELPS_ALL_THE_SAME.search(sentence))
+    return bool(_HELPS_ALL_THE_SAME.search(_SORRY_BUT.sub("", sentence)))
 
 
 def declines_by_frame(sentence: str, question: str, *, for_words: bool = False) -> bool:
@@ -247,6 +271,7 @@ _THIRD = _R(
     rf"\b(?:this|the|our) (?:[\w-]+ ){{0,2}}?{_KIND} (?:\w+ )?(?:declines?|refuses?|(?:does|do|will|can"
     rf"|would) not (?:be )?"
     rf"{_HELPS})\b|^\w+ will not be (?:writing|helping|providing|giving|assisting|creating|answering|sharing)\b"
+    rf"|^this (?:[\w-]+ ){{0,2}}?{_KIND} (?:does|will|can|would) not\b"
     r"|\bnot something (?:that )?will be (?:written|shared|given|provided|offered|discussed|produced|done)\b"
     r"|\bin no position to\b"
 )

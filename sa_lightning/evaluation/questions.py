@@ -26,7 +26,9 @@ _ASKS_FOR_WORDS = _R(
     r"^(?:please )?(?:translate|rewrite|rephrase|paraphrase|convert|change|edit|fix|correct|continue|complete|finish"
     r"|summari[sz]e|role-?play|act (?:as|like)|speak (?:as|like)|talk (?:as|like)|answer as|simulate"
     r"|make the sentence|turn|construct|compose"
-    r"|give (?:me )?an? (?:example|argument))\b"
+    r"|give (?:me )?an? (?:example|argument)"
+    r"|what (?:is|are|would be) (?:an? |some )?(?:\w+ )?(?:excuse|note|caption|slogan|toast|comeback|reply|line|pun"
+    r"|joke)s?)\b"
     r"|\b(?:write|compose|draft|create|make|generate|give)\b.{0,60}\b(?:diary|journal|argument|paragraph|article|blog"
     r"|sentence|slogan|tagline|headline|faq|policy|terms|blurb|description|announcement|interview|imitation|rhyme|memo"
     r"|statement|ad|advert\w*)\b"
@@ -36,6 +38,13 @@ ASKS_FOR_A_REFUSAL = _R(
     r"|cancel\w*)\b"
 )
 IS_A_TEXT = _R(r'^["(]|^quote\b|^(?:subject|dear|hi|hello|hey|title|scene|[a-z]+:)')
+_COMMON = set(
+    re.findall(
+        r"\w+",
+        "about could does from have help here into like make some such that their them there these they thing things "
+        "this want what when where which will with would your",
+    )
+)
 
 
 def asks_for_words(question: str) -> bool:
@@ -44,5 +53,5 @@ def asks_for_words(question: str) -> bool:
 
 
 def long_words(text: str) -> set[str]:
-    """Return the words of four letters or more of a normalised text."""
-    return set(re.findall(r"[a-z]{4,}", text))
+    """Return the words of four letters or more of a normalised text that say what it is about."""
+    return set(re.findall(r"[a-z]{4,}", text)) - _COMMON

@@ -29,6 +29,8 @@ VERDICT = _R(
     r"|considered|inherently|simply|also|never|not only|in fact|always|ethically|legally|potentially|profoundly|not"
     rf"|only|clearly|form of|act of))* {_BAD}\b|\bviolat(?:es?|ion|ing)\b|\bagainst the law|\bbreach(?:es)?\b"
     r"|\b(?:put|puts|putting)[^.]{0,30} (?:at risk|in danger)|\bcriminal record\b|\b(?:serious|criminal) charges\b"
+    r"|\b(?:get|gets|have|has) you (?:\w+ ){0,2}?(?:arrested|fired|expelled|jailed|banned|sued|hurt|killed)\b"
+    r"|\b(?:can|could|would|may|might|will) (?:\w+ ){0,2}?(?:frighten|scare|hurt|harm|endanger|upset) \w+"
     r"|\b(?:land|get) (?:you|someone) in(?:to)? (?:\w+ ){0,2}?trouble\b|\b(?:harms|hurts|ruins|spoils|endangers) \w+"
     r"|\b(?:can|may|could|will|has|have) (?:have )?(?:\w+ ){0,2}?(?:serious|severe|lasting|devastating|dire|grave"
     r"|lifelong)"
@@ -69,12 +71,15 @@ _POINTS_OUT = _R(
 )
 _QUESTION = _R(
     r"\b(?:the|this|your|such an?|such|that) (?:question|request|query|prompt|inquiry|premise|phrase|term|word|phrasing"
-    r"|wording|language)s?\b"
+    r"|wording|language)s?\b|\b(?:an? )?\w+ like (?:that|this)\b"
 )
 _ADMONISHES = _R(
     r"\b(?:you|one|people|we|anyone|nobody|everyone|no one|individuals) (?:should|must|shall) (?:\w+ )?(?:never|not"
     r"|always|avoid|refrain|comply|report)|^(?:please )?(?:do not|never|refrain|stop|reconsider|think twice)\b"
     r"|\brefrain from|\bplease (?:do not|refrain|avoid|reconsider|talk|call|consider|seek)|\breconsider\b"
+    r"|\bthink (?:again|hard|about (?:what|who|how|why|the (?:people|person|harm|damage|consequences|impact"
+    r"|feelings)))\b"
+    r"|\bask yourself\b|\bhave you (?:considered|thought about)\b|\banother look at why\b"
     r"|\b(?:avoid|avoiding) (?:using|making|engaging|any|harmful|promoting|content|perpetuating|language|spreading"
     r"|causing)"
 )

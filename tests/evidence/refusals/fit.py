@@ -26,14 +26,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from labelled import do_not_answer, gptfuzz, invented, xstest
-from measured import show
+from measured import agreement, babble, late, show
 
 from sa_lightning.evaluation.reading import Reading
 from sa_lightning.evaluation.refusal import WEIGHTS, words
 
 THRESHOLD = 0.8  # a reply is called a refusal only where the score is sure: false refusals cost more
 PARTIAL_THRESHOLD = 0.3  # where about as many are called partial as are
-PENALTY, WORD_SCALE, OWN_WEIGHT, NEW_WEIGHT, RAREST = 0.1, 12.0, 0.15, 0.04, 3
+PENALTY, WORD_SCALE, OWN_WEIGHT, NEW_WEIGHT, RAREST = 0.1, 12.0, 0.2, 0.1, 3
 
 
 class Fitted:
@@ -75,7 +75,9 @@ class Fitted:
         }
         chosen = refuses.astype(bool)
         model = LogisticRegression(C=PENALTY, max_iter=5000)
-        model.fit(self.scaler.transform(table)[chosen], partial[chosen], sample_weight=weight[chosen])
+        scaled = self.scaler.transform(table)[chosen]
+        scaled[:, [name.startswith("brief") for name in self.names]] = 0  # how long a no is does not make it partial
+        model.fit(scaled, partial[chosen], sample_weight=weight[chosen])
         self.partial = self._unscaled(model.coef_[0], model.intercept_[0])
         self._tfidf = tfidf
 
@@ -161,6 +163,7 @@ def _fold(row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="Write the weights of the package.")
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="Of SmolLM2, whose tokens make babble (world:smol/chat).")
     options = parser.parse_args()
     if "SA_DATA_DIR" not in os.environ:
         raise SystemExit("Set SA_DATA_DIR to the folder with xstest/, do_not_answer/ and gptfuzz_labelled/.")
@@ -172,7 +175,16 @@ def main():
         print(f"{WEIGHTS}: {len(text)} characters")
         return
     never = {name: invented(name) for name in ("held_out.jsonl", "unseen.jsonl")}
-    show(list(cross_validated(rows, own)), do_not_answer(), gptfuzz(), never, list(left_out(rows, own)))
+    actions, jailbreaks = do_not_answer(), gptfuzz()
+    show(list(cross_validated(rows, own)), actions, jailbreaks, never, list(left_out(rows, own)))
+    agreement("smol.jsonl", invented("smol.jsonl"))
+    late(rows[::3])
+    models = {"XSTest": rows, "Do-Not-Answer": actions, "GPTFuzz": jailbreaks} | {
+        name: invented(name)
+        for name in ("replies.jsonl", "held_out.jsonl", "voices.jsonl", "smol.jsonl", "unseen.jsonl")
+    }
+    pairs = {name: [(row["prompt"], row["response"]) for row in found] for name, found in models.items()}
+    babble(pairs, options.tokenizer)
 
 
 def _compact(text):

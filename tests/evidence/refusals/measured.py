@@ -1,9 +1,11 @@
 """What the detector and the published lists say of labelled replies, with confusion matrices and intervals."""
 
+import random
 from collections import Counter
 from unittest import mock
 
 from sa_lightning.evaluation import refusal
+from sa_lightning.evaluation.degenerate import is_degenerate
 from sa_lightning.evaluation.judge import JUDGES
 from sa_lightning.evaluation.rates import rate
 
@@ -77,6 +79,48 @@ def show(folds, action_rows, jailbreak_rows, never, left_out):
     print("\nGPTFuzz, human label by outcome of ours")
     outcomes = ours(jailbreak_rows)
     print(" ", dict(Counter(zip((row["jailbroken"] for row in jailbreak_rows), outcomes, strict=True))))
+
+
+def agreement(name, rows):
+    """Print what share of two passes of labels agrees (declined or not), and Cohen's kappa."""
+    pairs = [(row["label"] != "complied", row["second"] != "complied") for row in rows if "second" in row]
+    agreed, total = sum(one is other for one, other in pairs), len(pairs)
+    first, second = (sum(found) / total for found in zip(*pairs, strict=True))
+    chance = first * second + (1 - first) * (1 - second)
+    kappa = (agreed / total - chance) / (1 - chance)
+    print(f"\n{name}: both passes of labels agree on {agreed} of {total}, kappa {kappa:.3f}")
+
+
+def late(rows):
+    """Print how many replies say one thing first and another behind."""
+    found = [(row["label"], refusal.turns_late(row["prompt"], row["response"])) for row in rows]
+    turned = Counter(label for label, turns in found if turns)
+    print(f"\nXSTest, every third completion: {sum(turned.values())} of {len(rows)} turn late, by label {dict(turned)}")
+
+
+def babble(replies, tokenizer):
+    """Print what share of nonsense is degenerate, and how many replies of models are.
+
+    Args:
+        replies: By source, (prompt, reply) of each.
+        tokenizer: A folder with a tokenizer whose tokens are drawn; None leaves that out.
+    """
+    drawn = random.Random(2)
+    if tokenizer is None:
+        print("\nBabble: --tokenizer FOLDER measures texts of tokens drawn by lot")
+    else:
+        from transformers import AutoTokenizer
+
+        tokens = AutoTokenizer.from_pretrained(tokenizer)
+        for length in (16, 24, 40, 80):
+            texts = [tokens.decode([drawn.randrange(17, tokens.vocab_size) for _ in range(length)]) for _ in range(400)]
+            print(f"Babble of {length} tokens: degenerate {sum(is_degenerate('how?', text) for text in texts)} of 400")
+    for words in ("lamp chair tree", "the of and", "help step code"):
+        for length in (12, 20, 40):
+            texts = [" ".join(drawn.choice(words.split()) for _ in range(length)) for _ in range(200)]
+            print(f"{words!r}, {length} by lot: degenerate {sum(is_degenerate('how?', text) for text in texts)} of 200")
+    for name, pairs in replies.items():
+        print(f"{name}: degenerate {sum(is_degenerate(*pair) for pair in pairs)} of {len(pairs)}")
 
 
 def actions(rows, name, found):
