@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ ARCHITECTURE = PAGES["docs/architecture.md"]
 EVIDENCE = PAGES["tests/evidence/README.md"]
 
 
-def blocks(language, pages=PAGES):
-    return [found for page in pages.values() for found in re.findall(rf"```{language}\n(.*?)```", page, re.S)]
+def blocks(language):
+    return [found for page in PAGES.values() for found in re.findall(rf"```{language}\n(.*?)```", page, re.S)]
 
 
 def test_the_front_page_is_one_screen():
@@ -53,7 +54,8 @@ def test_the_tree_names_every_file_of_the_package_and_no_other():
 
 
 def commands():
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    joined = [re.sub(r"\\\n\s*", "", block) for block in blocks("bash")]
+    lines = [line.split("#")[0].strip() for block in joined for line in block.splitlines()]
     inline = [
         " ".join(command.split()) for page in PAGES.values() for command in re.findall(r"`((?:sa|make) [^`…]+)`", page)
     ]
@@ -83,6 +85,18 @@ def test_every_verb_that_a_page_names_is_one():
     assert named - {"VERB"} <= {*VERBS}
 
 
+def test_every_option_that_the_pages_name_is_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sa"])
+    known = {"--nnodes", "--nproc-per-node", "--predict_only"}  # of torchrun and lm-eval
+    for verb in VERBS:
+        with suppress(SystemExit):
+            main([verb, "--help"])
+        known |= {*re.findall(r"--[\w.-]+", capsys.readouterr().out)}
+    for name, page in PAGES.items():
+        if name == "README.md" or name.startswith("docs/"):
+            assert {*re.findall(r"(?<![\w-])--[A-Za-z](?:[\w.-]*\w)", page)} <= known, name
+
+
 def test_every_make_target_is_there():
     makefile = (ROOT / "Makefile").read_text()
     for command in commands():
@@ -94,8 +108,8 @@ def test_the_table_of_verbs_has_all_of_them():
     assert re.findall(r"^\| `sa ([\w-]+)` \|", README, re.M) == [*VERBS]
 
 
-def test_the_yaml_of_the_front_page_is_a_config(tmp_path, capsys):
-    (block,) = blocks("yaml", {"README.md": README})
+def test_the_yaml_of_the_pages_is_a_config(tmp_path, capsys):
+    (block,) = blocks("yaml")
     (tmp_path / "mine.yaml").write_text(block)
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", str(tmp_path / "mine.yaml"), "--print_config"])
