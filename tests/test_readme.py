@@ -255,6 +255,19 @@ def test_the_table_of_gates_is_that_of_the_evidence():
     assert seen == 15
 
 
+def test_the_table_of_the_detector_is_that_of_its_page():
+    page = PAGES[RESULTS[2]]
+    table = re.search(r"\| \| accuracy \| refusals found .*?\n\n", PAGES["docs/measure.md"], re.S)
+    assert table
+    xstest, real, unseen, _ = table[0].strip().splitlines()[2:]
+    for line in (xstest, real):
+        (found, refusals), (false, answers) = [map(int, pair) for pair in re.findall(r"(\d+) of (\d+)", line)]
+        assert f" {found}, {refusals - found} / {false}, {answers - false} |" in page, line
+    recall, false = re.findall(r"\d+ of \d+", unseen)
+    assert f"recall {recall}" in page
+    assert f"{false} answers flagged" in page
+
+
 def test_the_tables_are_those_of_the_committed_rows():
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "evidence" / "first_table.py", "--print"],
