@@ -41,7 +41,8 @@ def card(artifact: "SteeringArtifact", results: str = "") -> str:
     asked = artifact.demonstrations.get("role") == "user"
     what = "harmless and harmful questions" if asked else "safe and unsafe passages"
     main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of {what}.
-How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}, {_gate(artifact)}.
+How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}{_where(artifact)},
+{_gate(artifact)}.
 """
     main = main if artifact.statistics or not artifact.parts else ""
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
@@ -97,9 +98,16 @@ def _parts(artifact: "SteeringArtifact") -> str:
     return "".join(
         f"\nPart `{name}`: {_how(part)}. "
         f"`{part.intervention}` with strength {_said(part)}"
-        f"{', where the prompt ends alone' if part.only_prompt else ''}, {_gate(part)}.\n"
+        f"{_where(part)}, {_gate(part)}.\n"
         for name, part in artifact.parts.items()
     )
+
+
+def _where(artifact: "SteeringArtifact") -> str:
+    """Say which tokens are steered, unless all are."""
+    if not artifact.only_prompt:
+        return ""
+    return ", at the tokens of the prompt alone" if artifact.whole_prompt else ", where the prompt ends alone"
 
 
 def _gate(artifact: "SteeringArtifact") -> str:
