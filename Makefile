@@ -40,9 +40,9 @@ $(VENV)/.docs: pyproject.toml $(READY)
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
-# The tiny world's table (tests/evidence/README.md), from its committed rows; missing rows are run (some minutes each).
+# The tiny world's table (evidence/README.md), from its committed rows; missing rows are run (some minutes each).
 evidence: $(READY)
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/evidence/first_table.py
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python evidence/first_table.py
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

@@ -16,12 +16,12 @@ from sa_lightning.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "configs/quickstart/README.md", "tasks/README.md")
-RESULTS = ("tests/benchmarks/README.md", "tests/evidence/README.md", "tests/evidence/refusals/README.md")
+RESULTS = ("tests/benchmarks/README.md", "evidence/README.md", "evidence/refusals/README.md")
 PATHS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")), *OTHERS, *RESULTS]
 PAGES = {name: (ROOT / name).read_text() for name in PATHS}
 README = PAGES["README.md"]
 ARCHITECTURE = PAGES["docs/architecture.md"]
-EVIDENCE = PAGES["tests/evidence/README.md"]
+EVIDENCE = PAGES["evidence/README.md"]
 
 
 def blocks(language):
@@ -216,7 +216,7 @@ def test_the_table_of_families_is_what_the_tests_see():
 
 
 def test_the_verdict_is_that_of_the_committed_comparison():
-    compared = (ROOT / "tests" / "evidence" / "verdict" / "compare.md").read_text().splitlines()
+    compared = (ROOT / "evidence" / "verdict" / "compare.md").read_text().splitlines()
     table = re.search(r"\| target \| original \| HDR .*?\n\n", PAGES["docs/results.md"], re.S)
     assert table
     rows = [[cell.strip() for cell in line.split("|")[2:6]] for line in table[0].strip().splitlines()[2:]]
@@ -238,7 +238,7 @@ def test_the_table_of_gates_is_that_of_the_evidence():
         "the same, with both stages of Safety Arithmetic": "selective_safety_arithmetic",
     }
     known = {}
-    for line in (ROOT / "tests" / "evidence" / "gates" / "table.md").read_text().splitlines():
+    for line in (ROOT / "evidence" / "gates" / "table.md").read_text().splitlines():
         row, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         known[row] = [cells[i].split(" ")[0] for i in (0, 1, 3, 4, 7, 8)] if len(cells) > 8 else []
     table = re.search(r"\| target, row \| .*?\n\n", PAGES["docs/results.md"], re.S)
@@ -270,7 +270,7 @@ def test_the_table_of_the_detector_is_that_of_its_page():
 
 def test_the_tables_are_those_of_the_committed_rows():
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "evidence" / "first_table.py", "--print"],
+        [sys.executable, ROOT / "evidence" / "first_table.py", "--print"],
         capture_output=True,
         text=True,
         check=True,
@@ -299,7 +299,7 @@ def test_the_tables_are_those_of_the_committed_rows():
 
 def test_the_table_of_the_kept_fraction_is_that_of_the_committed_sweep():
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "evidence" / "figure3.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "evidence" / "figure3.py"], capture_output=True, text=True, check=True
     )
     matched = done.stdout.split("At the paper's scale")[0]
     lines = [line for line in matched.splitlines() if line.startswith("| ")]
