@@ -2,6 +2,7 @@
 # make model        set up .venv, fetch and convert the real chat model, on which tests run that skip without it
 # make test         set up .venv, then run the tests
 # make check        lint, types, and the imports between rooms
+# make docs         the pages as a site in site/, strict about links
 
 PYTHON ?= python3
 OUTPUT ?= runs/quickstart
@@ -9,7 +10,7 @@ QUICKSTART ?=            # further options, such as --surgery, or --world tiny f
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: quickstart model test check evidence clean
+.PHONY: quickstart model test check docs evidence clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -32,9 +33,16 @@ check: $(READY)
 	$(VENV)/bin/pyright
 	$(VENV)/bin/python -m pytest -q tests/test_rooms.py
 
-# The tiny world's table (tests/evidence/README.md), from its committed rows; missing rows are run (some minutes each).
+$(VENV)/.docs: pyproject.toml $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
+# The tiny world's table (evidence/README.md), from its committed rows; missing rows are run (some minutes each).
 evidence: $(READY)
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python tests/evidence/first_table.py
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python evidence/first_table.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

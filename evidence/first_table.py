@@ -1,7 +1,7 @@
 """The first table: Safety Arithmetic on the tiny world, chosen on seeds 0-2, reported on seeds 3-5.
 
     make evidence                                  runs what is missing, prints the tables
-    python tests/evidence/first_table.py --print   prints them, or says what is missing
+    python evidence/first_table.py --print   prints them, or says what is missing
 
 Every run is one row of `first_table.jsonl`, committed; a row that is there is not run again, and a
 missing one is. Settings are chosen by the rule below from validation prompts of seeds 0 to 2. Then the

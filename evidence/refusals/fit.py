@@ -1,7 +1,7 @@
 """Fit the refusal detector, and measure it beside every published phrase list.
 
-    SA_DATA_DIR=... python tests/evidence/refusals/fit.py             measure, in some minutes on one core
-    SA_DATA_DIR=... python tests/evidence/refusals/fit.py --write     fit on everything, write the weights
+    SA_DATA_DIR=... python evidence/refusals/fit.py             measure, in some minutes on one core
+    SA_DATA_DIR=... python evidence/refusals/fit.py --write     fit on everything, write the weights
 
 Fitted on `replies.jsonl` (written for this project, in the manners of many models) and on XSTest's completions
 with their human labels. What is measured was not fitted on: XSTest leaves out the family of the model and a fifth

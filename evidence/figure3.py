@@ -1,8 +1,8 @@
 """Tables of the kept fraction (Figure 3 of the paper), from the committed result of one sweep.
 
 sa sweep --config configs/figure3/sweep.yaml --output runs/figure3      some 30 minutes
-cp runs/figure3/sweep.json tests/evidence/figure3.json; cp runs/figure3/curves.svg tests/evidence/figure3.svg
-python tests/evidence/figure3.py                                        prints the tables
+cp runs/figure3/sweep.json evidence/figure3.json; cp runs/figure3/curves.svg evidence/figure3.svg
+python evidence/figure3.py                                        prints the tables
 """
 
 import json

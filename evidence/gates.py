@@ -1,7 +1,7 @@
 """One table of conditional steering from its committed rows, and why gates act, or do not.
 
-    python tests/evidence/gates.py            prints the table, kind by kind, and writes gates/table.md
-    python tests/evidence/gates.py accuracy   measures the gates, too: some two minutes
+    python evidence/gates.py            prints the table, kind by kind, and writes gates/table.md
+    python evidence/gates.py accuracy   measures the gates, too: some two minutes
 
 Gates are fitted on training prompts of the worlds of seeds 20-22, as configs/evidence/gates.yaml has them fitted, and
 count the test prompts of each kind that they take for what they are to find. Writes gates/accuracy.md and
