@@ -1,6 +1,5 @@
 """Prompts with responses, as tokens: what the scores of weights are computed on, and damage is measured on."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import DataError
 from sa_lightning.models import render
+from sa_lightning.rows import iter_rows
 from sa_lightning.steering import read_demonstrations
 from sa_lightning.surgery import (
     AnswerShift,
@@ -72,11 +72,7 @@ def read_examples(
 def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list[dict[str, str]]]:
     if not path.is_file():
         raise DataError(f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    try:
-        rows = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise DataError(f"{path} is not a file of JSON lines: {error}.") from error
+    rows = [row for _, row in iter_rows(path)]
     if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for row in rows):
         taken = [(number, row) for number, row in enumerate(rows, 1) if kind in (None, row.get("kind", kind))]
         if not taken:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from sa_lightning import resources
 from sa_lightning.errors import DataError
 from sa_lightning.extraction import extract
 from sa_lightning.models import Passage, passage, tokenize
+from sa_lightning.resources import shipped
+from sa_lightning.rows import iter_rows, read_rows
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
-from sa_lightning.steering.demonstrations import read_rows
 from sa_lightning.steering.part import BORDERLINE, HARMFUL, HARMLESS
 
 Conversation = list[dict[str, str]]
@@ -50,7 +50,7 @@ def read_prompts(path: str | Path) -> Prompts:
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
             "Mend `prompts` of the gate or the part."
         )
-    for number, row in read_rows(path):
+    for number, row in iter_rows(path):
         try:
             prompt, kind, group = row["prompt"], row["kind"], row.get("group")
             if not (isinstance(prompt, str) and isinstance(kind, str)):
@@ -71,14 +71,14 @@ def harmless_prompts(path: str | None, known: Sequence[str]) -> list[str]:
         DataError: If the file is missing, or has no harmless prompts.
     """
     if path is None:
-        own = resources.read_rows("quickstart/fit.jsonl")
+        own = read_rows(shipped("configs") / "quickstart" / "fit.jsonl")
         return list(known) or [row["prompt"] for row in own if row["kind"] == "harmless"]
     if not Path(path).is_file():
         raise DataError(
             f"There are no prompts at {path}.\nA strength is found on the replies to harmless ones.\n"
             "Mend `--steering.ordinary`, or leave it out."
         )
-    rows = [row for _, row in read_rows(Path(path)) if isinstance(row, dict)]
+    rows = [row for _, row in iter_rows(path) if isinstance(row, dict)]
     found = [row.get("prompt") for row in rows if row.get("kind", "harmless") in HARMLESS]
     if not found or not all(isinstance(prompt, str) for prompt in found):
         raise DataError(

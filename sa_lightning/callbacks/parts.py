@@ -19,9 +19,10 @@ from sa_lightning.callbacks.gate_prompts import (
     read_prompts,
 )
 from sa_lightning.errors import SettingError
+from sa_lightning.files import sha256
 from sa_lightning.models import tokenize
 from sa_lightning.steering import GateSettings, PartSettings, SteeringArtifact, fit_gate, fit_joined, fit_part
-from sa_lightning.steering.demonstrations import digest, has_kinds
+from sa_lightning.steering.demonstrations import has_kinds
 from sa_lightning.steering.part import HARMLESS
 
 
@@ -154,7 +155,7 @@ class PromptParts:
 
     def _provenance(self, what: str) -> dict[str, str]:
         path = self._sources.get(what)
-        return {} if path is None else {"prompts": Path(path).name, "prompts_sha256": digest(path)}
+        return {} if path is None else {"prompts": Path(path).name, "prompts_sha256": sha256(path)}
 
     def _fit_gate(self, artifact: SteeringArtifact, name: str, part: str, states: PromptStates) -> None:
         settings, prompts = self._gates[part], self._gated[part]

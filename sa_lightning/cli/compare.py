@@ -18,13 +18,15 @@ from sa_lightning.cli.compare_report import CompareReport
 from sa_lightning.cli.compare_rows import Rows, counts_of, documents_of
 from sa_lightning.cli.compare_settings import CompareSettings
 from sa_lightning.cli.dotted import PARTS, add_parts, made
-from sa_lightning.cli.inputs import check_writable, find_configs, resolve_worlds, shipped, typed, versions
+from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
 from sa_lightning.cli.lightning import quieten
 from sa_lightning.cli.validate import EvaluationSettings
 from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import Prompting, evaluate
 from sa_lightning.evaluation.catalogue import missing_tasks
+from sa_lightning.files import check_writable
 from sa_lightning.module import CausalLMModule
+from sa_lightning.resources import shipped, versions
 from sa_lightning.steering import weights_fingerprint
 
 __all__ = ["run"]

@@ -6,11 +6,11 @@ from typing import Any
 from sa_lightning.cli.compare_plan import Plan
 from sa_lightning.cli.compare_settings import ORIGINAL, Criterion, Method, check_names, grid
 from sa_lightning.cli.dotted import made
-from sa_lightning.cli.inputs import shipped
 from sa_lightning.cli.validate import check_new_tokens
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.comparisons import PAIRED
 from sa_lightning.evaluation.pareto import DIRECTIONS
+from sa_lightning.resources import shipped
 
 
 def check(plan: Plan, rerun: str | None) -> None:

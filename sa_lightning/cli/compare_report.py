@@ -23,7 +23,7 @@ from sa_lightning.cli.compare_tables import (
     rate_lines,
     seed_lines,
 )
-from sa_lightning.evaluation.report import write_whole
+from sa_lightning.files import write_whole
 
 __all__ = ["CompareReport"]
 

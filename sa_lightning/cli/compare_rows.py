@@ -14,6 +14,8 @@ from filelock import FileLock
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.rates import MEASURES
+from sa_lightning.files import json_digest
+from sa_lightning.rows import append_line, cut_tail, ended_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +70,8 @@ class Rows:
         """Read what has come since, from other processes too."""
         if not self.path.exists() or self.path.stat().st_size <= self._read:
             return
-        with self.path.open("rb") as file:
-            file.seek(self._read)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
+        for line in ended_lines(self.path, self._read):
+            self._read += len(line) + 1
             self._lines += 1
             if not line.strip():
                 continue
@@ -106,9 +104,8 @@ class Rows:
                 for entry in row["documents"]
             ]
             row = {**row, "documents": entries}
-            with self.path.open("ab") as file:
-                file.truncate(self._read)  # half a line, if a kill has left one
-                file.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            cut_tail(self.path)
+            append_line(self.path, json.dumps(row, ensure_ascii=False, allow_nan=False))
         self.refresh()
 
     def _check_end(self) -> None:
@@ -172,7 +169,7 @@ class Rows:
 
 def key_of(identity: Any) -> str:
     """Return a short hash of what makes a measurement what it is."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return json_digest(identity)[:16]
 
 
 def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ from typing_extensions import override
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
 from sa_lightning.cli.dotted import check_each_part
 from sa_lightning.cli.fit_strengths import say_strengths
-from sa_lightning.cli.inputs import refuse_existing
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import Report, lines, stages
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -28,6 +27,7 @@ from sa_lightning.evaluation.curves import draw_layers
 from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.evaluation.gate_charts import draw_gate
 from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
+from sa_lightning.files import refuse_existing
 from sa_lightning.steering.vocabulary import visible
 
 

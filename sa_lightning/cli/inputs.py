@@ -1,20 +1,15 @@
-"""What people write on the command line, made into what the rooms take: paths, worlds, versions."""
+"""What people write on the command line, made into what the rooms take: paths, worlds."""
 
-import importlib.metadata
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sa_lightning import __version__
 from sa_lightning.cli.progress import lines
-from sa_lightning.errors import SaError
-from sa_lightning.resources import PACKAGE, shipped
+from sa_lightning.resources import shipped
 
 WORLD = "world:"
 
@@ -80,56 +75,6 @@ def _silent(text: str) -> None:
     """Print nothing."""
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, and the commit where the package is a checkout."""
-    names = ("torch", "lightning", "transformers", "lm_eval", "peft", "safetensors")
-    found = {"sa_lightning": __version__, "python": sys.version.split()[0]}
-    found |= {name: importlib.metadata.version(name) for name in names}
-    if (PACKAGE.parent / ".git").exists():
-        described = subprocess.run(
-            ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if described.returncode == 0:
-            found["commit"] = described.stdout.strip()
-    return found
-
-
 def typed(verb: str, arguments: Sequence[str]) -> str:
     """Return the command as it could be typed again."""
     return shlex.join(["sa", verb, *arguments])
-
-
-def check_writable(directory: Path) -> None:
-    """Make sure, before anything is computed, that a directory can take results; nothing is left behind.
-
-    Raises:
-        SaError: If it cannot be made, or not be written to.
-    """
-    place = directory.absolute()
-    try:
-        while not place.exists():
-            place = place.parent
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise SaError(
-            f"{directory} cannot take results: {error.strerror or error}.\n"
-            "Hours of work would be lost at the end.\nChoose a directory as `--output`."
-        ) from error
-
-
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to write over results.
-
-    Raises:
-        SaError: If one of the paths exists and `overwrite` is off.
-    """
-    existing = [str(path) for path in paths if path.exists()]
-    if existing and not overwrite:
-        raise SaError(
-            f"{', '.join(existing)} exists already.\n"
-            "Results are not written over by accident.\nChoose another `--output`, or pass `--overwrite true`."
-        )

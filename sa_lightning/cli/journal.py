@@ -1,13 +1,14 @@
 """The journal of a sweep: every finished trial, on disk as soon as it is finished, and never run again."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import SettingError, differences
+from sa_lightning.files import json_digest
+from sa_lightning.rows import cut_tail
 
 __all__ = ["Journal", "Sampler"]
 
@@ -34,10 +35,7 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():  # a line that a kill has cut short is no line
-            text = path.read_bytes()
-            if not text.endswith(b"\n"):
-                path.write_bytes(text[: text.rfind(b"\n") + 1])
+        cut_tail(path)  # a line that a kill has cut short is no line
         storage = JournalStorage(JournalFileBackend(str(path)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental
@@ -56,7 +54,7 @@ class Journal:
         known = self._study.user_attrs.get("identity")
         if known is not None and known != given:
             raise SettingError(
-                f"{path} is the journal of another sweep: {_differences(json.loads(known), json.loads(given))}.\n"
+                f"{path} is the journal of another sweep: {differences(json.loads(known), json.loads(given))}.\n"
                 "Trials under other conditions cannot be compared with these.\n"
                 "Choose another `--output`, or pass `--overwrite`."
             )
@@ -97,11 +95,4 @@ class Journal:
 
 def digest(settings: dict[str, Any], arm: str) -> str:
     """An identity of a trial's settings."""
-    return hashlib.sha256(json.dumps([arm, settings], sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _differences(before: Any, now: Any, name: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        return "; ".join(_differences(before.get(key), now.get(key), f"{name}.{key}".strip(".")) for key in keys)
-    return f"`{name}` was {before}, now {now}"
+    return json_digest([arm, settings])[:16]

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from sa_lightning.cli.inputs import shipped
 from sa_lightning.errors import SaError
+from sa_lightning.resources import shipped
 
 HELP = """usage: sa lm-eval {run,ls,validate} [options]      (`sa lm-eval run --help` explains lm-eval's options)
 

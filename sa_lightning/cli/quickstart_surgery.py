@@ -1,7 +1,6 @@
 """The harmful copy that stage 1 needs, for the quickstart: an adapter that begins to comply, learned in minutes."""
 
 import itertools
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sa_lightning.cli.progress import Report
 from sa_lightning.models import load_model, load_tokenizer, render
+from sa_lightning.rows import read_rows
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.recipe import Stage, WorldSettings
 from sa_lightning.testbed.training import add_lora, fit, quiet_libraries
@@ -40,7 +40,7 @@ def write_harmful_copy(target: str, prompts: Path, directory: Path, seed: int, r
     Returns:
         The directory.
     """
-    rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(prompts)
     asked = [row["prompt"] for row in rows if row["kind"] == "harmful"]
     draw = random.Random(seed)
     tokenizer = load_tokenizer(target)

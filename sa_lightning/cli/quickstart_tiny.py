@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.inputs import refuse_existing, resolve_worlds, shipped
+from sa_lightning.cli.inputs import resolve_worlds
 from sa_lightning.errors import SaError
+from sa_lightning.files import refuse_existing
+from sa_lightning.resources import shipped
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}
 CONFIGS = {"chat": "fit.yaml", "sft": "fit_sft.yaml"}

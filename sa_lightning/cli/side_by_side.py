@@ -1,11 +1,12 @@
 """Replies of several arms to the same prompts, one under the other."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from sa_lightning.rows import read_rows
 
 HARMLESS = ("borderline", "harmless")
 WORDS = 40  # of a reply
@@ -23,7 +24,7 @@ def show_replies(path: Path, kind: str, count: int, console: Console) -> None:
         console: Where to.
     """
     assert kind in HARMLESS, kind
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(path)
     asked: dict[str, dict[str, dict]] = {}
     for row in rows:
         if row["kind"] == kind:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sa_lightning.cli.bench import Bench
 from sa_lightning.cli.dotted import MODEL_PARTS, add_parts, made, with_settings
-from sa_lightning.cli.inputs import find_configs, resolve_worlds, shipped, typed, versions
+from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
 from sa_lightning.cli.journal import Journal, Sampler, digest
 from sa_lightning.cli.lightning import quieten
 from sa_lightning.cli.space import Match, Space
@@ -25,6 +25,7 @@ from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeErro
 from sa_lightning.evaluation import evaluate, rate
 from sa_lightning.evaluation.rates import MEASURES
 from sa_lightning.module import CausalLMModule
+from sa_lightning.resources import shipped, versions
 
 ORIGINAL = "original"
 SOURCES = ("surgery.harm", "surgery.aligned", "surgery.unaligned", "surgery.direction")

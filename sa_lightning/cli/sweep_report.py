@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sa_lightning.evaluation.curves import draw_curves, draw_front
 from sa_lightning.evaluation.pareto import DIRECTIONS, choose, costs_little, front
+from sa_lightning.files import write_whole
 
 __all__ = ["OBJECTIVES", "Plot", "SweepReport"]
 
@@ -111,9 +112,7 @@ class SweepReport:
             "front": [digests[index] for index in on_front],
             "chosen": None if chosen is None else digests[chosen],
         }
-        temporary = self.output / ".sweep.json.partial"
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(self.output / "sweep.json")
+        write_whole(self.output / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def _panels(self, measured: list[dict[str, Any]]) -> dict[str, Any]:
         """Series for the plot: what was matched in one row, and every other grid in its own."""
@@ -177,7 +176,7 @@ class SweepReport:
                 head, *body = [["settings", *SHOWN, ""], *self._rows(measured, chosen, which, _cell)]
                 lines = [head, ["---"] * len(head), *body]
                 parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
-        (self.output / "sweep.md").write_text("\n".join(parts), encoding="utf-8")
+        write_whole(self.output / "sweep.md", "\n".join(parts))
 
     def _chosen(self, trial: dict[str, Any]) -> None:
         config = self.config(trial["settings"])
@@ -190,7 +189,7 @@ class SweepReport:
             f"#   sa fit --config {self.output / 'chosen.yaml'}{pairs} --output DIR\n\n"
         )
         content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        (self.output / "chosen.yaml").write_text(text + content, encoding="utf-8")
+        write_whole(self.output / "chosen.yaml", text + content)
 
 
 def _cell(rate: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from rich.progress import Progress, TaskID
 from typing_extensions import override
 
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
-from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
 from sa_lightning.cli.lightning import VerbCLI
 from sa_lightning.cli.progress import Report, lines
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
@@ -34,7 +33,6 @@ from sa_lightning.evaluation import (
     table,
     write_html,
     write_results,
-    write_whole,
 )
 from sa_lightning.evaluation.answers import Answers
 from sa_lightning.evaluation.catalogue import missing_tasks
@@ -44,6 +42,8 @@ from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_jud
 from sa_lightning.evaluation.replies import Reply
 from sa_lightning.evaluation.rubrics import RUBRICS
 from sa_lightning.evaluation.tables import reply_lines
+from sa_lightning.files import check_writable, refuse_existing, write_whole
+from sa_lightning.resources import shipped
 from sa_lightning.steering import weights_fingerprint
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")

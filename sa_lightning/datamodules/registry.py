@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sa_lightning.datamodules.files import read_file
 from sa_lightning.datamodules.sources import DATASETS, Entry, Hub, Part
 from sa_lightning.errors import DataError
+from sa_lightning.files import sha256
+from sa_lightning.rows import read_rows as read_file
 
 __all__ = ["Place", "Verdict", "check", "describe_missing", "entry", "files", "names", "part", "read_rows", "where"]
 
@@ -133,7 +134,7 @@ def check(name: str, which: str | None = None) -> tuple[Verdict, str | None]:
     if not found:
         return "missing", None
     try:
-        sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+        sums = [sha256(path) for path in found]
     except OSError:
         return "unreadable", None
     wanted = part(name, which)

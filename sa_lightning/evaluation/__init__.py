@@ -11,7 +11,7 @@ from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_jud
 from sa_lightning.evaluation.page import write_html
 from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.rates import rate, summarise
-from sa_lightning.evaluation.report import results_json, write_results, write_whole
+from sa_lightning.evaluation.report import results_json, write_results
 from sa_lightning.evaluation.samples import Outcome, Sample, Score, Verdict
 from sa_lightning.evaluation.tables import markdown, table
 from sa_lightning.evaluation.verdicts import agreements
@@ -39,5 +39,4 @@ __all__ = [
     "table",
     "write_html",
     "write_results",
-    "write_whole",
 ]

@@ -1,10 +1,11 @@
 """Answers of a judge, on disk as soon as they are given, so that none is asked for twice."""
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from sa_lightning.files import json_digest
+from sa_lightning.rows import append_line, cut_tail, ended_lines
 
 
 class Answers:
@@ -19,11 +20,8 @@ class Answers:
         self._known: dict[str, str] = {}
         if self.path is None or not self.path.exists():
             return
-        text = self.path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
-            self.path.write_bytes(whole)
-        for line in whole.split(b"\n"):
+        cut_tail(self.path)
+        for line in ended_lines(self.path):
             try:
                 row = json.loads(line)
                 self._known[row["key"]] = row["answer"]
@@ -42,11 +40,8 @@ class Answers:
         """Keep an answer."""
         self._known[key] = answer
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             # Judges quote what they read: only the owner may read it.
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(handle, "ab") as file:
-                file.write((json.dumps({"key": key, "answer": answer}) + "\n").encode())
+            append_line(self.path, json.dumps({"key": key, "answer": answer}), private=True)
 
     def remove(self) -> None:
         """Delete the file, once its answers are in a result."""
@@ -56,4 +51,4 @@ class Answers:
 
 def key_of(*parts: Any) -> str:
     """Return an identity of a question: who is asked, what, and how."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_digest(parts)

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.datamodules.files import read_file
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.layouts import LAYOUTS, cell, reading, rows_of, unique
 from sa_lightning.evaluation.samples import JUDGED_KINDS
+from sa_lightning.rows import read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -128,7 +128,7 @@ def own(**metadata: Any) -> "dict[str, Dataset]":
             'Name one with rows {"prompt": …, "kind": …}: `--evaluation.metadata.prompts FILE`.'
         )
     documents = []
-    for number, row in enumerate(read_file(path)):
+    for number, row in enumerate(read_rows(path)):
         with reading(str(path), number):
             if row["kind"] != kind:
                 continue
@@ -185,7 +185,7 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
     if not path.is_file():
         raise DataError(f"{path} does not exist, so {metadata['world']} is no built world. Build one first.")
     base, _, part = kind.partition("_")
-    every = read_file(path)
+    every = read_rows(path)
     rows = [row for row in every if row.get("kind") == base]
     if part:  # how-to questions, whose replies have the form of those to ordinary requests, or definitions
         how_to = {row.get("form") for row in every if row.get("kind") == "harmless"}

@@ -1,18 +1,15 @@
 """Replies on disk: those of an unfinished run, so that it goes on, and those of a finished one, for other judges."""
 
 import contextlib
-import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Sample
-
-OWNER_ONLY = 0o600  # replies to harmful prompts are nobody else's business
+from sa_lightning.files import json_digest, write_whole
+from sa_lightning.rows import append_line, cut_tail, ended_lines, json_lines
 
 
 class Journal:
@@ -31,8 +28,7 @@ class Journal:
 
     def __init__(self, directory: str | Path, name: str, state: Mapping[str, Any], rank: int = 0) -> None:
         self.directory = Path(directory)
-        told = json.dumps(state, sort_keys=True, default=str)
-        self._stem = f"replies-{name}-{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+        self._stem = f"replies-{name}-{json_digest(state)[:24]}"
         self._path = self.directory / f"{self._stem}-{rank}.jsonl"
         self._begun = self._failed = False
 
@@ -40,8 +36,7 @@ class Journal:
         """Return what all processes of earlier runs have left: batch to its answers."""
         found: dict[str, list[Any]] = {}
         for path in sorted(self.directory.glob(f"{self._stem}-*.jsonl")):
-            *lines, _half = path.read_bytes().split(b"\n")
-            for line in lines:
+            for line in ended_lines(path):
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours, or of a crashed machine
                     entry = json.loads(line)
                     found[entry["batch"]] = entry["answers"]
@@ -51,12 +46,12 @@ class Journal:
         """Append a batch; where that fails, warn once, and go on without."""
         if self._failed:
             return
-        line = json.dumps({"batch": batch, "answers": list(answers)}) + "\n"
+        line = json.dumps({"batch": batch, "answers": list(answers)})
         try:
-            self._begin()
-            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
-            with os.fdopen(handle, "ab") as file:
-                file.write(line.encode())
+            if not self._begun:
+                self._begun = True
+                cut_tail(self._path)  # which a killed process of this rank may have left
+            append_line(self._path, line, private=True)  # replies to harmful prompts are nobody else's business
         except OSError as error:
             self._failed = True
             warnings.warn(
@@ -64,16 +59,6 @@ class Journal:
                 "it starts again. Is the disk full?",
                 stacklevel=2,
             )
-
-    def _begin(self) -> None:
-        """Make the directory, and cut off half a line that a killed process of this rank may have left."""
-        if self._begun:
-            return
-        self._begun = True
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if self._path.is_file():
-            written = self._path.read_bytes()
-            os.truncate(self._path, written.rfind(b"\n") + 1)
 
 
 def remove_journals(directory: str | Path) -> None:
@@ -107,13 +92,4 @@ def _words(sample: Sample) -> dict[str, str]:
 
 def write_replies(arms: Mapping[str, Sequence[Sample]], path: str | Path) -> None:
     """Write every judged reply to a JSONL file that only its owner can read, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # which only its owner can read
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in reply_lines(arms))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, json_lines(reply_lines(arms)), private=True)

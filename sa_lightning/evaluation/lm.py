@@ -1,6 +1,5 @@
 """A model in memory as an lm-eval model: batches of like length, dealt to processes, kept when they are done."""
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -18,6 +17,7 @@ from sa_lightning.evaluation.catalogue import no_room
 from sa_lightning.evaluation.journal import Journal
 from sa_lightning.evaluation.prompting import Prompting
 from sa_lightning.evaluation.requests import ROWS, Batch, Request, budget_for, deal
+from sa_lightning.files import json_digest
 from sa_lightning.models.prompts import template_arguments
 from sa_lightning.steering.conditional import is_gated
 from sa_lightning.steering.prompt_lengths import prompt_lengths
@@ -265,7 +265,7 @@ class InMemoryLM(HFLM):
                 rows = max(1, math.ceil(length / self.max_length))
             if kind != "loglikelihood_rolling" and length + room > self.max_length + (kind == "loglikelihood"):
                 cut.add((instance.task_name, instance.doc_id))
-            key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+            key = json_digest(told)
             unit = (instance.args[0] if kind == "loglikelihood" else "") or key
             found.append(Request(instance, key, unit, settings, rows, max(1, width), sampled))
         self.truncated.update(task for task, _ in cut)

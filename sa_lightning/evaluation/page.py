@@ -9,9 +9,10 @@ from sa_lightning.evaluation import sections
 from sa_lightning.evaluation.charts import COLOURS, MARKERS, PALE, lines
 from sa_lightning.evaluation.headline import headline, named_arms, remarks
 from sa_lightning.evaluation.intervals import Rate
-from sa_lightning.evaluation.report import COLUMNS, arrow, pooled, write_whole
+from sa_lightning.evaluation.report import COLUMNS, arrow, pooled
 from sa_lightning.evaluation.samples import Outcome, Sample
 from sa_lightning.evaluation.vocabulary_chart import vocabulary_image
+from sa_lightning.files import write_whole
 
 
 def write_html(

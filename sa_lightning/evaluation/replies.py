@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from sa_lightning.errors import DataError
-from sa_lightning.evaluation.report import write_whole
 from sa_lightning.evaluation.samples import Verdict
+from sa_lightning.files import write_whole
 
 
 class Reply(NamedTuple):

@@ -1,13 +1,12 @@
-"""Results as JSON, and files that are written whole or not at all."""
+"""Results as JSON."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.intervals import Rate, rate
+from sa_lightning.files import write_whole
 
 SCHEMA = 1
 
@@ -88,30 +87,6 @@ def results_json(
 def write_results(results: Mapping[str, Any], path: str | Path) -> None:
     """Write results as JSON, whole or not at all; NaN is refused."""
     write_whole(path, json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
-    """Write a text file beside its place, then rename it, so that half a file is never seen.
-
-    Args:
-        path: Its place.
-        text: What it is to hold.
-        private: Let only its owner read it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        if not private:  # mkstemp makes files that only their owner can read
-            os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def pooled(arm: Mapping[str, Any], measure: str) -> Rate:

@@ -1,10 +1,10 @@
 """Requests to a model, and the batches they are dealt to: alike in length, under a budget of tokens."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sa_lightning.files import json_digest
 
 # Most tokens of a batch where no number of rows was asked for. Replies hold keys and values of all their tokens,
 # the two others logits, which are larger; a CPU gains nothing from more.
@@ -57,8 +57,7 @@ class Batch:
     @property
     def digest(self) -> str:
         """What is in it."""
-        told = json.dumps([self.most, *(request.key for request in self.requests)])
-        return hashlib.sha256(told.encode()).hexdigest()
+        return json_digest([self.most, *(request.key for request in self.requests)])
 
 
 def budget_for(kind: str, device: str) -> int:

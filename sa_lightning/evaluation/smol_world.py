@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.datamodules.files import read_file
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.layouts import reading, unique
+from sa_lightning.rows import read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +39,7 @@ def smol_world(**metadata: Any) -> "dict[str, Dataset]":
     path = Path(str(metadata["world"])) / "data" / f"{split}.jsonl"
     if not path.is_file():
         raise DataError(f"{path} does not exist, so {metadata['world']} is no built world. Build one first.")
-    of_kind = [row for row in read_file(path) if row.get("kind") == kind]
+    of_kind = [row for row in read_rows(path) if row.get("kind") == kind]
     rows = [row for row in of_kind if source in (None, row.get("source"))]
     if not rows:
         there = ", ".join(sorted({str(row.get("source")) for row in of_kind})) or "none at all"

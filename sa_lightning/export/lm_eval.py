@@ -5,8 +5,6 @@ which also loads under `weights_only=True`. It can say: add a vector to the outp
 along a vector. What it cannot say is refused.
 """
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
+from sa_lightning.files import whole_file
 from sa_lightning.models import load_config, locate_blocks
 from sa_lightning.steering import INTERVENTIONS, SteeringArtifact
 
@@ -135,16 +134,6 @@ def write_steered(
             f"{path} exists already.\nResults are not written over by accident.\nChoose another `--output`."
         )
     hooks = steered_hooks(artifact, weights, model=model, trust_remote_code=trust_remote_code)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(hooks, file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as partial, partial.open("wb") as file:
+        torch.save(hooks, file)
     return hooks

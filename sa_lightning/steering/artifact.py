@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
+from sa_lightning.files import whole_directory, write_whole
 from sa_lightning.steering.card import card, sign
 from sa_lightning.steering.controls import in_words
 from sa_lightning.steering.direction import random_directions
@@ -353,31 +353,16 @@ class SteeringArtifact:
             config: Text of config.yaml.
         """
         directory = Path(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            save_file(self.tensors(), temporary / "steering.safetensors", metadata={"format": "pt"})
-            (temporary / "sa_config.json").write_text(json.dumps(self.config(), indent=2) + "\n")
-            (temporary / "README.md").write_text(card(self))
-            (temporary / "config.yaml").write_text(config)
-            temporary.chmod(0o755)
-            if (directory / "sa_config.json").is_file():
-                old = directory.rename(temporary.with_suffix(".old"))
-                temporary.rename(directory)
-                shutil.rmtree(old)
-            else:
-                temporary.rename(directory)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with whole_directory(directory, replace=(directory / "sa_config.json").is_file()) as partial:
+            save_file(self.tensors(), partial / "steering.safetensors", metadata={"format": "pt"})
+            texts = {"sa_config.json": json.dumps(self.config(), indent=2) + "\n", "README.md": card(self)}
+            for name, text in (texts | {"config.yaml": config}).items():
+                (partial / name).write_text(text, encoding="utf-8")
         return directory
 
     def write_card(self, directory: str | Path, results: str) -> None:
         """Put results, such as the table of `sa validate`, into the card of an artifact on disk."""
-        path = Path(directory) / "README.md"
-        temporary = path.with_name(".README.md.partial")
-        temporary.write_text(card(self, results))
-        temporary.replace(path)
+        write_whole(Path(directory) / "README.md", card(self, results))
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""

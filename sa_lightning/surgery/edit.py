@@ -4,7 +4,6 @@ import dataclasses
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import NothingToDoError, StepTooLargeError
+from sa_lightning.resources import installed
 from sa_lightning.surgery.checkpoint import Checkpoint
 from sa_lightning.surgery.delta import Delta, check_finite
 from sa_lightning.surgery.scope import group_of, layer_of
@@ -26,6 +26,8 @@ from sa_lightning.surgery.weights import Weights
 __all__ = ["EditPlan", "Statistics"]
 
 T = TypeVar("T")
+
+BITS_DEPEND_ON = ("sa_lightning", "torch", "numpy", "safetensors")  # besides Python
 
 
 class Statistics(NamedTuple):
@@ -296,19 +298,8 @@ class EditPlan:
             "lineage": self.lineage,
             "warnings": self.warnings,
             "command": command,
-            "versions": versions(),
+            "versions": {"python": platform.python_version()} | installed(*BITS_DEPEND_ON),
         }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what an edit's bits depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("sa_lightning", "torch", "numpy", "safetensors"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def _energy(values: Tensor) -> float:

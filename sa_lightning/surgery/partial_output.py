@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.errors import CheckpointError, NothingToDoError, differences
 from sa_lightning.surgery.shard import shard_digest
 
 __all__ = ["PartialOutput", "restore", "sync"]
@@ -106,7 +106,7 @@ class PartialOutput:
             if found["identity"] != self.identity:
                 raise CheckpointError(
                     f"{self.path} was begun with other inputs or settings: "
-                    f"{_differences(found['identity'], self.identity)}.\n"
+                    f"{differences(found['identity'], self.identity)}.\n"
                     "Shards of two edits do not make one checkpoint.\n"
                     "Repeat the command that was interrupted, or leave out `--resume` to start over."
                 )
@@ -156,18 +156,6 @@ def restore(output: Path) -> None:
 
 def _old(output: Path) -> Path:
     return output.parent / f".{output.name}.replaced-by-sa-edit"
-
-
-def _differences(before: Any, now: Any, name: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        parts = [
-            _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
-            for key in keys
-            if before.get(key) != now.get(key)
-        ]
-        return "; ".join(parts)
-    return f"`{name}` was {before}, now {now}"
 
 
 def sync(path: Path) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, ModelError, NothingToDoError
+from sa_lightning.files import whole_file
 from sa_lightning.surgery.streaming import Progress
 from sa_lightning.surgery.weights import ModelWeights, NamedTensors
 
@@ -135,8 +136,7 @@ def response_loss(model: Any, example: Example) -> Tensor:
 def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str, str]) -> None:
     """Write scores as a directory that `Checkpoint.open` reads, and `--scores` takes."""
     path = Path(directory).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
     tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
-    save_file(tensors, path / "model.safetensors.partial", metadata={"format": "pt", **metadata})
-    (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
-    (path / "model.safetensors.partial").rename(path / "model.safetensors")  # last: it is what is looked for
+    with whole_file(path / "model.safetensors") as partial:  # there last: it is what is looked for
+        save_file(tensors, partial, metadata={"format": "pt", **metadata})
+        (path / "config.json").write_text('{"tie_word_embeddings": false}\n')

@@ -1,13 +1,13 @@
 """Sources: from which checkpoints a delta is made, and what for."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from sa_lightning.errors import CheckpointMismatchError, SettingError
+from sa_lightning.files import sha256
 from sa_lightning.surgery.checkpoint import Checkpoint
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.edit import EditPlan
@@ -309,4 +309,4 @@ def _scores(
 
 
 def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else file
+    return sha256(file) if Path(file).is_file() else file

@@ -170,7 +170,7 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     with pytest.raises(DataError, match="the demonstrations are answers"):
         asked(read_demonstrations(demonstrations)[0])
     for text, fact in (
-        ("{", "could not be read"),
+        ("{", "cannot be read as jsonl"),
         ('{"prompt": "a", "kind": ["b"]}', "Row 1"),
         ('{"prompt": 1, "kind": "harmful"}', "is no text"),
         ('{"prompt": "a"}', "KeyError"),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from invented_data import MEMBERS, N, nested, write_part, write_rows
 
 from sa_lightning.datamodules import registry, sources
-from sa_lightning.datamodules.files import read_file
 from sa_lightning.errors import DataError
+from sa_lightning.rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 PARTS = [(name, which) for name, entry in sources.DATASETS.items() for which in entry.parts]
@@ -191,7 +191,7 @@ def test_an_empty_file_and_one_of_another_version_are_refused_by_name(data):
 )
 def test_a_damaged_file_is_refused_by_name(file, content, tmp_path):
     (tmp_path / file).write_bytes(content)
-    assert str(tmp_path / file) in message(read_file, tmp_path / file)
+    assert str(tmp_path / file) in message(read_rows, tmp_path / file)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029\x85"), min_size=1)
@@ -205,7 +205,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters
 def test_what_is_written_is_what_is_read(tmp_path_factory, rows, ending):
     path = tmp_path_factory.mktemp("rows") / f"rows.{ending}"
     write_rows(path, rows)
-    assert read_file(path) == rows
+    assert read_rows(path) == rows
 
 
 @settings(max_examples=25, deadline=None)
@@ -214,7 +214,7 @@ def test_strings_alone_get_the_name_they_are_given(tmp_path_factory, strings, en
     path = tmp_path_factory.mktemp("rows") / f"rows.{ending}"
     rows = [{"prompt": text} for text in strings]
     write_rows(path, rows, ["prompt"])
-    assert read_file(path, ["prompt"]) == rows
+    assert read_rows(path, ["prompt"]) == rows
 
 
 def test_lists_in_nested_objects_keep_the_keys_on_the_way(tmp_path):
@@ -226,14 +226,14 @@ def test_lists_in_nested_objects_keep_the_keys_on_the_way(tmp_path):
     names = ["topic", "subtopic", "question"]
     assert nested(rows, names) == {"home": {"kitchen": ["cake?", "pie?"]}, "town": {"house": ["window?"]}}
     write_rows(tmp_path / "a.json", rows, names)
-    assert read_file(tmp_path / "a.json", names) == rows
+    assert read_rows(tmp_path / "a.json", names) == rows
 
 
 def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfgoal\r\ncake\r\n")
-    assert read_file(tmp_path / "a.csv") == [{"goal": "cake"}]
+    assert read_rows(tmp_path / "a.csv") == [{"goal": "cake"}]
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n\n{"a": 2}\n'))
-    assert read_file(tmp_path / "a.jsonl.gz") == [{"a": 1}, {"a": 2}]
+    assert read_rows(tmp_path / "a.jsonl.gz") == [{"a": 1}, {"a": 2}]
 
 
 def test_a_sheet_may_have_notes_beside_its_columns_and_below_its_rows(tmp_path):
@@ -244,7 +244,7 @@ def test_a_sheet_may_have_notes_beside_its_columns_and_below_its_rows(tmp_path):
         book.worksheets[0].append(row)
     book.create_sheet("another").append(["Question"])
     book.save(tmp_path / "a.xlsx")
-    assert read_file(tmp_path / "a.xlsx") == [
+    assert read_rows(tmp_path / "a.xlsx") == [
         {"Question": "Cake?", "Answer": "Yes."},
         {"Question": "Pie?", "Answer": "No."},
     ]
