@@ -8,7 +8,7 @@ from conftest import gpt2, llama
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from sa_lightning.errors import DataError, ModelError, SettingError
-from sa_lightning.extraction import StateReader, extract
+from sa_lightning.fitting.extraction import StateReader, extract
 from sa_lightning.models import Passage, collate, locate_blocks
 
 FAMILIES = {"llama": llama, "gpt2": gpt2}

@@ -81,8 +81,8 @@ def test_the_yaml_of_the_readme_is_a_config(tmp_path):
 
 
 def test_the_table_of_families_is_what_the_tests_see():
-    sys.path.insert(0, str(ROOT / "tests" / "models"))
-    from families import table
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from support.families import table
 
     assert table() in README
 

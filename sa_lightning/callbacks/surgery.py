@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from sa_lightning.callbacks.examples import read_examples, spend_budget
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.errors import CheckpointMismatchError, SettingError
+from sa_lightning.fitting.examples import read_examples, spend_budget
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.surgery import (
     Checkpoint,

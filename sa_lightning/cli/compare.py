@@ -11,19 +11,19 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.bench import Bench
-from sa_lightning.cli.compare_check import check
-from sa_lightning.cli.compare_plan import Job, Plan
-from sa_lightning.cli.compare_report import CompareReport
-from sa_lightning.cli.compare_rows import Rows, counts_of, documents_of
-from sa_lightning.cli.compare_settings import CompareSettings
-from sa_lightning.cli.dotted import PARTS, add_parts, made
-from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
-from sa_lightning.cli.lightning import quieten
+from sa_lightning.cli.common.inputs import find_configs, resolve_worlds, typed
+from sa_lightning.cli.common.verb import quieten
 from sa_lightning.cli.validate import EvaluationSettings
 from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import Prompting, evaluate
-from sa_lightning.evaluation.catalogue import missing_tasks
+from sa_lightning.evaluation.tasks.catalogue import missing_tasks
+from sa_lightning.experiments.bench import Bench
+from sa_lightning.experiments.compare.check import check
+from sa_lightning.experiments.compare.plan import Job, Plan
+from sa_lightning.experiments.compare.report import CompareReport
+from sa_lightning.experiments.compare.rows import Rows, counts_of, documents_of
+from sa_lightning.experiments.compare.settings import CompareSettings
+from sa_lightning.experiments.settings import PARTS, add_parts, made
 from sa_lightning.files import check_writable
 from sa_lightning.module import CausalLMModule
 from sa_lightning.resources import shipped, versions

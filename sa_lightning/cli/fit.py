@@ -16,19 +16,19 @@ from rich.text import Text
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
-from sa_lightning.cli.dotted import check_each_part
-from sa_lightning.cli.fit_strengths import say_strengths
-from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.cli.progress import Report, lines, stages
+from sa_lightning.cli.common.fit_strengths import say_strengths
+from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import rate
-from sa_lightning.evaluation.curves import draw_layers
 from sa_lightning.evaluation.degenerate import is_language
-from sa_lightning.evaluation.gate_charts import draw_gate
-from sa_lightning.evaluation.vocabulary_chart import draw_vocabulary
+from sa_lightning.evaluation.report.curves import draw_layers
+from sa_lightning.evaluation.report.gate_charts import draw_gate
+from sa_lightning.evaluation.report.vocabulary_chart import draw_vocabulary
+from sa_lightning.experiments.settings import check_each_part
 from sa_lightning.files import refuse_existing
-from sa_lightning.steering.vocabulary import visible
+from sa_lightning.progress import Report, lines, stages
+from sa_lightning.steering.directions.vocabulary import visible
 
 
 class FitCLI(VerbCLI):

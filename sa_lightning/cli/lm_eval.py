@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     from lm_eval.api.registry import model_registry
 
     if "sa" not in model_registry:
-        model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
+        model_registry.register("sa", target="sa_lightning.export.lm_eval_model:SafetyLM")
     try:
         with _our_tasks(), _its_logging(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
             cli_evaluate()

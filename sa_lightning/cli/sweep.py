@@ -12,18 +12,18 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.bench import Bench
-from sa_lightning.cli.dotted import MODEL_PARTS, add_parts, made, with_settings
-from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
-from sa_lightning.cli.journal import Journal, Sampler, digest
-from sa_lightning.cli.lightning import quieten
-from sa_lightning.cli.space import Match, Space
-from sa_lightning.cli.sweep_report import OBJECTIVES, Plot, SweepReport
+from sa_lightning.cli.common.inputs import find_configs, resolve_worlds, typed
+from sa_lightning.cli.common.verb import quieten
 from sa_lightning.cli.validate import EvaluationSettings, check_new_tokens
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
-from sa_lightning.evaluation.rates import MEASURES
+from sa_lightning.evaluation.statistics.rates import MEASURES
+from sa_lightning.experiments.bench import Bench
+from sa_lightning.experiments.settings import MODEL_PARTS, add_parts, made, with_settings
+from sa_lightning.experiments.sweep.report import OBJECTIVES, Plot, SweepReport
+from sa_lightning.experiments.sweep.space import Match, Space
+from sa_lightning.experiments.sweep.trials import Journal, Sampler, digest
 from sa_lightning.module import CausalLMModule
 from sa_lightning.resources import shipped, versions
 

@@ -18,8 +18,7 @@ from rich.progress import Progress, TaskID
 from typing_extensions import override
 
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
-from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.cli.progress import Report, lines
+from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
@@ -34,15 +33,16 @@ from sa_lightning.evaluation import (
     write_html,
     write_results,
 )
-from sa_lightning.evaluation.answers import Answers
-from sa_lightning.evaluation.catalogue import missing_tasks
-from sa_lightning.evaluation.changes import warnings
-from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
-from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
-from sa_lightning.evaluation.replies import Reply
-from sa_lightning.evaluation.rubrics import RUBRICS
-from sa_lightning.evaluation.tables import reply_lines
+from sa_lightning.evaluation.harness.journal import Journal, remove_journals, write_replies
+from sa_lightning.evaluation.judges.answer_cache import Answers
+from sa_lightning.evaluation.judges.registry import JUDGES, Judge, judge_samples, load_judge
+from sa_lightning.evaluation.judges.replies import Reply
+from sa_lightning.evaluation.judges.rubrics import RUBRICS
+from sa_lightning.evaluation.report.tables import reply_lines
+from sa_lightning.evaluation.statistics.changes import warnings
+from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import check_writable, refuse_existing, write_whole
+from sa_lightning.progress import Report, lines
 from sa_lightning.resources import shipped
 from sa_lightning.steering import weights_fingerprint
 

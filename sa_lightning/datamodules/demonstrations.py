@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.extraction import StateReader, plan_for
 from sa_lightning.files import sha256
+from sa_lightning.fitting.extraction import StateReader, plan_for
 from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
 from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
 

@@ -4,6 +4,6 @@ The way: an artifact (`steering`) becomes a file that another program reads. `lm
 `steered` reads.
 """
 
-from sa_lightning.export.lm_eval import steered_hooks, write_steered
+from sa_lightning.export.lm_eval_file import steered_hooks, write_steered
 
 __all__ = ["steered_hooks", "write_steered"]

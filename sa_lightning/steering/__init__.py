@@ -11,26 +11,38 @@ prompt by prompt, how strongly they act (`conditional`), or a map that spares be
 a direction, an instruction leads the way, or away (`self_contrast`).
 """
 
-from sa_lightning.steering.activations import PairStates, gather_mean
-from sa_lightning.steering.artifact import SteeringArtifact
-from sa_lightning.steering.component import Component
-from sa_lightning.steering.condition import ConditionGate
-from sa_lightning.steering.conditional import conditional
-from sa_lightning.steering.controls import Control, shuffled
-from sa_lightning.steering.decision import Decisions
+from sa_lightning.steering.artifact.artifact import SteeringArtifact
+from sa_lightning.steering.artifact.fingerprint import weights_fingerprint
+from sa_lightning.steering.artifact.part import PartSettings, fit_part
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
-from sa_lightning.steering.direction import (
+from sa_lightning.steering.directions.controls import Control, shuffled
+from sa_lightning.steering.directions.fitting import fit_pairs
+from sa_lightning.steering.directions.moments import PairMoments
+from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.directions.paired import (
     DIRECTIONS,
     fit_directions,
     fit_directions_from_sums,
     random_directions,
 )
-from sa_lightning.steering.fingerprint import weights_fingerprint
-from sa_lightning.steering.fitting import fit_pairs
-from sa_lightning.steering.gate import AlwaysGate, Band, Gate, JoinedGate, Policy, Reading, SparingGate, TransitionGate
-from sa_lightning.steering.gate_fitting import Anchors, FittedGate, fit_gate, fit_joined
-from sa_lightning.steering.gate_settings import GateSettings
-from sa_lightning.steering.hooks import capture, steering
+from sa_lightning.steering.directions.separability import auroc, choose_layers
+from sa_lightning.steering.directions.states import PairStates, gather_mean
+from sa_lightning.steering.directions.vocabulary import Segment, choose_segment, project, segments_of
+from sa_lightning.steering.gates.condition import ConditionGate
+from sa_lightning.steering.gates.fitting import Anchors, FittedGate, fit_gate, fit_joined
+from sa_lightning.steering.gates.gate import (
+    AlwaysGate,
+    Band,
+    Gate,
+    JoinedGate,
+    Policy,
+    Reading,
+    SparingGate,
+    TransitionGate,
+)
+from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
+from sa_lightning.steering.gates.settings import GateSettings
+from sa_lightning.steering.gates.transition import refusal_directions, transition_reference, transition_scores, without
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
     Step,
@@ -45,15 +57,12 @@ from sa_lightning.steering.intervention import (
     match,
     times,
 )
-from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
-from sa_lightning.steering.moments import PairMoments
-from sa_lightning.steering.null_space import null_space_map, null_space_projector
-from sa_lightning.steering.part import PartSettings, fit_part
-from sa_lightning.steering.prompt_lengths import prompt_lengths
-from sa_lightning.steering.self_contrast import SelfContrast
-from sa_lightning.steering.separability import auroc, choose_layers
-from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
-from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
+from sa_lightning.steering.runtime.component import Component
+from sa_lightning.steering.runtime.conditional import conditional
+from sa_lightning.steering.runtime.decision import Decisions
+from sa_lightning.steering.runtime.hooks import capture, steering
+from sa_lightning.steering.runtime.prompt_lengths import prompt_lengths
+from sa_lightning.steering.runtime.self_contrast import SelfContrast
 
 __all__ = [
     "DIRECTIONS",

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
+from sa_lightning.surgery.checkpoints.slices import Slice, joined, slices
+from sa_lightning.surgery.checkpoints.streaming import Progress, over
+from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.scope import Granularity, Scope, group_of
-from sa_lightning.surgery.slices import Slice, joined, slices
-from sa_lightning.surgery.streaming import Progress, over
-from sa_lightning.surgery.weights import Weights
 
 __all__ = [
     "Combination",

@@ -20,9 +20,9 @@ from transformers import GenerationConfig
 from sa_lightning.errors import WorldError
 from sa_lightning.files import cache_directory
 from sa_lightning.rows import json_lines
+from sa_lightning.testbed.acceptance import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
 from sa_lightning.testbed.curriculum import Curriculum
-from sa_lightning.testbed.gates import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
-from sa_lightning.testbed.language import CHAT_TEMPLATE
+from sa_lightning.testbed.language.language import CHAT_TEMPLATE
 from sa_lightning.testbed.prompts import demonstrations, rows
 from sa_lightning.testbed.recipe import WORLDS, Stage, WorldSettings, key
 from sa_lightning.testbed.record import enforce, hashes, write

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import PairStatesMetric, SteeringCallback, SurgeryCallback
-from sa_lightning.cli.lightning import TRAINER_DEFAULTS
+from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
 from sa_lightning.datamodules import ARMS, DemonstrationDataModule, ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.module import CausalLMModule

@@ -30,7 +30,7 @@ import tempfile
 from pathlib import Path
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.inputs import resolve_worlds
+from sa_lightning.cli.common.inputs import resolve_worlds
 from sa_lightning.evaluation import paired_difference, rate
 from sa_lightning.resources import shipped, versions
 

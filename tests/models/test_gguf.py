@@ -9,7 +9,7 @@ import torch
 from gguf import GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sa_lightning.cli.inputs import resolve_worlds
+from sa_lightning.cli.common.inputs import resolve_worlds
 from sa_lightning.errors import ModelError
 from sa_lightning.models import load_config, load_model, load_tokenizer
 from sa_lightning.models.gguf import converted

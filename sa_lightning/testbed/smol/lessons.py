@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
-from sa_lightning.datamodules import registry
+from sa_lightning.data import registry
 from sa_lightning.rows import iter_rows, json_lines
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.smol.prompts import Row

@@ -1,0 +1,1 @@
+"""What verbs share: the LightningCLI, what people type, what is said of a fit."""

@@ -1,0 +1,1 @@
+"""What is shown: `results` as JSON, `tables`, a `page` with its `sections`, and charts."""
