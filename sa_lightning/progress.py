@@ -97,3 +97,9 @@ def stages(console: Console | None = None) -> Iterator[Report]:
             progress.update(bars[stage], completed=done, total=total, amount=amount)
 
         yield report
+
+
+def say(text: str) -> None:
+    """Print a line of progress on standard error, at once, terminal or none; one process of many does."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        print(text, file=sys.stderr, flush=True)

@@ -9,7 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
-GROUND = {"errors", "files", "rows", "resources", "progress"}  # which every room may know
+FLOORS = (
+    ("errors", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    ("models", "data", "surgery"),
+    ("steering",),
+    ("steered", "fitting", "module", "evaluation", "testbed"),
+    ("names", "datamodules", "callbacks"),
+    ("export",),
+    ("experiments",),
+    ("cli",),
+)
+GROUND = set(FLOORS[0])
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 #: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
@@ -35,14 +46,25 @@ MAY_IMPORT = {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),
         *("filelock", "rich", "requests"),
     },
+    "names": {"models", "testbed"},
     "datamodules": {"steering", "models", "lightning", "fitting"},
     "callbacks": {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
         *("safetensors", "jaxtyping"),
     },
-    "export": {"evaluation", "callbacks", "steering", "steered", "module", "models", "transformers", "lm_eval"},
+    "export": {
+        "names",
+        "evaluation",
+        "callbacks",
+        "steering",
+        "steered",
+        "module",
+        "models",
+        "transformers",
+        "lm_eval",
+    },
     "experiments": {
-        *("callbacks", "datamodules", "evaluation", "module", "steered", "steering"),
+        *("callbacks", "datamodules", "evaluation", "module", "names", "steered", "steering", "testbed"),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
     },
 }
@@ -51,8 +73,6 @@ EXTRA = {
     "evaluation/harness/harness.py": {"lm_eval"},
     "evaluation/harness/in_memory.py": {"lm_eval"},
     "evaluation/tasks/catalogue.py": {"lm_eval"},
-    "experiments/compare/check.py": {"cli"},  # until their pieces move, too
-    "export/lm_eval_model.py": {"cli"},
 }
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -108,6 +128,9 @@ def test_imports_go_downwards_only(file):
     if room != "cli":
         beyond = sorted(imports(file) - MAY_IMPORT[room] - EXTRA.get(file, set()))
         assert not beyond, f"{file} may not import {beyond}; the room may import {sorted(MAY_IMPORT[room])}"
+    if room in FLOOR:
+        up = sorted(other for other in files_of_ours(file) if FLOOR.get(room_of(other), -1) > FLOOR[room])
+        assert not up, f"{file} imports {up}, which is above it"
 
 
 def test_nothing_is_permitted_that_nobody_does():
@@ -117,6 +140,35 @@ def test_nothing_is_permitted_that_nobody_does():
     }
     unused |= {file: sorted(allowed - imports(file)) for file, allowed in EXTRA.items()}
     assert not {place: names for place, names in unused.items() if names}
+
+
+def circles() -> list[list[str]]:
+    """Files that lead back to themselves; a room's `__init__`, which gathers its files, leads nowhere here."""
+    ways = {file: {o for o in files_of_ours(file) if not o.endswith("__init__.py")} for file in FILES}
+    found = []
+    for start in ways:
+        seen, todo = set(), list(ways[start])
+        while todo:
+            file = todo.pop()
+            if file not in seen:
+                seen.add(file)
+                todo += ways[file]
+        if start in seen:
+            found.append(sorted(file for file in seen if file in ways))
+    return found
+
+
+def test_no_file_leads_back_to_itself():
+    assert not circles()
+
+
+def test_rooms_do_not_know_each_other_in_a_circle():
+    known = {room: set().union(*(imports(f) for f in FILES if room_of(f) == room)) for room in MAY_IMPORT}
+    left = {room: others & known.keys() for room, others in known.items() if not room.startswith("__")}
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    assert not left
 
 
 def test_no_folder_holds_more_than_a_dozen_files():

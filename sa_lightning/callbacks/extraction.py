@@ -34,7 +34,7 @@ from sa_lightning.steering import (
     choose_layers,
     fit_pairs,
 )
-from sa_lightning.steering.directions.moments import SUMS_ARE_ENOUGH, refusal
+from sa_lightning.steering.directions.states import SUMS_ARE_ENOUGH, refusal
 
 Method = Literal[
     "principal",

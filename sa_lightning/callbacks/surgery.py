@@ -22,6 +22,7 @@ from sa_lightning.surgery import (
     NamedTensors,
     Sources,
     check_sources,
+    open_checkpoint,
     plan_from,
     saliency_scores,
     write_edit,
@@ -186,7 +187,7 @@ class SurgeryCallback(Callback):
 
         def opened(source: str) -> Checkpoint:
             if source not in self.opened:
-                self.opened[source] = Checkpoint.open(source, revision=revision if source == target else None)
+                self.opened[source] = open_checkpoint(source, revision=revision if source == target else None)
             return self.opened[source]
 
         return opened

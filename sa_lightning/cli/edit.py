@@ -9,7 +9,8 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.common.inputs import find_configs, resolve_worlds, typed
+from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.surgery import (
     EditPlan,

@@ -1,6 +1,6 @@
 """The data sets of the field: where each lies, under which licence, and how to get it.
 
-The table is in `sources`. A data set is looked up in `$SA_DATA_DIR/<name>/` first, then on the Hugging Face Hub;
+The rows are in `table`. A data set is looked up in `$SA_DATA_DIR/<name>/` first, then on the Hugging Face Hub;
 none comes with this package. Only the standard library is imported here until rows are read.
 """
 

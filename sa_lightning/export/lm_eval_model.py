@@ -13,11 +13,11 @@ import torch.distributed as dist
 from lm_eval.utils import simple_parse_args_string
 
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.cli.common.inputs import resolve_worlds
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
+from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
 from sa_lightning.steering import SteeringArtifact
 from sa_lightning.steering.template import check_template

@@ -1,6 +1,6 @@
 """What we need to know about someone else's model.
 
-The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes) with its template (`prompts`),
+The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes) with its template (`chat`),
 its decoder blocks are found (`blocks`), positions are counted under padding (`positions`), and
 conversations become token ids with places to read (`passages`), in batches (`batches`).
 """

@@ -1,48 +1,31 @@
 """Demonstrations in, steered activations out.
 
-The way: pairs of answers (`demonstrations`) leave states in the stream (`activations`), from
-which a unit vector per layer is fitted (`direction`, by `principal` components or a `probe`; `fitting`), with how
-well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
-is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
-(`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). An
-artifact may have several such parts (`part`), which act together.
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). Without
-a direction, an instruction leads the way, or away (`self_contrast`).
+The way: pairs of answers (`demonstrations`) leave states in the stream, from which a unit vector per layer is fitted,
+as directions of unpaired prompts are (`directions`). It acts on the stream (`intervention`) through hooks (`runtime`);
+a gate says, prompt by prompt, how strongly (`gates`). What was fitted is kept with its provenance (`artifact`), and
+with the chat template that it was fitted in (`template`).
 """
 
 from sa_lightning.steering.artifact.artifact import SteeringArtifact
 from sa_lightning.steering.artifact.fingerprint import weights_fingerprint
 from sa_lightning.steering.artifact.part import PartSettings, fit_part
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
-from sa_lightning.steering.directions.controls import Control, shuffled
+from sa_lightning.steering.directions.controls import Control, random_directions, shuffled
 from sa_lightning.steering.directions.fitting import fit_pairs
-from sa_lightning.steering.directions.moments import PairMoments
 from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
-from sa_lightning.steering.directions.paired import (
-    DIRECTIONS,
-    fit_directions,
-    fit_directions_from_sums,
-    random_directions,
-)
+from sa_lightning.steering.directions.paired import DIRECTIONS, fit_directions, fit_directions_from_sums
 from sa_lightning.steering.directions.separability import auroc, choose_layers
-from sa_lightning.steering.directions.states import PairStates, gather_mean
+from sa_lightning.steering.directions.states import PairMoments, PairStates, gather_mean
+from sa_lightning.steering.directions.unpaired import refusal_directions, without
 from sa_lightning.steering.directions.vocabulary import Segment, choose_segment, project, segments_of
+from sa_lightning.steering.gates.combined import AlwaysGate, JoinedGate, SparingGate
 from sa_lightning.steering.gates.condition import ConditionGate
 from sa_lightning.steering.gates.fitting import Anchors, FittedGate, fit_gate, fit_joined
-from sa_lightning.steering.gates.gate import (
-    AlwaysGate,
-    Band,
-    Gate,
-    JoinedGate,
-    Policy,
-    Reading,
-    SparingGate,
-    TransitionGate,
-)
+from sa_lightning.steering.gates.gate import Gate, Reading
 from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
+from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.gates.settings import GateSettings
-from sa_lightning.steering.gates.transition import refusal_directions, transition_reference, transition_scores, without
+from sa_lightning.steering.gates.transition import TransitionGate, transition_reference, transition_scores
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
     Step,

@@ -6,6 +6,7 @@ may be a task vector, a combination, a rank-one direction; a selection may be by
 
 from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
+from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, fingerprint
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
@@ -72,6 +73,7 @@ __all__ = [
     "fingerprint",
     "kinship",
     "lineage",
+    "open_checkpoint",
     "plan_edit",
     "plan_from",
     "plan_surgery",

@@ -6,8 +6,9 @@ from references import scans
 
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import Step
-from sa_lightning.steering.gates.gate import Policy, TransitionGate
-from sa_lightning.steering.gates.transition import refusal_directions, transition_reference
+from sa_lightning.steering.directions.unpaired import refusal_directions
+from sa_lightning.steering.gates.policy import Policy
+from sa_lightning.steering.gates.transition import TransitionGate, transition_reference
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.conditional import conditional
 

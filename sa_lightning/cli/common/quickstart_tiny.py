@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.common.inputs import resolve_worlds
 from sa_lightning.errors import SaError
 from sa_lightning.files import refuse_existing
+from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}

@@ -19,10 +19,11 @@ from sa_lightning.callbacks import (
     SteeringCallback,
     SurgeryCallback,
 )
-from sa_lightning.cli.common.inputs import find_configs, resolve_worlds, typed
+from sa_lightning.cli.common.inputs import find_configs, typed
 from sa_lightning.errors import SettingError
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
+from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.resources import versions
 from sa_lightning.steering.template import check_template

@@ -65,7 +65,7 @@ def evaluate(
         tasks: Names of tasks, groups or tags: ours, or lm-eval's own (whose index takes some ten
             seconds to build, once).
         task_dirs: Directories of task YAMLs, searched in depth; a later one overrides.
-        metadata: Handed to every task, over the YAML's own; see `datasets`.
+        metadata: Handed to every task, over the YAML's own; see `tasks.prompts`.
         without: Tasks that are left out of the groups and tags, as `missing_tasks` finds them.
         limit: Ask only the first so many documents of each task.
         batch_size: Most prompts that run together; as many as suit the device if not set.

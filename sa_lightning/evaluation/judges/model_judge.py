@@ -7,14 +7,14 @@ from typing import Protocol
 from sa_lightning.evaluation.degenerate import is_degenerate
 from sa_lightning.evaluation.judges.answer_cache import Answers, key_of
 from sa_lightning.evaluation.judges.endpoint import AllRefusedError
-from sa_lightning.evaluation.judges.registry import Progress
+from sa_lightning.evaluation.judges.protocol import Progress
 from sa_lightning.evaluation.judges.replies import Reply
 from sa_lightning.evaluation.judges.rubrics import Question, Rubric
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Verdict
 
 
 class Respondent(Protocol):
-    """Who answers questions: a model in this process (`transformers_judge`) or a server (`endpoint`)."""
+    """Who answers questions: a model in this process (`local_model`) or a server (`endpoint`)."""
 
     identity: str
     """Says whose answers these are: answers of another are not taken for them."""

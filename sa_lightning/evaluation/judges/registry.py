@@ -8,29 +8,17 @@ are asked by a rubric (`rubrics`). `load_judge` gives either by its name. The `p
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.judges import worlds as tiny_world
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.phrases import LISTS
+from sa_lightning.evaluation.judges.protocol import Judge, Progress, Rule
 from sa_lightning.evaluation.judges.replies import Reply
 from sa_lightning.evaluation.judges.rubrics import RUBRICS
 from sa_lightning.evaluation.refusal import detector as refusal
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Verdict
-
-Rule = Callable[[str, str, Mapping[str, Any]], Outcome]
-"""From a prompt, a reply and its document to an outcome."""
-
-Progress = Callable[[int, int], None]
-"""Told how many are done, and of how many."""
-
-
-class Judge(Protocol):
-    """Says of each reply what became of it, in order."""
-
-    def __call__(self, replies: Sequence[Reply], progress: Progress | None = None) -> list[Verdict]: ...
-
 
 JUDGES: dict[str, Rule] = {
     "refusal": refusal.judge,

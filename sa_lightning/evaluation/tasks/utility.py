@@ -1,7 +1,7 @@
 """Offline twins of lm-eval's own tasks: the same documents from local files, as `custom_dataset` functions.
 
 A document has the columns that lm-eval's task reads, so that prompts, answers and metrics are its own, beside what
-every document of ours has: `id`, `prompt`, `kind`, `attack`, `category`, `cluster`. See `datasets`.
+every document of ours has: `id`, `prompt`, `kind`, `attack`, `category`, `cluster`. See `prompts`.
 """
 
 import os

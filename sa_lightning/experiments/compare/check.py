@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sa_lightning.cli.validate import check_new_tokens
 from sa_lightning.errors import SettingError
+from sa_lightning.evaluation.harness.settings import check_new_tokens
 from sa_lightning.evaluation.statistics.comparisons import PAIRED
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.experiments.compare.plan import Plan

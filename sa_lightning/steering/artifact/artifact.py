@@ -27,10 +27,10 @@ from torch import Tensor
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import whole_directory, write_whole
 from sa_lightning.steering.artifact.card import card, sign
-from sa_lightning.steering.directions.controls import in_words
-from sa_lightning.steering.directions.paired import random_directions
+from sa_lightning.steering.directions.controls import in_words, random_directions
 from sa_lightning.steering.gates.fitting import FittedGate, rebuilt, vector_shape
-from sa_lightning.steering.gates.gate import Gate, Policy
+from sa_lightning.steering.gates.gate import Gate
+from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.gates.settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength, times
 

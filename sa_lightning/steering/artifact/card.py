@@ -3,14 +3,12 @@
 import json
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from sa_lightning.steering.directions.vocabulary import visible
+from sa_lightning.steering.gates.settings import GateSettings
 from sa_lightning.steering.intervention import INTERVENTIONS
-
-if TYPE_CHECKING:
-    from sa_lightning.steering.artifact.artifact import SteeringArtifact
-
 
 ELSEWHERE = ("vocabulary", "strength_search", "sinks")  # of `extraction`, what the card tells in words
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
@@ -25,7 +23,43 @@ SIGNS = {
 }
 
 
-def card(artifact: "SteeringArtifact", results: str = "") -> str:
+@runtime_checkable
+class Described(Protocol):
+    """What a card tells of an artifact; see `SteeringArtifact`."""
+
+    model: str
+    num_layers: int
+    d_model: int
+    site: str
+    intervention: str
+    strength: float | dict[int, float]
+    unit: str
+    sinks: float | None
+    dose: dict[str, dict[int, float]]
+    gate: dict[str, Any] | None
+    only_prompt: bool
+    demonstrations: dict[str, Any]
+    extraction: dict[str, Any]
+    surgery: dict[str, Any] | None
+    statistics: dict[str, dict[str, list[Any]]]
+    control: dict[str, Any] | None
+
+    @property
+    def parts(self) -> Mapping[str, "Described"]: ...
+
+    @property
+    def gate_settings(self) -> GateSettings: ...
+
+    def finds(self) -> str: ...
+
+    def gate_kinds(self, side: str) -> list[str]: ...
+
+    def steered_layers(self, name: str) -> list[int]: ...
+
+    def controls(self) -> list[str]: ...
+
+
+def card(artifact: Described, results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
     rows = []
     for name, found in artifact.statistics.items():
@@ -84,7 +118,7 @@ with steer(model, artifact):
 """
 
 
-def sign(artifact: "SteeringArtifact") -> str:
+def sign(artifact: Described) -> str:
     """Say where the directions point, and what a positive strength does."""
     fitted = SIGNS.get(artifact.extraction.get("direction", ""))
     if fitted is None and artifact.demonstrations.get("role") == "user":
@@ -92,7 +126,7 @@ def sign(artifact: "SteeringArtifact") -> str:
     return fitted or "directions point towards the safe side; a positive strength makes safer"
 
 
-def _parts(artifact: "SteeringArtifact") -> str:
+def _parts(artifact: Described) -> str:
     """Say what acts besides."""
     return "".join(
         f"\nPart `{name}`: {_how(part)}. "
@@ -102,7 +136,7 @@ def _parts(artifact: "SteeringArtifact") -> str:
     )
 
 
-def _gate(artifact: "SteeringArtifact") -> str:
+def _gate(artifact: Described) -> str:
     """Say which prompts are steered."""
     if artifact.gate is None:
         return "at every prompt"
@@ -132,12 +166,12 @@ def _gate(artifact: "SteeringArtifact") -> str:
     )
 
 
-def _how(artifact: "SteeringArtifact") -> str:
+def _how(artifact: Described) -> str:
     """How directions were found, in a line."""
     return ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key not in ELSEWHERE)
 
 
-def _said(artifact: "SteeringArtifact") -> str:
+def _said(artifact: Described) -> str:
     """A strength with its unit, how it was found, what it comes to, and what is left alone."""
     told = [f"{artifact.strength} ({INTERVENTIONS[artifact.intervention].unit_of(artifact.unit)})"]
     search = artifact.extraction.get("strength_search")
@@ -150,7 +184,7 @@ def _said(artifact: "SteeringArtifact") -> str:
     return "; ".join(told)
 
 
-def _vocabulary(artifact: "SteeringArtifact") -> str:
+def _vocabulary(artifact: Described) -> str:
     """Say which words the directions of each segment of layers write."""
     rows = []
     for name, found in artifact.extraction.get("vocabulary", {}).items():
@@ -181,7 +215,7 @@ def _code(token: str) -> str:
     return f"{fence}{blank}{visible(token) or ' '}{blank}{fence}".replace("|", "\\|")
 
 
-def _strength(artifact: "SteeringArtifact", layer: int) -> str:
+def _strength(artifact: Described, layer: int) -> str:
     strength = artifact.strength
     return f"{strength[layer] if isinstance(strength, dict) else strength:g}"
 

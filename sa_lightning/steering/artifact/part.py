@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.directions.unpaired import refusal_directions, without
 from sa_lightning.steering.directions.vocabulary import segments_of
 from sa_lightning.steering.gates.settings import GateSettings
-from sa_lightning.steering.gates.transition import refusal_directions, without
 from sa_lightning.steering.intervention import check_strength
 
 States = Float[Tensor, "prompts layers d_model"]

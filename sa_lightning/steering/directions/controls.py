@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from sa_lightning.steering.directions.paired import Directions
 from sa_lightning.steering.directions.separability import FOLDS
 
 T = TypeVar("T")
@@ -50,3 +51,14 @@ def in_words(control: dict[str, Any] | None) -> str | None:
         "shuffled": "its directions were fitted on shuffled demonstrations, whose sides do not differ",
     }[control["kind"]]
     return f"{what} (seed {control['seed']})"
+
+
+def random_directions(shape: Sequence[int], seed: int) -> Directions:
+    """Draw unit vectors uniformly on the sphere: the control for every fitted direction.
+
+    Args:
+        shape: (layers, d_model).
+        seed: The same seed gives the same vectors on every machine.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)

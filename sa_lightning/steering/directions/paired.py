@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError
-from sa_lightning.steering.directions.moments import PairMoments
 from sa_lightning.steering.directions.principal import first_component
 from sa_lightning.steering.directions.probe import logistic, whitened
+from sa_lightning.steering.directions.states import PairMoments
 
 States = Float[Tensor, "pairs layers d_model"]
 Directions = Float[Tensor, "layers d_model"]
@@ -172,17 +172,6 @@ def _unit(directions: Directions, different: Tensor, layers: Sequence[int] | Non
             "`--steering.tokens 4`."
         )
     return torch.nn.functional.normalize(directions, dim=-1).float()
-
-
-def random_directions(shape: Sequence[int], seed: int) -> Directions:
-    """Draw unit vectors uniformly on the sphere: the control for every fitted direction.
-
-    Args:
-        shape: (layers, d_model).
-        seed: The same seed gives the same vectors on every machine.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
 
 def _towards(direction: Tensor, mean: Tensor) -> Tensor:

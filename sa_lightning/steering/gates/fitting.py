@@ -12,20 +12,13 @@ from torch import Tensor
 
 from sa_lightning.errors import DataError
 from sa_lightning.steering.directions.separability import auroc
+from sa_lightning.steering.gates.combined import AlwaysGate, JoinedGate, SparingGate
 from sa_lightning.steering.gates.condition import ConditionGate
-from sa_lightning.steering.gates.gate import (
-    AlwaysGate,
-    Band,
-    Gate,
-    JoinedGate,
-    Policy,
-    Reading,
-    SparingGate,
-    TransitionGate,
-)
+from sa_lightning.steering.gates.gate import Gate, Reading
 from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, threshold_between
+from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.gates.settings import GateSettings
-from sa_lightning.steering.gates.transition import transition_reference
+from sa_lightning.steering.gates.transition import TransitionGate, transition_reference
 
 
 class Anchors(NamedTuple):

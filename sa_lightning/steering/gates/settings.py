@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering.gates.gate import Band, Policy
 from sa_lightning.steering.gates.linear import check_recall
+from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.intervention import check_strength, times
 
 Kind = Literal["always", "transition", "linear", "condition"]

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sa_lightning.steering.gates.gate import Gate, Policy
+from sa_lightning.steering.gates.gate import Gate
+from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.intervention import Step
 
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from sa_lightning.surgery.checkpoints.checkpoint import (
     INPUT_EMBEDDING,
     OUTPUT_EMBEDDING,
     Checkpoint,
-    read_json,
 )
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice
@@ -48,40 +46,26 @@ class AdaptedCheckpoint(Checkpoint):
     formed in float32, then cast to the base's data type. The scale is alpha / r, or alpha / √r
     with `use_rslora`, per module where `rank_pattern` or `alpha_pattern` says so. LoRA: Hu et
     al., https://arxiv.org/abs/2106.09685.
+
+    Args:
+        source: How messages call it.
+        path: Directory of the adapter.
+        base: What it changes.
+        settings: Of adapter_config.json.
+
+    Raises:
+        CheckpointError: If it holds what cannot be merged exactly, or one of two factors.
+        CheckpointMismatchError: If it was trained on another base.
     """
 
-    base: Checkpoint
-    adapter_path: Path
-
-    @classmethod
-    def from_directory(cls, source: str, path: Path, base: str | Path | None) -> "AdaptedCheckpoint":
-        """Open the adapter in `path` over `base`, or over the checkpoint it names."""
-        settings = read_json(path / ADAPTER_CONFIG)
-        _refuse_unsupported(source, settings)
-        if not (path / ADAPTER_WEIGHTS).is_file():
-            raise CheckpointError(
-                f"{source} has no `{ADAPTER_WEIGHTS}` beside its `{ADAPTER_CONFIG}`.\n"
-                "No pickle is read. Save the adapter again with `save_pretrained`."
-            )
-        named = base or settings.get("base_model_name_or_path")
-        if not named:
-            raise CheckpointError(f"{source} is an adapter that does not name its base checkpoint.")
-        if base is None and not Path(named).is_dir() and (path / named).is_dir():
-            named = path / named
-        opened = Checkpoint.open(named, revision=None if base else settings.get("revision"))
-        adapted = cls.__new__(cls)
-        adapted.__dict__.update(opened.__dict__)
-        adapted.source, adapted.base, adapted.adapter_path = source, opened, path
-        adapted._fingerprint, adapted._digests, adapted._hashed = None, Digests(), []
-        adapted._settings = settings
+    def __init__(self, source: str, path: Path, base: Checkpoint, settings: dict[str, Any]) -> None:
+        vars(self).update(vars(base))  # its layout, shards, names and configuration
+        self.source, self.base, self.adapter_path = source, base, path
+        self._fingerprint, self._digests, self._hashed = None, Digests(), []
+        self._settings = settings
         shard = Shard(path / ADAPTER_WEIGHTS)
-        adapted._factors = adapted._find_factors(shard)
-        adapted._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
-        return adapted
-
-    _settings: dict[str, Any]
-    _factors: dict[str, tuple[str, bool, str, str]]
-    _read_factor: Callable[[str], Tensor]
+        self._factors = self._find_factors(shard)
+        self._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -181,7 +165,12 @@ def _by_pattern(patterns: dict[str, float], module: str) -> float | None:
     return None
 
 
-def _refuse_unsupported(source: str, settings: dict[str, Any]) -> None:
+def refuse_unsupported(source: str, settings: dict[str, Any]) -> None:
+    """Refuse the settings of an adapter that is not plain LoRA.
+
+    Raises:
+        CheckpointError: With what it has.
+    """
     kind, init = settings.get("peft_type"), settings.get("init_lora_weights")
     reasons = [name for name in REFUSED if settings.get(name)]
     if kind != "LORA":

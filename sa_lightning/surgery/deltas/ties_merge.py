@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sa_lightning.surgery.checkpoints.slices import Slice
@@ -64,3 +64,22 @@ def elect_and_average(
     total = torch.where(agrees, trimmed, 0.0).sum(0)
     shares = (agrees * weights.abs()[:, None, None]).sum(0)
     return torch.where(shares > 0, total / shares.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+
+
+class Nonzero:
+    """Keep what is not zero: of a merge of trimmed deltas, all that is left of them.
+
+    Args:
+        n: Entries in scope.
+    """
+
+    k: int | None = None
+    factor: float = 1.0
+    threshold: float | dict[str, float] | None = None
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+        """Mark the kept entries of a slice."""
+        return delta != 0

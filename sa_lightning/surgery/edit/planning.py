@@ -14,10 +14,9 @@ from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.delta import Delta, coefficient
 from sa_lightning.surgery.deltas.edit_area import resolve
 from sa_lightning.surgery.deltas.lineage import lineage
-from sa_lightning.surgery.deltas.nonzero import Nonzero
 from sa_lightning.surgery.deltas.stand_in import norm_ratio
 from sa_lightning.surgery.deltas.task_vector import TaskVector, check_match
-from sa_lightning.surgery.deltas.ties_merge import TiesMerge
+from sa_lightning.surgery.deltas.ties_merge import Nonzero, TiesMerge
 from sa_lightning.surgery.edit.plan import EditPlan
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.scope import group_of

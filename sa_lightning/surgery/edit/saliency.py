@@ -134,7 +134,7 @@ def response_loss(model: Any, example: Example) -> Tensor:
 
 
 def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str, str]) -> None:
-    """Write scores as a directory that `Checkpoint.open` reads, and `--scores` takes."""
+    """Write scores as a directory that `open_checkpoint` reads, and `--scores` takes."""
     path = Path(directory).expanduser()
     tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
     with whole_file(path / "model.safetensors") as partial:  # there last: it is what is looked for

@@ -9,6 +9,7 @@ from pathlib import Path
 from sa_lightning.errors import CheckpointMismatchError, SettingError
 from sa_lightning.files import sha256
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
+from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import NamedTensors, Weights
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
@@ -140,7 +141,7 @@ def plan_from(
     *,
     score: Score | None = None,
     progress: Progress | None = None,
-    opener: Callable[[str], Checkpoint] = Checkpoint.open,
+    opener: Callable[[str], Checkpoint] = open_checkpoint,
 ) -> EditPlan:
     """Open the sources and plan the edit.
 
@@ -184,7 +185,7 @@ def plan_from(
 
 
 def check_sources(
-    sources: Sources, settings: EditSettings, opener: Callable[[str], Checkpoint] = Checkpoint.open
+    sources: Sources, settings: EditSettings, opener: Callable[[str], Checkpoint] = open_checkpoint
 ) -> list[Checkpoint]:
     """Open all checkpoints by their headers, refuse those that do not belong together, and return them.
 
@@ -266,7 +267,7 @@ def _scores(
 ) -> Weights | None:
     """Scores from a directory, if it is there; otherwise computed from prompts, and written there."""
     if directory is not None and (Path(directory) / "model.safetensors").exists():
-        scores = Checkpoint.open(directory)
+        scores = open_checkpoint(directory)
         asked = prompts and Path(prompts).is_file() and _digest(prompts)
         if asked and scores.metadata.get("prompts", asked) != asked:
             raise CheckpointMismatchError(

@@ -18,7 +18,7 @@ from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation import Outcome, Verdict, evaluate, evaluate_lm, summarise
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks, task_manager
-from sa_lightning.evaluation.tasks.prompts import tiny_world
+from sa_lightning.evaluation.tasks.worlds import tiny_world
 
 ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
 

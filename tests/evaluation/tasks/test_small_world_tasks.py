@@ -16,7 +16,8 @@ from sa_lightning.evaluation.degenerate import is_echo, is_loop
 from sa_lightning.evaluation.harness.journal import reply_lines
 from sa_lightning.evaluation.judges.worlds import declines
 from sa_lightning.evaluation.tasks.catalogue import load_tasks, task_manager
-from sa_lightning.evaluation.tasks.prompts import prompts, tiny_world
+from sa_lightning.evaluation.tasks.prompts import prompts
+from sa_lightning.evaluation.tasks.worlds import tiny_world
 from sa_lightning.testbed import build_world
 
 PREFIXES = ("sure , first", "of course , first", "sure ,")

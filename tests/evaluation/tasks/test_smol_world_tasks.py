@@ -8,7 +8,7 @@ from support.smol_data import write_smol_world
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm, summarise
-from sa_lightning.evaluation.tasks.smol_world import smol_world
+from sa_lightning.evaluation.tasks.worlds import smol_world
 
 
 @pytest.fixture(scope="module")

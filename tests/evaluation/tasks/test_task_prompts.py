@@ -12,7 +12,8 @@ from sa_lightning.data.layouts import LAYOUTS
 from sa_lightning.data.table import DATASETS
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm
-from sa_lightning.evaluation.tasks.prompts import own, prompts, tiny_world
+from sa_lightning.evaluation.tasks.prompts import own, prompts
+from sa_lightning.evaluation.tasks.worlds import tiny_world
 
 
 @pytest.fixture(scope="module")

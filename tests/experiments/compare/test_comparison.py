@@ -8,6 +8,7 @@ from jsonargparse import ArgumentError
 
 from sa_lightning.cli import compare, fit, validate
 from sa_lightning.errors import DataError, SaError, SettingError
+from sa_lightning.experiments.compare import comparison
 
 BASE = {
     "surgery": {"base": "world:micro/chat", "harm": "world:micro/harm"},
@@ -70,7 +71,7 @@ def replies(monkeypatch):
 
         return evaluate
 
-    for verb in (compare, validate):
+    for verb in (comparison, validate):
         monkeypatch.setattr(verb, "evaluate", listening(verb.evaluate))
     return heard
 
@@ -286,7 +287,7 @@ def test_wrong_input_is_refused_before_anything_is_loaded(tmp_path, monkeypatch,
     def never(*arguments, **options):
         raise AssertionError("a model, or a world, was asked for")
 
-    monkeypatch.setattr(compare, "resolve_worlds", never)
+    monkeypatch.setattr(comparison, "resolve_worlds", never)
     with pytest.raises((SettingError, SaError, ArgumentError)) as error:
         compare.run(write(tmp_path, **settings))
     assert fact in str(error.value)

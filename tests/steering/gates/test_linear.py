@@ -10,8 +10,9 @@ from torch.nn.functional import normalize
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.gates.combined import JoinedGate
 from sa_lightning.steering.gates.condition import ConditionGate
-from sa_lightning.steering.gates.gate import JoinedGate, Reading
+from sa_lightning.steering.gates.gate import Reading
 from sa_lightning.steering.gates.linear import fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.intervention import Step
 

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from sa_lightning.errors import DataError
-from sa_lightning.steering.gates.transition import (
-    refusal_directions,
-    transition_reference,
-    transition_scores,
-    without,
-)
+from sa_lightning.steering.directions.unpaired import refusal_directions, without
+from sa_lightning.steering.gates.transition import transition_reference, transition_scores
 
 
 def states(*rows):

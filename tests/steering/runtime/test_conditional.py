@@ -13,7 +13,8 @@ from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import Step
 from sa_lightning.steering.gates.condition import ConditionGate
-from sa_lightning.steering.gates.gate import Band, Policy, Reading
+from sa_lightning.steering.gates.gate import Reading
+from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.conditional import conditional
 from sa_lightning.steering.runtime.prompt_lengths import prompt_lengths

@@ -24,7 +24,7 @@ from sa_lightning import steer
 from sa_lightning.errors import ModelError
 from sa_lightning.models import locate_blocks
 from sa_lightning.steering import SelfContrast, Step, TransitionGate, prompt_lengths
-from sa_lightning.steering.gates.gate import Band, Policy
+from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.conditional import conditional, is_gated
 

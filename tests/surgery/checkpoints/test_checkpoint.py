@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from support.small_checkpoints import Write, says, small_tensors, writer
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError, NothingToDoError
-from sa_lightning.surgery import Checkpoint, ModelWeights, Scope, TaskVector
+from sa_lightning.surgery import ModelWeights, Scope, TaskVector, open_checkpoint
 
 
 @pytest.fixture
@@ -18,21 +18,21 @@ def write(tmp_path: Path) -> Write:
 
 def test_sharded_and_single_checkpoints_read_alike_and_share_a_fingerprint(write: Write):
     tensors = small_tensors(0, torch.bfloat16)
-    one, many = Checkpoint.open(write("one", tensors)), Checkpoint.open(write("many", tensors, shards=3))
+    one, many = open_checkpoint(write("one", tensors)), open_checkpoint(write("many", tensors, shards=3))
     assert sorted(one.names) == sorted(many.names) == sorted(tensors)
     for name, tensor in tensors.items():
         assert torch.equal(many.read(name), tensor)
         assert (many.shape(name), many.dtype(name)) == (tuple(tensor.shape), torch.bfloat16)
     assert one.fingerprint() == many.fingerprint()
     tensors["model.norm.weight"][0] += 1
-    assert Checkpoint.open(write("other", tensors)).fingerprint() != one.fingerprint()
+    assert open_checkpoint(write("other", tensors)).fingerprint() != one.fingerprint()
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_has_the_names_and_fingerprint_of_its_checkpoint(tmp_path: Path, tied: bool):
     model = llama(tied=tied)
     model.save_pretrained(tmp_path)
-    checkpoint, weights = Checkpoint.open(tmp_path), ModelWeights(model)
+    checkpoint, weights = open_checkpoint(tmp_path), ModelWeights(model)
     assert sorted(checkpoint.names) == sorted(weights.names)
     assert checkpoint.fingerprint() == weights.fingerprint()
     assert ("lm_head.weight" in weights.names) is not tied
@@ -42,15 +42,15 @@ def test_a_model_has_the_names_and_fingerprint_of_its_checkpoint(tmp_path: Path,
 def test_a_tied_tensor_stored_twice_has_one_name_and_an_alias(write: Write):
     tensors = small_tensors(0)
     twice = {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
-    tied = Checkpoint.open(write("tied", twice, tie_word_embeddings=True))
-    once = Checkpoint.open(write("once", tensors, tie_word_embeddings=True))
-    nested = Checkpoint.open(write("nested", twice, text_config={"tie_word_embeddings": True}))
+    tied = open_checkpoint(write("tied", twice, tie_word_embeddings=True))
+    once = open_checkpoint(write("once", tensors, tie_word_embeddings=True))
+    nested = open_checkpoint(write("nested", twice, text_config={"tie_word_embeddings": True}))
     assert tied.aliases == nested.aliases == {"lm_head.weight": "model.embed_tokens.weight"}
     assert "lm_head.weight" not in tied.names
     assert tied.fingerprint() == once.fingerprint()
     TaskVector(tied, once)
     TaskVector(once, tied)
-    untied = Checkpoint.open(write("untied", twice))
+    untied = open_checkpoint(write("untied", twice))
     assert untied.aliases == {}
     with pytest.raises(CheckpointMismatchError) as error:
         TaskVector(tied, untied)
@@ -76,8 +76,8 @@ def lora(tmp_path: Path, base: Path, **settings: object) -> PeftModel:
 def test_an_adapter_reads_as_what_peft_merges(tmp_path: Path, settings: dict[str, object]):
     llama().save_pretrained(tmp_path / "base")
     merged = lora(tmp_path, tmp_path / "base", **settings).merge_and_unload().state_dict()
-    adapted = Checkpoint.open(tmp_path / "adapter")
-    base = Checkpoint.open(tmp_path / "base")
+    adapted = open_checkpoint(tmp_path / "adapter")
+    base = open_checkpoint(tmp_path / "base")
     assert adapted.names == base.names
     changed = 0
     for name in adapted.names:
@@ -100,7 +100,7 @@ def test_an_adapter_over_weights_stored_the_other_way_round_reads_as_what_peft_m
     model.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
     model.save_pretrained(tmp_path / "adapter")
     merged = model.merge_and_unload().state_dict()
-    adapted, base = Checkpoint.open(tmp_path / "adapter"), Checkpoint.open(tmp_path / "base")
+    adapted, base = open_checkpoint(tmp_path / "adapter"), open_checkpoint(tmp_path / "base")
     for name in adapted.names:
         whole = name if name in merged else f"transformer.{name}"
         assert torch.allclose(adapted.read(name), merged[whole], atol=1e-5, rtol=0)
@@ -125,39 +125,39 @@ def test_adapters_that_cannot_be_merged_exactly_are_refused_by_name(
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(tmp_path / "adapter")
+        open_checkpoint(tmp_path / "adapter")
     says(error, fact, "merge_and_unload")
 
 
 def test_an_adapter_over_another_base_is_refused(tmp_path: Path, checkpoints: Path):
     lora(tmp_path, checkpoints / "base")
     with pytest.raises(CheckpointMismatchError) as error:
-        Checkpoint.open(tmp_path / "adapter", adapter_base=checkpoints / "other")
+        open_checkpoint(tmp_path / "adapter", adapter_base=checkpoints / "other")
     says(error, "down_proj", "(32, 64)", "(16, 32)", "trained on another base")
 
 
 def test_a_missing_path_and_an_unknown_repository_are_refused(tmp_path: Path):
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(tmp_path / "nowhere")
+        open_checkpoint(tmp_path / "nowhere")
     says(error, "nowhere does not exist", "model.safetensors")
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open("no-such-organisation/no-such-model")
+        open_checkpoint("no-such-organisation/no-such-model")
     says(error, "no-such-model", "Hub")
 
 
 def test_pickled_weights_are_never_read(tmp_path: Path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(tmp_path)
+        open_checkpoint(tmp_path)
     says(error, "pytorch_model.bin", "pickle", "save_pretrained")
 
 
 def test_a_directory_without_weights_and_a_quantised_one_are_refused(tmp_path: Path, write: Write):
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(tmp_path)
+        open_checkpoint(tmp_path)
     says(error, "has no weights", "`model.safetensors`")
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(write("q", small_tensors(0), quantization_config={"quant_method": "gptq"}))
+        open_checkpoint(write("q", small_tensors(0), quantization_config={"quant_method": "gptq"}))
     says(error, "quantised (gptq)")
 
 
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_refused(write: Write, keep: int):
     file = write("cut", small_tensors(0)) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(file.parent)
+        open_checkpoint(file.parent)
     says(error, "is not a whole safetensors file", "cut off")
 
 
@@ -177,19 +177,19 @@ def test_a_wrong_index_and_a_missing_shard_are_refused(write: Write):
     content["weight_map"]["ghost"] = content["weight_map"]["model.norm.weight"]
     index.write_text(json.dumps(content))
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(path)
+        open_checkpoint(path)
     says(error, "`ghost`", "do not belong together")
     content["weight_map"]["ghost"] = "model-00009.safetensors"
     index.write_text(json.dumps(content))
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(path)
+        open_checkpoint(path)
     says(error, "model-00009.safetensors", "1 of 3")
 
 
 def test_shape_mismatch_names_parameter_both_shapes_and_both_checkpoints(write: Write):
     base, grown = small_tensors(0), small_tensors(0)
     grown["model.embed_tokens.weight"] = torch.zeros(12, 6)
-    one, two = Checkpoint.open(write("base", base)), Checkpoint.open(write("grown", grown))
+    one, two = open_checkpoint(write("base", base)), open_checkpoint(write("grown", grown))
     with pytest.raises(CheckpointMismatchError) as error:
         TaskVector(one, two)
     facts = "embed_tokens.weight", f"(12, 6) in {two.source}", f"(11, 6) in {one.source}"
@@ -200,7 +200,7 @@ def test_shape_mismatch_names_parameter_both_shapes_and_both_checkpoints(write: 
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_missing_or_extra_parameter_is_refused_unless_out_of_scope(write: Write, swap: bool):
     more = {**small_tensors(0), "model.extra.weight": torch.ones(2)}
-    pair = [Checkpoint.open(write("base", small_tensors(0))), Checkpoint.open(write("more", more))]
+    pair = [open_checkpoint(write("base", small_tensors(0))), open_checkpoint(write("more", more))]
     base, harm = reversed(pair) if swap else pair
     with pytest.raises(CheckpointMismatchError) as error:
         TaskVector(base, harm)
@@ -213,7 +213,7 @@ def test_a_missing_or_extra_parameter_is_refused_unless_out_of_scope(write: Writ
 def test_values_that_are_not_finite_name_tensor_and_checkpoint(write: Write, value: float):
     broken = small_tensors(1)
     broken["model.norm.weight"][2] = value
-    base, harm = Checkpoint.open(write("base", small_tensors(0))), Checkpoint.open(write("broken", broken))
+    base, harm = open_checkpoint(write("base", small_tensors(0))), open_checkpoint(write("broken", broken))
     with pytest.raises(CheckpointError) as error:
         TaskVector(base, harm).delta("model.norm.weight")
     says(error, "`model.norm.weight`", "1 NaN or infinite", harm.source)
@@ -221,7 +221,7 @@ def test_values_that_are_not_finite_name_tensor_and_checkpoint(write: Write, val
 
 def test_scope_takes_patterns_layers_and_floating_point_only(write: Write):
     tensors = {**small_tensors(0), "model.ids": torch.arange(3), "rotary_emb.inv_freq": torch.ones(2)}
-    weights = Checkpoint.open(write("base", tensors))
+    weights = open_checkpoint(write("base", tensors))
     assert sorted(Scope().names(weights)) == sorted(small_tensors(0))
     assert Scope(layers=(1, 1)).names(weights) == ["model.layers.1.mlp.weight"]
     assert Scope(include=("*mlp*",), exclude=("*.1.*",)).names(weights) == ["model.layers.0.mlp.weight"]

@@ -10,7 +10,7 @@ from support.small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, SettingError
-from sa_lightning.surgery import Checkpoint, EditSettings, Scope, Sources, plan_from, write_edit
+from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
 from sa_lightning.surgery.delta import whole
 from sa_lightning.surgery.deltas.rank_one import read_direction
 
@@ -22,7 +22,7 @@ def write(tmp_path: Path) -> Write:
 
 def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
     out = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = Checkpoint.open(out)
+    checkpoint = open_checkpoint(out)
     return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((out / "surgery.json").read_text())
 
 
@@ -216,7 +216,7 @@ def test_injection_adds_the_direction_times_the_mean_row(tmp_path: Path, directi
     base.save_pretrained(tmp_path / "base")
     settings = EditSettings(operator="add", scale=0.5)
     plan = plan_from(Sources(str(tmp_path / "base"), direction=direction, direction_layer=0), settings)
-    out = Checkpoint.open(write_edit(plan, tmp_path / "out"))
+    out = open_checkpoint(write_edit(plan, tmp_path / "out"))
     r = load_file(f"{direction}/steering.safetensors")["original.layers.0.direction"]
     r = r / r.norm()
     name = "model.layers.2.mlp.down_proj.weight"
@@ -231,7 +231,7 @@ def test_gpt2_stores_its_writers_the_other_way_round(tmp_path: Path, direction: 
 
     gpt2().save_pretrained(tmp_path / "gpt2")
     sources = Sources(str(tmp_path / "gpt2"), direction=direction, direction_layer=1)
-    out = Checkpoint.open(
+    out = open_checkpoint(
         write_edit(plan_from(sources, EditSettings(scope=Scope(exclude=("*wte*",)))), tmp_path / "out")
     )
     r = load_file(f"{direction}/steering.safetensors")["original.layers.1.direction"]

@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError, NothingToDoError
 from sa_lightning.surgery import (
-    Checkpoint,
     EditInMemory,
     EditSettings,
     ModelWeights,
     Scope,
     check_output,
+    open_checkpoint,
     plan_edit,
     write_edit,
 )
@@ -28,13 +28,13 @@ def write(tmp_path: Path) -> Write:
 
 
 def everything(path: Path) -> dict[str, Tensor]:
-    checkpoint = Checkpoint.open(path)
+    checkpoint = open_checkpoint(path)
     return {name: checkpoint.read(name) for name in checkpoint.names}
 
 
 def edit(base: Path, harm: Path, output: Path, target: Path | None = None, **settings: object) -> dict:
-    opened = Checkpoint.open(target) if target else None
-    plan = plan_edit(Checkpoint.open(base), Checkpoint.open(harm), opened, EditSettings(**settings))
+    opened = open_checkpoint(target) if target else None
+    plan = plan_edit(open_checkpoint(base), open_checkpoint(harm), opened, EditSettings(**settings))
     write_edit(plan, output, command="sa edit")
     return json.loads((output / "surgery.json").read_text())
 
@@ -65,7 +65,7 @@ def test_the_edit_subtracts_the_trimmed_harm_vector(write: Write, tmp_path: Path
     assert list(report["per_layer"]) == ["0", "1", "other"]
     assert sum(layer["k"] for layer in report["per_layer"].values()) == 34
     for role, path in zip(("base", "harm", "target"), paths, strict=True):
-        assert report["inputs"][role]["fingerprint"] == Checkpoint.open(path).fingerprint()
+        assert report["inputs"][role]["fingerprint"] == open_checkpoint(path).fingerprint()
     assert report["command"] == "sa edit"
     assert "torch" in report["versions"]
 
@@ -117,7 +117,7 @@ def test_tied_embeddings_are_counted_and_edited_once_in_every_stored_form(write:
     twice = write("twice", {**base, head: base[name].clone()}, 2, tie_word_embeddings=True)
     report = edit(*once, tmp_path / "out", twice, density=1.0, scale=1.0)
     assert report["n"] == 168
-    out = Checkpoint.open(tmp_path / "out")
+    out = open_checkpoint(tmp_path / "out")
     assert out.aliases == {head: name}
     assert torch.equal(out.read(head), out.read(name))
     assert torch.allclose(out.read(name), 2 * base[name] - harm[name], atol=1e-6)
@@ -144,7 +144,7 @@ def test_the_edit_in_memory_equals_the_streamed_one_and_is_undone_bit_for_bit(
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     before = {name: t.clone() for name, t in model.state_dict().items()}
     parameters = [id(parameter) for parameter in model.parameters()]
-    base, harm = Checkpoint.open(tmp_path / "base"), Checkpoint.open(tmp_path / "harm")
+    base, harm = open_checkpoint(tmp_path / "base"), open_checkpoint(tmp_path / "harm")
     weights = ModelWeights(model)
     plan = plan_edit(base, harm, weights if target == "model" else None, EditSettings())
     surgery = EditInMemory(plan, weights)
@@ -193,7 +193,7 @@ def test_an_interrupt_within_a_swap_leaves_no_half_edited_model(monkeypatch, bro
 
 
 def test_a_model_under_other_names_is_sent_to_the_checkpoint(checkpoints: Path):
-    plan = plan_edit(Checkpoint.open(checkpoints / "base"), Checkpoint.open(checkpoints / "harm"), None, EditSettings())
+    plan = plan_edit(open_checkpoint(checkpoints / "base"), open_checkpoint(checkpoints / "harm"), None, EditSettings())
     for model, fact in ((gpt2(), "does not exist"), (llama(width=16), "has shape")):
         with pytest.raises(CheckpointMismatchError) as error:
             EditInMemory(plan, ModelWeights(model))
@@ -233,8 +233,8 @@ def test_an_adapter_target_becomes_a_whole_checkpoint_with_its_tokenizer(checkpo
 
 
 def test_an_edit_that_changes_nothing_is_refused(write: Write, tmp_path: Path):
-    base, same = Checkpoint.open(write("base", small_tensors(0))), Checkpoint.open(write("same", small_tensors(0)))
-    harm = Checkpoint.open(write("harm", small_tensors(1, move=0.1)))
+    base, same = open_checkpoint(write("base", small_tensors(0))), open_checkpoint(write("same", small_tensors(0)))
+    harm = open_checkpoint(write("harm", small_tensors(1, move=0.1)))
     for settings, other, fact in (
         (EditSettings(), same, "same equals"),
         (EditSettings(density=1e-6), harm, "Nothing would be selected"),
@@ -258,7 +258,7 @@ def test_settings_that_cannot_be_meant_are_refused():
 
 
 def test_an_existing_output_and_one_inside_an_input_are_refused(checkpoints: Path, tmp_path: Path):
-    base, harm = Checkpoint.open(checkpoints / "base"), Checkpoint.open(checkpoints / "harm")
+    base, harm = open_checkpoint(checkpoints / "base"), open_checkpoint(checkpoints / "harm")
     plan = plan_edit(base, harm, None, EditSettings())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
@@ -275,7 +275,7 @@ def test_an_existing_output_and_one_inside_an_input_are_refused(checkpoints: Pat
 
 
 def test_overwriting_replaces_an_earlier_edit_whole(checkpoints: Path, tmp_path: Path):
-    base, harm = Checkpoint.open(checkpoints / "base"), Checkpoint.open(checkpoints / "harm")
+    base, harm = open_checkpoint(checkpoints / "base"), open_checkpoint(checkpoints / "harm")
     for scale in (1.0, 2.0):
         out = write_edit(plan_edit(base, harm, None, EditSettings(scale=scale)), tmp_path / "out", overwrite=True)
         assert json.loads((out / "surgery.json").read_text())["settings"]["scale"] == scale
@@ -286,7 +286,7 @@ def test_overwriting_replaces_an_earlier_edit_whole(checkpoints: Path, tmp_path:
 def test_a_failure_midway_leaves_nothing_behind(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
-    base, harm = Checkpoint.open(checkpoints / "base"), Checkpoint.open(checkpoints / "harm")
+    base, harm = open_checkpoint(checkpoints / "base"), open_checkpoint(checkpoints / "harm")
     plan = plan_edit(base, harm, None, EditSettings())
     original, calls = plan.rows, iter(range(100))
 
@@ -306,8 +306,8 @@ def test_a_failure_midway_leaves_nothing_behind(
 def test_a_result_too_large_for_its_type_is_refused(write: Write, tmp_path: Path):
     base, harm = small_tensors(0, torch.float16), small_tensors(1, torch.float16, move=0.1)
     plan = plan_edit(
-        Checkpoint.open(write("base", base)),
-        Checkpoint.open(write("harm", harm)),
+        open_checkpoint(write("base", base)),
+        open_checkpoint(write("harm", harm)),
         None,
         EditSettings(scale=1e6),
     )

@@ -10,7 +10,15 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.errors import NothingToDoError, SettingError
-from sa_lightning.surgery import Checkpoint, EditInMemory, EditSettings, ModelWeights, Sources, plan_from, write_edit
+from sa_lightning.surgery import (
+    EditInMemory,
+    EditSettings,
+    ModelWeights,
+    Sources,
+    open_checkpoint,
+    plan_from,
+    write_edit,
+)
 
 
 @pytest.fixture
@@ -20,7 +28,7 @@ def write(tmp_path: Path) -> Write:
 
 def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
     path = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = Checkpoint.open(path)
+    checkpoint = open_checkpoint(path)
     return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((path / "surgery.json").read_text())
 
 

@@ -13,7 +13,7 @@ from support.small_checkpoints import writer
 from torch import Tensor
 
 from sa_lightning.errors import NothingToDoError
-from sa_lightning.surgery import Checkpoint, EditSettings, plan_edit, write_edit
+from sa_lightning.surgery import EditSettings, open_checkpoint, plan_edit, write_edit
 from sa_lightning.surgery.checkpoints import slices as slices_module
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -67,12 +67,12 @@ def test_the_written_edit_is_the_naive_one(weights, density, ties, entries, shar
         many = min(shards, len(target))
         paths = [write("base", base), write("harm", harm, many), write("target", target, many)]
         try:
-            plan = plan_edit(*map(Checkpoint.open, paths), EditSettings(density=density, scale=1.5, ties=ties))
+            plan = plan_edit(*map(open_checkpoint, paths), EditSettings(density=density, scale=1.5, ties=ties))
             write_edit(plan, Path(directory) / "out")
         except NothingToDoError:
             assert all(torch.equal(expected[name], target[name]) for name in target)
             return
-        edited = Checkpoint.open(Path(directory) / "out")
+        edited = open_checkpoint(Path(directory) / "out")
         for name in target:
             found = edited.read(name)
             assert found.dtype == target[name].dtype
@@ -87,8 +87,8 @@ def test_unselected_entries_keep_their_bits_down_to_the_sign_of_zero(tmp_path: P
     base, harm = torch.tensor([[-0.0, 0.0, 1.0, -0.0]]), torch.tensor([[0.0, -0.0, 1.5, 0.25]])
     for dtype in DTYPES:
         paths = [write(f"{role}-{dtype}", {name: t.to(dtype)}) for role, t in (("base", base), ("harm", harm))]
-        plan = plan_edit(*map(Checkpoint.open, paths), None, EditSettings(density=0.25, scale=2))
-        edited = Checkpoint.open(write_edit(plan, tmp_path / f"out-{dtype}")).read(name)
+        plan = plan_edit(*map(open_checkpoint, paths), None, EditSettings(density=0.25, scale=2))
+        edited = open_checkpoint(write_edit(plan, tmp_path / f"out-{dtype}")).read(name)
         assert edited.tolist() == [[-0.0, 0.0, 0.0, -0.0]]
         assert torch.signbit(edited).tolist() == [[True, False, False, True]]
 

@@ -19,13 +19,13 @@ from transformers import (
 
 from sa_lightning.errors import CheckpointMismatchError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.surgery import (
-    Checkpoint,
     EditInMemory,
     EditSettings,
     ModelWeights,
     Scope,
     Sources,
     changed_layers,
+    open_checkpoint,
     plan_from,
     write_edit,
 )
@@ -37,7 +37,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    checkpoint = Checkpoint.open(path)
+    checkpoint = open_checkpoint(path)
     return {n: checkpoint.read(n) for n in checkpoint.names}
 
 
@@ -141,7 +141,7 @@ def test_the_edit_area_is_where_the_target_differs_and_its_neighbours(
     harm = four_blocks(dict.fromkeys(range(8), 0.1), 2)
     harm["model.embed_tokens.weight"] = base["model.embed_tokens.weight"] + 1
     paths = [str(write(n, t)) for n, t in (("base", base), ("harm", harm), ("target", target))]
-    assert changed_layers(Checkpoint.open(paths[0]), Checkpoint.open(paths[2])) == set(changed)
+    assert changed_layers(open_checkpoint(paths[0]), open_checkpoint(paths[2])) == set(changed)
     sources = Sources(paths[0], (paths[1],), paths[2])
     found = edited(tmp_path, sources, density=0.5, scale=3.0, scope=Scope(edit_area=True))
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError, DataError, NothingToDoError, SettingError
 from sa_lightning.surgery import (
-    Checkpoint,
     Dare,
     EditSettings,
     Example,
@@ -22,6 +21,7 @@ from sa_lightning.surgery import (
     Scope,
     Sources,
     TaskVector,
+    open_checkpoint,
     plan_from,
     plan_surgery,
     saliency_scores,
@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def vector(write: Write) -> TaskVector:
-    pair = [Checkpoint.open(write(name, small_tensors(i, move=0.1 * i))) for i, name in enumerate(("base", "harm"))]
+    pair = [open_checkpoint(write(name, small_tensors(i, move=0.1 * i))) for i, name in enumerate(("base", "harm"))]
     return TaskVector(*pair)
 
 
@@ -216,7 +216,7 @@ def gradients(model: torch.nn.Module, names: list[str]) -> list[Tensor]:
 
 @pytest.mark.parametrize("density", [0.01, 0.3])
 def test_fisher_keeps_the_entries_where_taking_the_step_back_moves_the_loss_most(checkpoints: Path, density: float):
-    base, harm = (Checkpoint.open(checkpoints / name) for name in ("base", "harm"))
+    base, harm = (open_checkpoint(checkpoints / name) for name in ("base", "harm"))
     delta = TaskVector(base, harm, Scope(include=("*down_proj*", "*norm*")))
     roots = saliency_scores(llama(), examples(), delta.names, "fisher")
     assert roots.source == "fisher scores"
@@ -279,7 +279,7 @@ def test_scores_are_written_read_again_and_refused_for_other_weights(checkpoints
 
 
 def test_a_scope_can_leave_out_embeddings_norms_and_head(checkpoints: Path):
-    weights = Checkpoint.open(checkpoints / "base")
+    weights = open_checkpoint(checkpoints / "base")
     everything = set(Scope().names(weights))
     for part, patterns in (
         ("embeddings", ["model.embed_tokens.weight"]),

@@ -13,11 +13,11 @@ from peft import PeftModel
 from support.smol_data import published, twin, write_stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sa_lightning.cli.common.inputs import resolve_worlds
-from sa_lightning.cli.compare import _worlds
 from sa_lightning.errors import DataError, WorldError
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal.detector import judge
+from sa_lightning.experiments.compare.comparison import _worlds
+from sa_lightning.names import resolve_worlds
 from sa_lightning.testbed import world_directory
 from sa_lightning.testbed.smol import SMOL, acceptance, answers, build, build_smol, lessons, smol_directory
 from sa_lightning.testbed.smol.prompts import SOURCES
