@@ -8,7 +8,7 @@ from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
-from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, fingerprint
+from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, content_fingerprint
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
 from sa_lightning.surgery.deltas.lineage import Kinship, kinship, lineage
@@ -27,7 +27,7 @@ from sa_lightning.surgery.edit.sources import Sources, check_sources, plan_from
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.selection.dare import Dare
 from sa_lightning.surgery.selection.heads import HeadMask
-from sa_lightning.surgery.selection.ranking import ByFisher, ByLot, ByMagnitude, ByScore, Ranking
+from sa_lightning.surgery.selection.ranking import ByFisher, ByMagnitude, ByRandom, ByScore, Ranking
 from sa_lightning.surgery.selection.set_difference import SetDifference
 from sa_lightning.surgery.selection.top_k import Chosen, Selection, entries_to_keep, select
 
@@ -35,8 +35,8 @@ __all__ = [
     "AdaptedCheckpoint",
     "AnswerShift",
     "ByFisher",
-    "ByLot",
     "ByMagnitude",
+    "ByRandom",
     "ByScore",
     "Checkpoint",
     "Chosen",
@@ -68,9 +68,9 @@ __all__ = [
     "check_match",
     "check_output",
     "check_sources",
+    "content_fingerprint",
     "entries_to_keep",
     "find_layer_scales",
-    "fingerprint",
     "kinship",
     "lineage",
     "open_checkpoint",

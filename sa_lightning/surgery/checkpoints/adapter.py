@@ -77,15 +77,15 @@ class AdaptedCheckpoint(Checkpoint):
         """The base's files, and the adapter's."""
         return (*self.base.files, self.adapter_path / ADAPTER_WEIGHTS, self.adapter_path / ADAPTER_CONFIG)
 
-    def _rows(self, part: Slice) -> Tensor:
+    def _rows(self, piece: Slice) -> Tensor:
         """Form some rows of W + scale · B A, in the base's data type; of W itself where no adapter acts."""
-        weight = self.base._rows(part)
-        if part.name not in self._factors:
+        weight = self.base._rows(piece)
+        if piece.name not in self._factors:
             return weight
-        module, embedding, key_a, key_b = self._factors[part.name]
+        module, embedding, key_a, key_b = self._factors[piece.name]
         a, b = self._read_factor(key_a), self._read_factor(key_b)
         flipped = embedding or bool(self._settings.get("fan_in_fan_out"))
-        rows = slice(part.first, part.last)
+        rows = slice(piece.first, piece.last)
         rank = a.shape[0]
         a, b = (a[:, rows], b) if flipped else (a, b[rows])
         return merge_low_rank(weight, a, b, self.scale(module, rank), flipped)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, slices
-from sa_lightning.surgery.checkpoints.weights import Digests, fingerprint, read_whole, slice_digest
+from sa_lightning.surgery.checkpoints.weights import Digests, content_fingerprint, read_whole, slice_digest
 
 __all__ = ["Checkpoint"]
 
@@ -54,11 +54,11 @@ class Checkpoint:
         """Data type of a tensor, from the header."""
         return self._shards[name].tensors[name].dtype
 
-    def rows(self, part: Slice) -> Tensor:
+    def rows(self, piece: Slice) -> Tensor:
         """Read some rows of a tensor, in its own data type, into fresh memory."""
-        rows = self._rows(part)
-        if self.hashes_reads and part.name not in self._digests.tensors:
-            self._hashed.append((part, slice_digest(rows)))
+        rows = self._rows(piece)
+        if self.hashes_reads and piece.name not in self._digests.tensors:
+            self._hashed.append((piece, slice_digest(rows)))
         return rows
 
     def hashed(self) -> list[tuple[Slice, bytes]]:
@@ -68,8 +68,8 @@ class Checkpoint:
 
     def learn(self, hashed: list[tuple[Slice, bytes]]) -> None:
         """Take up hashes of slices, perhaps from another process, for the fingerprint."""
-        for part, digest in hashed:
-            self._digests.add(part, self.shape(part.name), digest)
+        for piece, digest in hashed:
+            self._digests.add(piece, self.shape(piece.name), digest)
 
     def read(self, name: str) -> Tensor:
         """Read one tensor, in its own data type, into fresh memory."""
@@ -81,11 +81,11 @@ class Checkpoint:
         What was read while `hashes_reads` was set is not read again.
         """
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self, self._digests)
+            self._fingerprint = content_fingerprint(self, self._digests)
         return self._fingerprint
 
-    def _rows(self, part: Slice) -> Tensor:
-        return self._shards[part.name].rows(part)
+    def _rows(self, piece: Slice) -> Tensor:
+        return self._shards[piece.name].rows(piece)
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -119,7 +119,7 @@ class Checkpoint:
 
     def _equal(self, one: str, other: str) -> bool:
         parts = slices(one, self.shape(one))
-        return all(torch.equal(self._rows(part), self._rows(part._replace(name=other))) for part in parts)
+        return all(torch.equal(self._rows(piece), self._rows(piece._replace(name=other))) for piece in parts)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -92,12 +92,12 @@ class Shard:
             raise ValueError(f"its tensors need {end} bytes, but the file has {total}")
         return tensors
 
-    def rows(self, part: Slice) -> Tensor:
+    def rows(self, piece: Slice) -> Tensor:
         """Read some rows of a tensor by a plain read into fresh memory, as a matrix."""
-        dtype, shape, start, _ = self.tensors[part.name]
-        rows = torch.empty((part.last - part.first, matrix(shape)[1]), dtype=dtype)
+        dtype, shape, start, _ = self.tensors[piece.name]
+        rows = torch.empty((piece.last - piece.first, matrix(shape)[1]), dtype=dtype)
         size = rows.numel() * dtype.itemsize
-        self._read_into(raw_bytes(rows), start + part.start * dtype.itemsize, part.name, size)
+        self._read_into(raw_bytes(rows), start + piece.start * dtype.itemsize, piece.name, size)
         return rows
 
     def read(self, name: str) -> Tensor:
@@ -159,18 +159,18 @@ def write_shard(
             # Refuses at once what the disk has no room for, and makes the writes below several times faster.
             os.posix_fallocate(file.fileno(), 0, len(header) + end)
 
-        def write(part: Slice, rows: Tensor) -> bytes:
-            dtype = headers[part.name][0]
-            if (rows.dtype, rows.numel()) != (dtype, part.count):
-                raise RuntimeError(f"expected {part} of {dtype}, got {rows.dtype} {tuple(rows.shape)}")
-            place = len(header) + entries[part.name]["data_offsets"][0] + part.start * dtype.itemsize
+        def write(piece: Slice, rows: Tensor) -> bytes:
+            dtype = headers[piece.name][0]
+            if (rows.dtype, rows.numel()) != (dtype, piece.count):
+                raise RuntimeError(f"expected {piece} of {dtype}, got {rows.dtype} {tuple(rows.shape)}")
+            place = len(header) + entries[piece.name]["data_offsets"][0] + piece.start * dtype.itemsize
             _write_at(file.fileno(), raw_bytes(rows), place)
             return slice_digest(rows)
 
         _write_at(file.fileno(), memoryview(header), 0)
         digests = Digests()
-        for part, digest in form(write):
-            digests.add(part, headers[part.name][1], digest)
+        for piece, digest in form(write):
+            digests.add(piece, headers[piece.name][1], digest)
     missing = [name for name, (_, shape) in headers.items() if math.prod(shape) and name not in digests.tensors]
     if missing:
         raise RuntimeError(f"not all of {missing} was written to {path}")
@@ -182,8 +182,8 @@ def shard_digest(path: Path) -> str:
     shard, digests = Shard(path), Digests()
     headers = {name: (found.dtype, found.shape) for name, found in shard.tensors.items()}
     for name, (_, shape) in headers.items():
-        for part in slices(name, shape):
-            digests.add(part, shape, slice_digest(shard.rows(part)))
+        for piece in slices(name, shape):
+            digests.add(piece, shape, slice_digest(shard.rows(piece)))
     return content_digest(headers, digests)
 
 

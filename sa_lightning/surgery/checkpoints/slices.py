@@ -70,9 +70,9 @@ def _rows_a_slice(columns: int) -> int:
     return max(1, ENTRIES // columns)
 
 
-def rows_of(tensor: Tensor, part: Slice) -> Tensor:
+def rows_of(tensor: Tensor, piece: Slice) -> Tensor:
     """The rows of a slice of a tensor in memory, as a matrix that may share its memory."""
-    return tensor.reshape(matrix(tuple(tensor.shape)))[part.first : part.last]
+    return tensor.reshape(matrix(tuple(tensor.shape)))[piece.first : piece.last]
 
 
 def joined(parts: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

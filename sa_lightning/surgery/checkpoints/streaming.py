@@ -79,13 +79,13 @@ def over(
     total = sum(math.prod(shape(name)) for name in chosen)
     parts = chain.from_iterable(slices(name, shape(name)) for name in chosen)
     if forks and total >= WORTH_FORKING and workers() > 1 and _may_fork():
-        results = forked_in_order(lambda part: (part, work(part)), parts, workers(), GROUP)
+        results = forked_in_order(lambda piece: (piece, work(piece)), parts, workers(), GROUP)
     else:
-        results = in_order(lambda part: (part, work(part)), parts)
+        results = in_order(lambda piece: (piece, work(piece)), parts)
     done = 0
-    for part, result in results:
-        yield part, result
-        done += part.count
+    for piece, result in results:
+        yield piece, result
+        done += piece.count
         if progress:
             progress(stage, done * entry_bytes, total * entry_bytes)
 

@@ -16,7 +16,7 @@ __all__ = [
     "ModelWeights",
     "NamedTensors",
     "Weights",
-    "fingerprint",
+    "content_fingerprint",
     "raw_bytes",
     "read_whole",
     "slice_digest",
@@ -54,7 +54,7 @@ class Weights(Protocol):
         """Data type of a tensor, without reading it."""
         ...
 
-    def rows(self, part: Slice) -> Tensor:
+    def rows(self, piece: Slice) -> Tensor:
         """Some rows of a tensor, as a matrix on the CPU. It may share memory with a live model: do not write to it."""
         ...
 
@@ -90,9 +90,9 @@ class NamedTensors:
         """Data type of a tensor."""
         return self.parameter(name).dtype
 
-    def rows(self, part: Slice) -> Tensor:
+    def rows(self, piece: Slice) -> Tensor:
         """Some rows on the CPU; of a tensor on the CPU they share its memory."""
-        return rows_of(self.parameter(part.name).detach(), part).cpu()
+        return rows_of(self.parameter(piece.name).detach(), piece).cpu()
 
     def read(self, name: str) -> Tensor:
         """The tensor on the CPU; one on the CPU shares its memory."""
@@ -103,8 +103,8 @@ class NamedTensors:
         return self._tensors[self.aliases.get(name, name)]
 
     def fingerprint(self) -> str:
-        """An identity of the weights as they are now. See `fingerprint`."""
-        return fingerprint(self)
+        """An identity of the weights as they are now. See `content_fingerprint`."""
+        return content_fingerprint(self)
 
 
 class ModelWeights(NamedTensors):
@@ -143,7 +143,7 @@ class ModelWeights(NamedTensors):
 def read_whole(weights: Weights, name: str) -> Tensor:
     """A whole tensor from its slices."""
     shape = weights.shape(name)
-    return joined([weights.rows(part) for part in slices(name, shape)], shape, weights.dtype(name))
+    return joined([weights.rows(piece) for piece in slices(name, shape)], shape, weights.dtype(name))
 
 
 class Digests:
@@ -158,18 +158,18 @@ class Digests:
         self.tensors: dict[str, bytes] = {}
         self._slices: dict[str, dict[int, bytes]] = {}
 
-    def add(self, part: Slice, shape: tuple[int, ...], digest: bytes) -> None:
+    def add(self, piece: Slice, shape: tuple[int, ...], digest: bytes) -> None:
         """Take up the hash of a slice (`slice_digest`)."""
-        if part.name in self.tensors:
+        if piece.name in self.tensors:
             return
-        found = self._slices.setdefault(part.name, {})
-        found[part.first] = digest
+        found = self._slices.setdefault(piece.name, {})
+        found[piece.first] = digest
         if len(found) == count_slices(shape):
-            self.tensors[part.name] = xxhash.xxh3_128_digest(b"".join(d for _, d in sorted(found.items())))
-            self._slices.pop(part.name, None)
+            self.tensors[piece.name] = xxhash.xxh3_128_digest(b"".join(d for _, d in sorted(found.items())))
+            self._slices.pop(piece.name, None)
 
 
-def fingerprint(weights: Weights, known: Digests | None = None) -> str:
+def content_fingerprint(weights: Weights, known: Digests | None = None) -> str:
     """SHA-256, in hex, over the sorted names with shapes, data types and hashes of content (`Digests`).
 
     Independent of the shard layout and of tied tensors stored twice, so a model loaded in the
@@ -183,8 +183,8 @@ def fingerprint(weights: Weights, known: Digests | None = None) -> str:
     for name in sorted(weights.names):
         shape = weights.shape(name)
         if name not in known.tensors:
-            for part in slices(name, shape):
-                known.add(part, shape, slice_digest(weights.rows(part)))
+            for piece in slices(name, shape):
+                known.add(piece, shape, slice_digest(weights.rows(piece)))
         digest.update(f"{name}\t{weights.dtype(name)}\t{shape}\n".encode())
         digest.update(known.tensors.get(name, b""))
     return digest.hexdigest()

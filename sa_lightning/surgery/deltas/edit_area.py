@@ -46,6 +46,6 @@ def changed_layers(base: Weights, target: Weights, scope: Scope | None = None) -
         if layer is None or layer in changed:
             continue
         parts = slices(name, base.shape(name))
-        if any(not torch.equal(base.rows(part).float(), target.rows(part).float()) for part in parts):
+        if any(not torch.equal(base.rows(piece).float(), target.rows(piece).float()) for piece in parts):
             changed.add(layer)
     return frozenset(changed)

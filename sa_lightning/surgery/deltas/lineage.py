@@ -29,8 +29,8 @@ class Kinship(NamedTuple):
 def kinship(a: Weights, b: Weights, names: tuple[str, ...]) -> Kinship:
     """Compare two sets of weights on a sample of the same rows, in float32, summed in float64."""
     sums = [0.0, 0.0, 0.0, 0.0]
-    for part in sample(names, [a.shape(name) for name in names]):
-        one, other = a.rows(part).reshape(-1).double(), b.rows(part).reshape(-1).double()
+    for piece in sample(names, [a.shape(name) for name in names]):
+        one, other = a.rows(piece).reshape(-1).double(), b.rows(piece).reshape(-1).double()
         for i, (x, y) in enumerate([(one, one), (other, other), (one, other), (other - one, other - one)]):
             sums[i] += float(torch.dot(x, y))
     aa, bb, ab, dd = sums
@@ -69,9 +69,9 @@ def lineage(delta: Delta, target: Weights) -> tuple[dict[str, Any], list[str]]:
 
 def _cosine_of_changes(base: Weights, target: Weights, delta: Delta) -> float:
     sums = [0.0, 0.0, 0.0]
-    for part in sample(delta.names, [delta.shape(name) for name in delta.names]):
-        own = (target.rows(part).double() - base.rows(part).double()).reshape(-1)
-        step = delta.rows(part).reshape(-1).double()
+    for piece in sample(delta.names, [delta.shape(name) for name in delta.names]):
+        own = (target.rows(piece).double() - base.rows(piece).double()).reshape(-1)
+        step = delta.rows(piece).reshape(-1).double()
         for i, (x, y) in enumerate([(own, own), (step, step), (own, step)]):
             sums[i] += float(torch.dot(x, y))
     return _ratio(sums[2], math.sqrt(sums[0]) * math.sqrt(sums[1]))

@@ -73,22 +73,22 @@ class RankOne:
         """Shape of one parameter."""
         return self.target.shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """Some rows of r rᵀ W, or of r w̄ᵀ."""
-        if self._output_last(part.name):
-            weight = self.target.rows(part).float()
+        if self._output_last(piece.name):
+            weight = self.target.rows(piece).float()
             along = weight @ self.direction if self.kind == "projection" else weight.mean(1)
             return torch.outer(along, self.direction)
-        return torch.outer(self.direction[part.first : part.last], self._row(part.name))
+        return torch.outer(self.direction[piece.first : piece.last], self._row(piece.name))
 
     def _row(self, name: str) -> Tensor:
         """The row rᵀ W, or w̄ᵀ, of a matrix whose rows are the stream's dimensions; formed once."""
         with self._lock:
             if name not in self._along:
                 total: Tensor | float = 0.0
-                for part in slices(name, self.shape(name)):
-                    weight = self.target.rows(part).float()
-                    factor = self.direction[part.first : part.last]
+                for piece in slices(name, self.shape(name)):
+                    weight = self.target.rows(piece).float()
+                    factor = self.direction[piece.first : piece.last]
                     if self.kind == "injection":
                         factor = torch.full_like(factor, 1 / self.width)
                     total = total + factor @ weight

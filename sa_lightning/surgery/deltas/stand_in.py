@@ -37,8 +37,8 @@ class StandIn:
         self.inputs: dict[str, Weights] = merged_inputs([place, delta])
         sums = [0.0, 0.0]
 
-        def energies(part: Slice) -> list[float]:
-            rows = (found.rows(part).reshape(-1).double() for found in (place, delta))
+        def energies(piece: Slice) -> list[float]:
+            rows = (found.rows(piece).reshape(-1).double() for found in (place, delta))
             return [float(torch.dot(one, one)) for one in rows]
 
         for _, found in over(energies, self.names, self.shape, "comparing lengths", progress, forks=True):
@@ -56,9 +56,9 @@ class StandIn:
         """Shape of one parameter."""
         return self.delta.shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """(‖δ‖ / ‖b‖) b in some rows."""
-        return self.delta.rows(part) * self.factor
+        return self.delta.rows(piece) * self.factor
 
 
 def norm_ratio(energy: float, other: float) -> float:

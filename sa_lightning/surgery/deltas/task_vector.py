@@ -58,19 +58,19 @@ class TaskVector:
         """Shape of one parameter."""
         return self.base.shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """The difference finetuned − base in some rows of a parameter, in float32, on the CPU.
 
         Raises:
             CheckpointError: If a value is not finite; the message names tensor and checkpoint.
         """
-        before, after = self.base.rows(part).float(), self.finetuned.rows(part).float()
+        before, after = self.base.rows(piece).float(), self.finetuned.rows(piece).float()
         delta = after - before
         if not math.isfinite(float(delta.sum())) and not bool(torch.isfinite(delta).all()):
-            check_finite(part.name, before, self.base.source)
-            check_finite(part.name, after, self.finetuned.source)
+            check_finite(piece.name, before, self.base.source)
+            check_finite(piece.name, after, self.finetuned.source)
             raise CheckpointError(
-                f"`{part.name}` differs by more than float32 can hold between {self.base.source} and "
+                f"`{piece.name}` differs by more than float32 can hold between {self.base.source} and "
                 f"{self.finetuned.source}.\nThese are not a model and its fine-tune."
             )
         return delta

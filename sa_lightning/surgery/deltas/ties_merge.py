@@ -41,12 +41,12 @@ class TiesMerge:
         """Shape of one parameter."""
         return self.deltas[0].shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """The merged delta in some rows."""
         trimmed = []
         for delta, trim, weight in zip(self.deltas, self.trims, self.weights, strict=True):
-            rows = delta.rows(part)
-            trimmed.append(torch.where(trim.keep(part, rows), rows * (weight * trim.factor), 0.0))
+            rows = delta.rows(piece)
+            trimmed.append(torch.where(trim.keep(piece, rows), rows * (weight * trim.factor), 0.0))
         return elect_and_average(torch.stack(trimmed), torch.tensor(self.weights))
 
 
@@ -80,6 +80,6 @@ class Nonzero:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
         return delta != 0

@@ -117,8 +117,8 @@ def form(
 ) -> dict[str, Tensor]:
     """Form some edited tensors of a model, on the CPU; the model stays as it is."""
     pieces: dict[str, list[Tensor]] = {name: [] for name in names}
-    for part, rows in plan.edited(names, weights, lambda _, rows: rows, "editing", progress):
-        pieces[part.name].append(rows)
+    for piece, rows in plan.edited(names, weights, lambda _, rows: rows, "editing", progress):
+        pieces[piece.name].append(rows)
     return {name: joined(found, weights.shape(name), weights.dtype(name)) for name, found in pieces.items()}
 
 

@@ -152,8 +152,8 @@ def _identity(plan: EditPlan) -> dict[str, Any]:
     }
     # Some rows of the result stand for what is no file of weights: a direction, scores of prompts.
     digests = []
-    for part in sample(plan.names, [plan.target.shape(name) for name in plan.names], pieces=64):
-        canonical = part._replace(name=plan.target.aliases.get(part.name, part.name))
+    for piece in sample(plan.names, [plan.target.shape(name) for name in plan.names], pieces=64):
+        canonical = piece._replace(name=plan.target.aliases.get(piece.name, piece.name))
         digests.append(slice_digest(plan.rows(canonical, plan.target.rows(canonical))[0]))
     found = xxhash.xxh3_128_hexdigest(b"".join(digests))
     return {

@@ -163,24 +163,24 @@ class EditPlan:
         """
         hashing = [w for w in self.inputs.values() if isinstance(w, Checkpoint) and w.hashes_reads]
 
-        def one(part: Slice) -> tuple[T, Statistics | None, list[Any]]:
-            canonical = part._replace(name=self.target.aliases.get(part.name, part.name))
-            dtype = self.dtype(part.name) if weights is self.target else weights.dtype(canonical.name)
+        def one(piece: Slice) -> tuple[T, Statistics | None, list[Any]]:
+            canonical = piece._replace(name=self.target.aliases.get(piece.name, piece.name))
+            dtype = self.dtype(piece.name) if weights is self.target else weights.dtype(canonical.name)
             rows = weights.rows(canonical)
             edited, statistics = self.rows(canonical, rows.to(dtype) if self.rounds_first else rows, dtype)
-            return then(part, edited), statistics, [weights.hashed() for weights in hashing]
+            return then(piece, edited), statistics, [weights.hashed() for weights in hashing]
 
         size = sum(w.dtype(self.names[0]).itemsize for w in self.inputs.values()) + self.dtype(self.names[0]).itemsize
         results = over(one, names, self.target.shape, stage, progress, size, forks)
-        for part, (result, statistics, hashed) in results:
+        for piece, (result, statistics, hashed) in results:
             for checkpoint, found in zip(hashing, hashed, strict=True):
                 checkpoint.learn(found)
-            if statistics is not None and part.name in self._in_scope:
-                self.statistics[part.name] = self.statistics.get(part.name, Statistics()).plus(statistics)
-            yield part, result
+            if statistics is not None and piece.name in self._in_scope:
+                self.statistics[piece.name] = self.statistics.get(piece.name, Statistics()).plus(statistics)
+            yield piece, result
 
     def rows(
-        self, part: Slice, weight: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None
+        self, piece: Slice, weight: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None
     ) -> tuple[Float[Tensor, "rows columns"], Statistics | None]:
         """Form some edited rows in float32, cast to the plan's data type, and say what was done.
 
@@ -193,29 +193,29 @@ class EditPlan:
         Raises:
             CheckpointError: If an input is not finite, or the result does not fit the type.
         """
-        dtype = dtype or self.dtype(part.name)
+        dtype = dtype or self.dtype(piece.name)
         unmoved = weight.to(dtype)
         if dtype != weight.dtype and not _surely_finite(weight.float(), dtype):
-            check_finite(part.name, weight.float(), self.target.source)
+            check_finite(piece.name, weight.float(), self.target.source)
             raise StepTooLargeError(
-                f"`{part.name}` of {self.target.source} has values that {dtype} cannot hold.\n"
+                f"`{piece.name}` of {self.target.source} has values that {dtype} cannot hold.\n"
                 "They would become infinite. Choose `dtype: bfloat16`, which has a wider range, or `auto`."
             )
-        if part.name not in self._in_scope:
+        if piece.name not in self._in_scope:
             return unmoved, None
-        delta = self.delta.rows(part)
-        keep = self.chosen.keep(part, delta)
+        delta = self.delta.rows(piece)
+        keep = self.chosen.keep(piece, delta)
         wide = weight.float()
-        own = Statistics(n=part.count, energy=_energy(delta), weight_energy=_energy(wide))
+        own = Statistics(n=piece.count, energy=_energy(delta), weight_energy=_energy(wide))
         k = int(np.count_nonzero(keep.numpy()))
         if not k:
             return unmoved, own
-        moved, steps = self._moved(part, wide, delta)
+        moved, steps = self._moved(piece, wide, delta)
         edited = blend(keep, moved.to(dtype), unmoved)
         if not _surely_finite(moved, dtype) and not bool(torch.isfinite(edited).all()):
-            check_finite(part.name, wide, self.target.source)
+            check_finite(piece.name, wide, self.target.source)
             raise StepTooLargeError(
-                f"The edit takes `{part.name}` beyond what {dtype} can hold.\n"
+                f"The edit takes `{piece.name}` beyond what {dtype} can hold.\n"
                 "Choose a smaller `scale`, or `dtype: bfloat16`, which has a wider range."
             )
         kept = _energy(blend(keep, delta))
@@ -226,21 +226,21 @@ class EditPlan:
             step_energy=steps * steps * kept if not isinstance(steps, Tensor) else _energy(blend(keep, steps)),
         )
 
-    def _moved(self, part: Slice, weight: Tensor, delta: Tensor) -> tuple[Tensor, float | Tensor]:
+    def _moved(self, piece: Slice, weight: Tensor, delta: Tensor) -> tuple[Tensor, float | Tensor]:
         """Where the weights would go, were all entries selected, and the steps: a factor of δ, or a tensor."""
         operator = self.settings.operator
         if operator == "zero":
             return torch.zeros_like(weight), weight
         if operator == "restore":
             assert self.base is not None
-            value = self.base.rows(part).float()
-            check_finite(part.name, value, self.base.source)
+            value = self.base.rows(piece).float()
+            check_finite(piece.name, value, self.base.source)
             return value, weight - value
-        step = self.settings.scale_in(group_of(part.name, "layer"))
+        step = self.settings.scale_in(group_of(piece.name, "layer"))
         if not step:
             return weight, 0.0  # to the bit: of -0.0 a difference would leave 0.0
         if operator == "project" and self.steps is not None:
-            step *= self.steps[part.name]  # found on the selected entries as they are
+            step *= self.steps[piece.name]  # found on the selected entries as they are
         else:
             step *= self.chosen.factor
         if operator == "add":

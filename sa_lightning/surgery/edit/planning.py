@@ -22,7 +22,7 @@ from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.scope import group_of
 from sa_lightning.surgery.selection.dare import Dare
 from sa_lightning.surgery.selection.heads import HeadMask
-from sa_lightning.surgery.selection.ranking import ByFisher, ByLot, ByMagnitude, ByScore, Ranking
+from sa_lightning.surgery.selection.ranking import ByFisher, ByMagnitude, ByRandom, ByScore, Ranking
 from sa_lightning.surgery.selection.set_difference import SetDifference, count_kept
 from sa_lightning.surgery.selection.top_k import Chosen, select, select_exactly
 
@@ -100,7 +100,7 @@ def plan_surgery(
         )
     _check_operator(delta, base, target, settings)
     # The first few slices decide, unless there is nothing to find.
-    with closing(over(lambda part: bool(delta.rows(part).any()), delta.names, delta.shape)) as found:
+    with closing(over(lambda piece: bool(delta.rows(piece).any()), delta.names, delta.shape)) as found:
         differs = any(differs for _, differs in found)
     if not differs:
         others = [weights.source for weights in delta.inputs.values()][1:] or [target.source]
@@ -150,7 +150,7 @@ def choose(
     control = select_exactly(
         delta,
         {group: size for group, size in sizes.items() if size},
-        ByLot(settings.seed),
+        ByRandom(settings.seed),
         granularity=settings.granularity,
         seed=settings.seed,
         progress=progress,
@@ -163,9 +163,9 @@ def _longer(chosen: Chosen, control: Chosen, delta: Delta, progress: Progress | 
     """How many times longer the chosen part of a delta is than that of the control, in one pass."""
     sums = [0.0, 0.0]
 
-    def energies(part: Slice) -> list[float]:
-        rows = delta.rows(part)
-        parts = (torch.where(found.keep(part, rows), rows, 0.0).reshape(-1).double() for found in (chosen, control))
+    def energies(piece: Slice) -> list[float]:
+        rows = delta.rows(piece)
+        parts = (torch.where(found.keep(piece, rows), rows, 0.0).reshape(-1).double() for found in (chosen, control))
         return [float(torch.dot(one, one)) for one in parts]
 
     for _, found in over(energies, delta.names, delta.shape, "measuring the control", progress, forks=True):
@@ -196,7 +196,7 @@ def _first_choice(
         return Dare(n, settings.density, settings.seed)
     rankings: dict[str, Callable[[], Ranking]] = {
         "magnitude": ByMagnitude,
-        "random": lambda: ByLot(settings.seed),
+        "random": lambda: ByRandom(settings.seed),
         "snip": lambda: ByScore(_known(scores, "snip", "scores")),
         "fisher": lambda: ByFisher(_known(scores, "fisher", "scores")),
     }
@@ -248,12 +248,12 @@ def _coefficients(
     """⟨target − base, m ⊙ δ⟩ / ⟨m ⊙ δ, m ⊙ δ⟩ of each tensor; 0 where nothing is selected."""
     sums = {name: [0.0, 0.0] for name in delta.names}
 
-    def products(part: Slice) -> tuple[float, float]:
-        rows = delta.rows(part)
-        kept = torch.where(chosen.keep(part, rows), rows, 0.0).reshape(-1).double()
-        own = (target.rows(part).float() - base.rows(part).float()).reshape(-1).double()
+    def products(piece: Slice) -> tuple[float, float]:
+        rows = delta.rows(piece)
+        kept = torch.where(chosen.keep(piece, rows), rows, 0.0).reshape(-1).double()
+        own = (target.rows(piece).float() - base.rows(piece).float()).reshape(-1).double()
         return float(torch.dot(own, kept)), float(torch.dot(kept, kept))
 
-    for part, found in over(products, delta.names, delta.shape, "projecting", progress, forks=True):
-        sums[part.name] = [a + b for a, b in zip(sums[part.name], found, strict=True)]
+    for piece, found in over(products, delta.names, delta.shape, "projecting", progress, forks=True):
+        sums[piece.name] = [a + b for a, b in zip(sums[piece.name], found, strict=True)]
     return {name: coefficient(along, energy) for name, (along, energy) in sums.items()}

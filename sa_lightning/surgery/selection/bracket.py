@@ -46,7 +46,7 @@ def guess(
         return None
     pieces = max(PIECES[0], min(PIECES[1], total >> 18))
     margin = MARGIN / math.sqrt(pieces)
-    found = np.sort(np.concatenate([keys(part) for part in sample(names, shapes, pieces)]))
+    found = np.sort(np.concatenate([keys(piece) for piece in sample(names, shapes, pieces)]))
     below = 1 - k / total
     low, high = (int(len(found) * min(1.0, max(0.0, below + step))) for step in (-margin, margin))
     top = (1 << bits) - 1

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.selection.kth_largest import HASH_BITS
-from sa_lightning.surgery.selection.ranking import ByLot
+from sa_lightning.surgery.selection.ranking import ByRandom
 from sa_lightning.surgery.selection.top_k import check_density
 
 __all__ = ["Dare"]
@@ -32,9 +32,9 @@ class Dare:
         check_density(density)
         self.n = n
         self.factor: float = 1 / density
-        self._lots = ByLot(seed, "dare")
+        self._lots = ByRandom(seed, "dare")
         self._below = int(density * (1 << HASH_BITS))
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
-        return torch.from_numpy(self._lots.keys(part, None) < self._below).reshape(delta.shape)
+        return torch.from_numpy(self._lots.keys(piece, None) < self._below).reshape(delta.shape)

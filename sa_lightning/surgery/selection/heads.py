@@ -76,11 +76,11 @@ class HeadMask:
             self.heads[name] = mask.repeat_interleave(inner // count)
             self.k += int(self.heads[name].sum()) * (math.prod(shape) // inner)
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
-        mask = self.heads.get(part.name)
+        mask = self.heads.get(piece.name)
         if mask is None:
             return torch.zeros(delta.shape, dtype=torch.bool)
-        if INPUT_FIRST.search(part.name):
-            return mask[part.first : part.last, None].expand(delta.shape)
+        if INPUT_FIRST.search(piece.name):
+            return mask[piece.first : piece.last, None].expand(delta.shape)
         return mask.expand(delta.shape)

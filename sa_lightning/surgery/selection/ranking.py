@@ -12,7 +12,7 @@ from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.delta import check_finite
 from sa_lightning.surgery.selection.kth_largest import FLOAT_BITS, HASH_BITS, Keys, float_keys, hash_keys, key_to_float
 
-__all__ = ["ByFisher", "ByLot", "ByMagnitude", "ByScore", "Ranking"]
+__all__ = ["ByFisher", "ByMagnitude", "ByRandom", "ByScore", "Ranking"]
 
 
 @runtime_checkable
@@ -32,7 +32,7 @@ class Ranking(Protocol):
         """Whether the keys follow from the delta."""
         ...
 
-    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+    def keys(self, piece: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
         """The keys of a slice, in row-major order."""
         ...
 
@@ -47,7 +47,7 @@ class ByMagnitude:
     bits: int = FLOAT_BITS
     reads_delta: bool = True
 
-    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+    def keys(self, piece: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
         """The bit patterns of |δ|, which are in the order of the numbers."""
         assert delta is not None
         return float_keys(delta)
@@ -70,10 +70,10 @@ class ByScore:
     def __init__(self, scores: Weights) -> None:
         self.scores = scores
 
-    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+    def keys(self, piece: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
         """The bit patterns of |score|."""
-        rows = self.scores.rows(part).float()
-        check_finite(part.name, rows, self.scores.source)
+        rows = self.scores.rows(piece).float()
+        check_finite(piece.name, rows, self.scores.source)
         return float_keys(rows)
 
     def value(self, key: int) -> float | None:
@@ -96,11 +96,11 @@ class ByFisher:
     def __init__(self, roots: Weights) -> None:
         self.roots = roots
 
-    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+    def keys(self, piece: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
         """The bit patterns of √F · |δ|."""
         assert delta is not None
-        rows = self.roots.rows(part).float() * delta
-        check_finite(part.name, rows, self.roots.source)
+        rows = self.roots.rows(piece).float() * delta
+        check_finite(piece.name, rows, self.roots.source)
         return float_keys(rows)
 
     def value(self, key: int) -> float | None:
@@ -108,7 +108,7 @@ class ByFisher:
         return key_to_float(key)
 
 
-class ByLot:
+class ByRandom:
     """At random: a hash of seed, purpose, parameter name and index, so that no place in memory is favoured."""
 
     bits: int = HASH_BITS
@@ -117,13 +117,13 @@ class ByLot:
     def __init__(self, seed: int, purpose: str = "random") -> None:
         self.seed, self.purpose = seed, purpose
 
-    def keys(self, part: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
+    def keys(self, piece: Slice, delta: Float[Tensor, "rows columns"] | None) -> Keys:
         """A hash for each entry of the slice."""
-        return hash_keys(self._start(part.name), np.arange(part.start, part.start + part.count))
+        return hash_keys(self._start(piece.name), np.arange(piece.start, piece.start + piece.count))
 
-    def at(self, part: Slice, places: Keys) -> Keys:
+    def at(self, piece: Slice, places: Keys) -> Keys:
         """A hash for some entries of the slice, by their places in it."""
-        return hash_keys(self._start(part.name), places + part.start)
+        return hash_keys(self._start(piece.name), places + piece.start)
 
     def value(self, key: int) -> float | None:
         """Nothing: a lot means nothing."""

@@ -52,10 +52,10 @@ class SetDifference:
                 "Lower `minus.density`, or raise `density`."
             )
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
-        other = delta if self.other is None else self.other.rows(part)
-        return self.first.keep(part, delta) & ~self.second.keep(part, other)
+        other = delta if self.other is None else self.other.rows(piece)
+        return self.first.keep(piece, delta) & ~self.second.keep(piece, other)
 
 
 def count_kept(
@@ -64,10 +64,10 @@ def count_kept(
     """Count what is kept in each group, in one pass."""
     counts: dict[str, int] = {}
 
-    def kept(part: Slice) -> int:
-        return int(torch.count_nonzero(chosen.keep(part, delta.rows(part))))
+    def kept(piece: Slice) -> int:
+        return int(torch.count_nonzero(chosen.keep(piece, delta.rows(piece))))
 
-    for part, count in over(kept, delta.names, delta.shape, "counting the selection", progress, forks=True):
-        group = group_of(part.name, granularity)
+    for piece, count in over(kept, delta.names, delta.shape, "counting the selection", progress, forks=True):
+        group = group_of(piece.name, granularity)
         counts[group] = counts.get(group, 0) + count
     return counts

@@ -18,7 +18,7 @@ from sa_lightning.surgery.delta import Delta
 from sa_lightning.surgery.scope import Granularity, group_of
 from sa_lightning.surgery.selection.bracket import guess
 from sa_lightning.surgery.selection.kth_largest import HASH_BITS, Keys, kth_largest
-from sa_lightning.surgery.selection.ranking import ByLot, ByMagnitude, Ranking
+from sa_lightning.surgery.selection.ranking import ByMagnitude, ByRandom, Ranking
 
 __all__ = ["Chosen", "Cut", "Granularity", "Selection", "Ties", "entries_to_keep", "select", "select_exactly"]
 
@@ -53,7 +53,7 @@ class Chosen(Protocol):
         """What was large enough to be kept, where there is such a number."""
         ...
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
         ...
 
@@ -97,23 +97,23 @@ class Selection:
             return None
         return values["global"] if self.granularity == "global" else values
 
-    def keep(self, part: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
+    def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice of one parameter's delta."""
-        cut = self.cuts.get(group_of(part.name, self.granularity))
+        cut = self.cuts.get(group_of(piece.name, self.granularity))
         if cut is None:
             return torch.zeros(delta.shape, dtype=torch.bool)
-        keys = self.ranking.keys(part, delta)
+        keys = self.ranking.keys(piece, delta)
         if self.ties == "drop":
             return torch.from_numpy(keys > cut.value).reshape(delta.shape)
         kept = keys >= cut.value
         if cut.tie_value is not None:
             places = np.flatnonzero(keys == cut.value)
-            kept[places] = ByLot(self.seed, "ties").at(part, places) >= cut.tie_value
+            kept[places] = ByRandom(self.seed, "ties").at(piece, places) >= cut.tie_value
         return torch.from_numpy(kept).reshape(delta.shape)
 
     def mask(self, name: str, delta: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """Mark the kept entries of one parameter, given its whole delta in float32."""
-        kept = [self.keep(part, rows_of(delta, part)) for part in slices(name, tuple(delta.shape))]
+        kept = [self.keep(piece, rows_of(delta, piece)) for piece in slices(name, tuple(delta.shape))]
         return torch.cat(kept).reshape(delta.shape) if kept else torch.zeros(delta.shape, dtype=torch.bool)
 
 
@@ -187,7 +187,7 @@ def select_exactly(
         seed: Seed of the choice among ties.
         progress: Told how far each pass has come.
     """
-    ties = "split" if isinstance(ranking, ByLot) else ties  # two lots are hardly ever equal
+    ties = "split" if isinstance(ranking, ByRandom) else ties  # two lots are hardly ever equal
     groups = _groups(delta, granularity)
     cuts: dict[str, Cut] = {}
     selected = 0
@@ -237,15 +237,15 @@ def _find_cut(
         return Cut(0, None), k  # everything: no pass is needed to say so
     passes = 0
 
-    def keys_of(part: Slice) -> Keys:
-        return ranking.keys(part, delta.rows(part) if ranking.reads_delta else None)
+    def keys_of(piece: Slice) -> Keys:
+        return ranking.keys(piece, delta.rows(piece) if ranking.reads_delta else None)
 
     def each(work: Callable[[Slice, Keys], Any]) -> Iterable[Any]:
         nonlocal passes
         passes += 1
 
-        def one(part: Slice) -> Any:
-            return work(part, keys_of(part))
+        def one(piece: Slice) -> Any:
+            return work(piece, keys_of(piece))
 
         stage = f"selecting, pass {passes}"
         return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta), True))
@@ -256,7 +256,7 @@ def _find_cut(
         return Cut(rank.value, None), rank.above
     if ties == "keep" or rank.above + rank.equal == k:
         return Cut(rank.value, None), rank.above + rank.equal
-    lots = ByLot(seed, "ties")
+    lots = ByRandom(seed, "ties")
     share, slack = (k - rank.above) / rank.equal, 8 / math.sqrt(rank.equal)
     # Lots are spread evenly, so it is known beforehand where about the cut among them lies.
     low, high = (max(0.0, min(1.0, 1 - share + step)) for step in (-slack, slack))
@@ -264,7 +264,7 @@ def _find_cut(
     among = (int(low * size), min(size, int(high * size)))
 
     def tied(work: Callable[[Keys], Any]) -> Iterable[Any]:
-        return each(lambda part, keys: work(lots.at(part, np.flatnonzero(keys == rank.value))))
+        return each(lambda piece, keys: work(lots.at(piece, np.flatnonzero(keys == rank.value))))
 
     lot = kth_largest(tied, k - rank.above, HASH_BITS, among)
     return Cut(rank.value, lot.value), rank.above + lot.above + lot.equal

@@ -10,7 +10,7 @@ from support.small_checkpoints import says
 from torch import Tensor, nn
 
 from sa_lightning.errors import NothingToDoError
-from sa_lightning.surgery import ByLot, ByMagnitude, ModelWeights, Selection, TaskVector, entries_to_keep, select
+from sa_lightning.surgery import ByMagnitude, ByRandom, ModelWeights, Selection, TaskVector, entries_to_keep, select
 from sa_lightning.surgery.selection.kth_largest import hash_keys, kth_largest
 
 LIGHT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -104,7 +104,7 @@ def test_per_tensor_selection_is_the_reference_on_each_tensor(tensors: dict[str,
 def test_random_control_has_exactly_k_entries(tensors: dict[str, Tensor], density: float):
     vector = vector_of(tensors)
     if k := entries_to_keep(density, flatten(tensors).numel()):
-        chosen = select(vector, density=density, ranking=ByLot(0), ties="drop")
+        chosen = select(vector, density=density, ranking=ByRandom(0), ties="drop")
         assert chosen.k == int(flatten(masks(chosen, vector)).sum()) == k
         assert chosen.threshold is None
 
@@ -112,7 +112,7 @@ def test_random_control_has_exactly_k_entries(tensors: dict[str, Tensor], densit
 def test_small_chunks_and_no_early_collection_change_nothing(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     vector = vector_of({"a": (torch.randn(40, 50) * 3).round(), "b": (torch.randn(999) * 3).round()})
-    for ranking in (ByMagnitude(), ByLot(0)):
+    for ranking in (ByMagnitude(), ByRandom(0)):
         monkeypatch.undo()
         whole = masks(select(vector, density=0.3, ranking=ranking), vector)
         monkeypatch.setattr("sa_lightning.surgery.checkpoints.slices.ENTRIES", 37)
