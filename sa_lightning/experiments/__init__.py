@@ -1,1 +1,4 @@
-"""Many measurements of one model: a `bench` loads it once and measures it under many `settings`."""
+"""Many measurements of one model.
+
+A `bench` loads it once, and measures it under one combination of `settings` after another.
+"""

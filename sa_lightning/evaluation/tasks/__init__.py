@@ -1,4 +1,4 @@
 """What is asked.
 
-`prompts` and `utility` are the documents of tasks, the `catalogue` says which tasks can be run here.
+`prompts`, `worlds` and `utility` are the documents of tasks; the `catalogue` says which tasks can be run here.
 """

@@ -1,1 +1,4 @@
-"""Many settings of one method: a `space` of them, `trials` on disk at once, and a `report` with the front."""
+"""Many settings of one method.
+
+A `sweep` goes through a `space` of settings; `trials` are on disk at once, and a `report` shows the front.
+"""

@@ -1,1 +1,4 @@
-"""Invented languages: a `lexicon` (`tiny`, `small`), its `sentences`, and what is said in it (`language`)."""
+"""Invented languages.
+
+A `lexicon` (`tiny`, `small`), the `sentences` that are made of it, and what is said in it (`language`).
+"""
