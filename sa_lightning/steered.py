@@ -1,8 +1,10 @@
 """The steered model: a Hugging Face model while an artifact acts on it."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +14,10 @@ from sa_lightning.models import locate_blocks
 from sa_lightning.models.blocks import Blocks
 from sa_lightning.steering import (
     INTERVENTIONS,
+    AlwaysGate,
+    Band,
     Component,
+    Policy,
     SteeringArtifact,
     Step,
     check_strength,
@@ -41,6 +46,7 @@ def steer(
     original target for the original, those fitted on the edited one for the edited. An artifact with a gate
     steers each prompt as its gate decides, once, from the last token of the prompt on (`steering.conditional`), and
     its parts act together. Where some have gates and others have none, prompts run twice: read unsteered, then steered.
+    One with `only_prompt` leaves the tokens of replies alone: what begins a KV cache is the prompt.
 
     Args:
         model: A causal language model of transformers, on any device, in any dtype.
@@ -77,7 +83,7 @@ def steer(
         if changes:
             components.append((part, changes))
     gated = [part for part, _ in components if part.gate is not None]
-    if not gated:
+    if not gated and not any(part.only_prompt for part, _ in components):
         if is_gated(model) and components:
             raise ModelError(
                 f"Gates steer this {type(model).__name__} already, and would read states that this artifact moves.\n"
@@ -96,11 +102,30 @@ def steer(
     found = []
     for part, changes in components:
         gate, policy = part.gate_of(name)
-        whole = part.gate is None or part.gate_settings.whole_prompt
-        found.append(Component(gate.to(changes[0][1].direction.device), policy, changes, part.only_prompt, whole))
+        gate = gate.to(changes[0][1].direction.device)
+        found.append(Component(gate, policy, changes, part.only_prompt, part.whole_prompt))
     ids = next(iter(appended), ())
     with conditional(blocks.generating, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers):
         yield model
+
+
+def acting(
+    model: nn.Module, blocks: Blocks, changes: Sequence[tuple[nn.Module, Step]], only_prompt: bool = False
+) -> AbstractContextManager[Any]:
+    """Change the output of modules at every token inside the block, or at tokens of prompts alone.
+
+    Args:
+        model: A causal language model of transformers.
+        blocks: Of the model.
+        changes: Modules and what is done to their outputs.
+        only_prompt: Whether they act on no token of a reply: what begins a KV cache is the prompt, and in forwards that
+            hold replies, too, what `prompt_lengths` says.
+    """
+    if not only_prompt or not changes:
+        return steering(blocks.decoder, changes, blocks.callers)
+    every = Policy((Band(-math.inf, math.inf, 1.0),))
+    component = Component(AlwaysGate(), every, changes, only_prompt=True, whole_prompt=True)
+    return conditional(blocks.generating, blocks.decoder, blocks.at("residual"), [component], (), blocks.callers)
 
 
 def changes_of(

@@ -85,6 +85,9 @@ class ExtractionCallback(Callback):
             fraction of a norm (`unit`), of `add_absolute` a length, of `ablate` the fraction removed, of `clamp`
             the coordinate that is set. The paper's α = 0.12 has no stated unit; in the authors' code it comes to 0.012.
             What a fraction a layer comes to over all layers is printed as the dose.
+        only_prompt: Steer the prompt and no token of the reply, which is the model's own from what it then makes of the
+            prompt: a larger step is borne than where replies are steered, too. With a gate, the last token of the
+            prompt alone, unless it has `whole_prompt`.
         unit: What a strength of the `add` interventions is a fraction of: the `typical` norm of a state at the layer,
             the median over the fit's own text; or the norm of each `state`, as both published readings have it.
         sinks: Leave states alone that are longer than so many typical norms, whatever the site and intervention:
@@ -123,6 +126,7 @@ class ExtractionCallback(Callback):
             "add_keep_norm", "add_keep_norm_adaptive", "add", "add_absolute", "ablate", "clamp"
         ] = "add_keep_norm",
         strength: float | dict[int, float] | Literal["auto"] = "auto",
+        only_prompt: bool = False,
         unit: Literal["typical", "state"] = "typical",
         sinks: float | None = 8.0,
         kl_budget: float = 0.3,
@@ -155,6 +159,7 @@ class ExtractionCallback(Callback):
         unused = {"position": position != "last", "tokens": tokens > 1, "capture_site": capture_site != "residual"}
         unused |= {"site": site != "residual", "layers": layers is not None, "segment": segment != "none"}
         unused |= {"intervention": intervention != "add_keep_norm", "strength": strength != "auto"}
+        unused |= {"only_prompt": only_prompt}
         if direction == "none" and any(unused.values()):
             name = next(name for name, given in unused.items() if given)
             raise SettingError(
@@ -197,6 +202,7 @@ class ExtractionCallback(Callback):
         self.refusal_words = refusal_words
         self.intervention = intervention
         self.strength = strength
+        self.only_prompt = only_prompt
         self.unit = unit
         self.sinks = sinks
         self.kl_budget = kl_budget
@@ -289,6 +295,7 @@ class ExtractionCallback(Callback):
             site=self.site,
             intervention=self.intervention,
             strength=0.0 if isinstance(self.strength, str) else self.strength,
+            only_prompt=self.only_prompt,
             unit=self.unit,
             sinks=self.sinks,
             template=pl_module.template,

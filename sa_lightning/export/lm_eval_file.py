@@ -68,6 +68,12 @@ def steered_hooks(
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.intervention "
             "add_absolute`, `clamp` or `ablate`."
         )
+    if artifact.only_prompt:
+        raise ArtifactError(
+            "lm-eval's `steered` moves every token, but this artifact leaves the tokens of replies alone.\n"
+            "It would be stronger than what was measured.\n"
+            "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.only_prompt false`."
+        )
     if artifact.sinks is not None:
         raise ArtifactError(
             f"lm-eval's `steered` moves every state, but this artifact leaves states over {artifact.sinks:g} typical "

@@ -1,7 +1,7 @@
 """The strength of a step: the largest that harmless replies bear, found on the loaded model by bisection."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.models import Blocks
-from sa_lightning.steered import changes_of
-from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, steering
-from sa_lightning.surgery.edit.answer_shift import answer_logits
+from sa_lightning.steered import acting, changes_of
+from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, Step, prompt_lengths
+from sa_lightning.surgery.edit.answer_shift import TOGETHER, answer_logits
 from sa_lightning.surgery.edit.saliency import Example
 
 IsLanguage = Callable[[str, str], bool]
+Changes = Sequence[tuple[nn.Module, Step]]
 PROMPTS, NEW_TOKENS = 24, 24
 CLOSE = 1.05  # the search ends where the bounds are so close
 SMALLEST = 1e-4  # of a unit: below it a step changes nothing that could be measured
@@ -97,22 +98,36 @@ class HarmlessReplies:
         self._examples = examples
         self._before = [logits.log_softmax(-1) for logits in answer_logits(model, examples)]
 
-    def kl(self, changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> float:
+    def kl(self, changes: Changes, only_prompt: bool = False) -> float:
         """Return the mean KL(unsteered ‖ steered) over all tokens of the replies, in nats; inf if it is not finite.
 
         Each token's is in float32, their sum in float64.
+
+        Args:
+            changes: Modules and what is done to their outputs.
+            only_prompt: Whether they act on no token of the replies.
         """
         total, count = 0.0, 0
-        with steering(self.blocks.decoder, changes, self.blocks.callers):
-            for old, logits in zip(self._before, answer_logits(self.model, self._examples), strict=True):
+        with acting(self.model, self.blocks, changes, only_prompt):
+            for old, logits in zip(self._before, self._logits(only_prompt), strict=True):
                 total += float((old.exp() * (old - logits.log_softmax(-1))).sum(dtype=torch.float64))
                 count += len(old)
         return total / count if math.isfinite(total) else math.inf
 
-    def garbled(self, changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> int:
+    def garbled(self, changes: Changes, only_prompt: bool = False) -> int:
         """Return how many steered replies are no language."""
-        with steering(self.blocks.decoder, changes, self.blocks.callers):
+        with acting(self.model, self.blocks, changes, only_prompt):
             return self._degenerate(self._generate())
+
+    def _logits(self, only_prompt: bool) -> Iterator[Tensor]:
+        """Those of the replies' tokens, as the model is now; where prompts alone are steered, it is said which."""
+        if not only_prompt:
+            yield from answer_logits(self.model, self._examples)
+            return
+        for start in range(0, len(self._examples), TOGETHER):
+            examples = self._examples[start : start + TOGETHER]
+            with prompt_lengths([example.prompt for example in examples]):
+                yield from answer_logits(self.model, examples)
 
     def _tokens(self) -> dict[str, Tensor]:
         if not self.prompts:
@@ -181,7 +196,7 @@ def largest_strength(
         return changes_of(model, blocks, artifact, name, sign * strength)
 
     def within(strength: float) -> bool:
-        kl = replies.kl(steps(strength))
+        kl = replies.kl(steps(strength), artifact.only_prompt)
         search.tried.append(Tried(sign * strength, kl))
         return kl <= budget
 
@@ -192,9 +207,9 @@ def largest_strength(
         else:
             high, at = at, at / 3 if not low else math.sqrt(low * at)
     while low >= SMALLEST:
-        garbled = replies.garbled(steps(low))
+        garbled = replies.garbled(steps(low), artifact.only_prompt)
         kl = next((one.kl for one in search.tried if one.strength == sign * low), math.nan)
-        kl = replies.kl(steps(low)) if math.isnan(kl) else kl
+        kl = replies.kl(steps(low), artifact.only_prompt) if math.isnan(kl) else kl
         search.tried = [one for one in search.tried if one.strength != sign * low]
         search.tried.append(Tried(sign * low, kl, garbled))
         if garbled <= replies.degenerate + round(math.sqrt(replies.degenerate)):

@@ -105,7 +105,7 @@ def _more(name: str, strength: Any, gated: bool) -> str:
 def _less(name: str, strength: Any) -> str:
     advice = []
     if _is_steered(name):
-        advice.append(f"lower `--steering.strength`{_now(strength)}, or fit with `--steering.strength auto`")
+        advice.append(f"lower `--steering.strength`{_now(strength)}, or fit anew with a smaller `--steering.kl_budget`")
     if "edited" in name:
         advice.append("fit with a smaller `--surgery.scale` or `--surgery.density`")
     return _sentence(advice)
@@ -116,7 +116,7 @@ def _is_steered(name: str) -> bool:
 
 
 def _now(strength: Any) -> str:
-    return f" (it is {strength})" if isinstance(strength, int | float) else ""
+    return f" (it is {strength:.3g})" if isinstance(strength, int | float) else ""
 
 
 def _sentence(advice: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.gates.settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength, times
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 UNITS = ("state", "typical")
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
@@ -68,7 +68,8 @@ class SteeringArtifact:
             float32; none without one.
         parts: Name to one more artifact of the same model, which acts together with this one, each with a gate of its
             own. Parts have none themselves.
-        only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply; with a gate.
+        only_prompt: Whether it acts on no token of the reply: on the last token of the prompt that its gate has read,
+            or, where the gate has `whole_prompt` or there is none, on all of the prompt.
         template: How conversations were written (`chat`, `plain`, …).
         template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
         template_tail: What the template writes between the words of the user and the reply; None if that is not known.
@@ -221,11 +222,18 @@ class SteeringArtifact:
     @property
     def _format_version(self) -> int:
         """The lowest that a reader has to know not to steer otherwise without a word."""
+        if any(one.only_prompt and one.whole_prompt for one in self.together.values()):
+            return 5
         if any(one.needs_norms for one in self.together.values()):
             return 4
         if any(one.gate_settings.join for one in self.together.values()):
             return 3
         return 2 if self.parts or self.only_prompt else 1
+
+    @property
+    def whole_prompt(self) -> bool:
+        """Whether all tokens of a prompt are steered, and not the last one alone."""
+        return self.gate is None or self.gate_settings.whole_prompt
 
     def finds(self) -> str:
         """The kinds of prompts that the gate finds, in words."""
@@ -286,7 +294,8 @@ class SteeringArtifact:
         Raises:
             ArtifactError: If it, or a part, acts where the prompt ends alone, which takes a gate.
         """
-        alone = [name or "the artifact itself" for name, one in self.together.items() if one.only_prompt]
+        acting = self.together.items()
+        alone = [name or "the artifact itself" for name, one in acting if one.only_prompt and not one.whole_prompt]
         if alone:
             raise ArtifactError(
                 f"{', '.join(alone)} acts where a prompt ends alone, where a gate has read it.\n"

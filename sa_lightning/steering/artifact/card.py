@@ -48,6 +48,9 @@ class Described(Protocol):
     def parts(self) -> Mapping[str, "Described"]: ...
 
     @property
+    def whole_prompt(self) -> bool: ...
+
+    @property
     def gate_settings(self) -> GateSettings: ...
 
     def finds(self) -> str: ...
@@ -75,7 +78,8 @@ def card(artifact: Described, results: str = "") -> str:
     asked = artifact.demonstrations.get("role") == "user"
     what = "harmless and harmful questions" if asked else "safe and unsafe passages"
     main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of {what}.
-How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}, {_gate(artifact)}.
+How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}{_where(artifact)},
+{_gate(artifact)}.
 """
     main = main if artifact.statistics or not artifact.parts else ""
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
@@ -131,9 +135,16 @@ def _parts(artifact: Described) -> str:
     return "".join(
         f"\nPart `{name}`: {_how(part)}. "
         f"`{part.intervention}` with strength {_said(part)}"
-        f"{', where the prompt ends alone' if part.only_prompt else ''}, {_gate(part)}.\n"
+        f"{_where(part)}, {_gate(part)}.\n"
         for name, part in artifact.parts.items()
     )
+
+
+def _where(artifact: Described) -> str:
+    """Say which tokens are steered, unless all are."""
+    if not artifact.only_prompt:
+        return ""
+    return ", at the tokens of the prompt alone" if artifact.whole_prompt else ", where the prompt ends alone"
 
 
 def _gate(artifact: Described) -> str:

@@ -39,8 +39,9 @@ class PartSettings:
         ridge: Of `null_space`: larger ones steer less.
         layers: Blocks to steer behind, from 0; all if not set.
         segment: In place of `layers`, one of three spans of like length.
-        only_prompt: Steer where a prompt ends and no token of the reply; for a part with a gate. What was fitted there
-            may be wrong for replies, as the coordinates of `match` are.
+        only_prompt: Steer no token of the reply: with a gate, the last token of the prompt alone, or with its
+            `whole_prompt`, and without a gate, all of the prompt. What was fitted there may be wrong for replies, as
+            the coordinates of `match` are.
         of_layer: Take the direction of this layer for all of them, as directional ablation does.
         intervention: As `steering.intervention`; or `match`, which leads the coordinate along the direction to that of
             the mean harmless prompt, where `ablate` leads it to 0. If not set, `ablate` for `false_refusal`, and a step
@@ -96,19 +97,10 @@ class PartSettings:
                 "It is the coordinate that every state gets, and none is meant by itself.\n"
                 "Give it, or take `match`, which leads to that of harmless prompts."
             )
-        if self.only_prompt and self.gate.kind == "always":
-            raise SettingError(
-                "A part has `only_prompt` and no gate.\nIt acts where a gate has read the prompt.\nGive it a gate."
-            )
         if not 0 < self.free < 1 or not self.ridge >= 0:
             raise SettingError(
                 f"A part has `free` {self.free} and `ridge` {self.ridge}.\n"
                 "The one is a share, in (0, 1), the other a penalty, at least 0.\nThe authors take 0.3 to 0.6, and 10."
-            )
-        if self.only_prompt and self.gate.whole_prompt:
-            raise SettingError(
-                "A part has `only_prompt` and `gate.whole_prompt`.\n"
-                "The one is the last token of the prompt alone, the other all of them.\nLeave one of the two out."
             )
         taken = self.taken_strength
         if not isinstance(taken, str):

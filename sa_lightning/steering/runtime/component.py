@@ -46,8 +46,9 @@ class Component:
         gate: Scores prompts.
         policy: From a score to a weight of the steps' strengths.
         steps: Modules and what is done to their outputs.
-        only_prompt: Whether it acts where the prompt ends alone, and on no token of the reply.
-        whole_prompt: Whether it acts on all tokens of the prompt, which takes a second prefill for all.
+        only_prompt: Whether it acts on no token of the reply.
+        whole_prompt: Whether it acts on all tokens of the prompt, which takes a second prefill where a gate reads it,
+            in place of the last one.
     """
 
     gate: Gate

@@ -64,6 +64,7 @@ class PromptRunner:
         self.whole_prompt = any(component.whole_prompt for component in components)
         self._text: dict[torch.device, Tensor] = {}  # the appended text, where it has been brought
         self.appended = appended if any(component.gate.appends for component in components) else ()
+        self.reads = bool(reader.layers)  # with no gate that reads, all prompts are steered from their first token on
         self.decisions = Decisions()
         self.busy = self.inside = self.is_prompt = self.warned = False
         self.width: int | None = None  # of the prompts that `generate` was given
@@ -102,6 +103,10 @@ class PromptRunner:
                 "A loss is asked for where a prompt is decided on.\nIt would be that of the model without steering.\n"
                 "Say where prompts end with `sa_lightning.steering.prompt_lengths`: the answers are then steered."
             )
+        if not self.reads:
+            self.decision = None
+            self._decide_on_all(given["input_ids" if tokens is not None else "inputs_embeds"])
+            return
         remember_past(cache)  # sliding windows forget what lies before them, unless told
         self.placed = given.get("position_ids") is not None
         self._begin(None if tokens is None else real_tokens(mask, tokens.shape[1]))
@@ -141,12 +146,32 @@ class PromptRunner:
             )
         self.reader.on = True
 
+    def _decide_on_all(self, rows: Tensor) -> None:
+        """Steer every prompt, without reading one."""
+        self.decisions.scores = [rows.new_zeros(len(rows), dtype=torch.float32) for _ in self.components]
+        self.decisions.weights = [
+            component.policy.weights(scores)
+            for component, scores in zip(self.components, self.decisions.scores, strict=True)
+        ]
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(weights)
+
     def _decide_ahead(self, model: nn.Module, tokens: Any, mask: Any, cache: Any, lengths: Sequence[int]) -> None:
         """Let gates read the prompts alone, then steer what runs next from the last token of each prompt on."""
         check_lengths(lengths, tokens, mask, cache)
         self.is_prompt = False
         ends = torch.tensor(lengths, device=tokens.device)[:, None]
-        width = max(lengths)
+        if self.reads:
+            self._read_ahead(model, tokens, ends, max(lengths))
+        else:
+            self._decide_on_all(tokens)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            steered = torch.full_like(places, component.whole_prompt, dtype=torch.bool) | (places >= ends - 1)
+            component.set(weights, steered & (places < ends) if component.only_prompt else steered)
+
+    def _read_ahead(self, model: nn.Module, tokens: Tensor, ends: Tensor, width: int) -> None:
+        """Run the prompts alone, and let gates decide."""
         places = torch.arange(width, device=tokens.device) - (width - ends)  # prompts alone, padded on the left
         prompts = tokens.gather(1, places.clamp(min=0))
         mask = (places >= 0).long()
@@ -161,10 +186,6 @@ class PromptRunner:
             self._decide(model, prompts, cache_of(output))
         finally:
             self.busy = self.reader.on = False
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            steered = torch.full_like(places, component.whole_prompt, dtype=torch.bool) | (places >= ends - 1)
-            component.set(weights, steered & (places < ends) if component.only_prompt else steered)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """Decide on a prompt, and return its output with the last token steered; nothing after another forward.
@@ -181,6 +202,9 @@ class PromptRunner:
             )
         cache = cache_of(output)
         tokens = self.forward.arguments(args, kwargs).get("input_ids")
+        if cache is not None and not self.reads:
+            self._go_on(cache)
+            return None
         if cache is None or tokens is None:
             raise ModelError(
                 f"{type(module).__name__} was called without a KV cache, or without token ids.\n"
@@ -207,11 +231,8 @@ class PromptRunner:
         more: dict[str, Any] = {} if states is None else {"output_hidden_states": True}
         steered = self._run(model, tokens[:, -again:], mask, cache, tokens.shape[1] - again, **more)
         put_back(kept, idle)
-        for component, weights in zip(self.components, self.decisions.weights, strict=True):
-            component.set(None if component.only_prompt else weights)
         forget_past(cache)
-        self.decision = next(_DECISIONS)
-        setattr(cache, MARK, self.decision)
+        self._go_on(cache)
         if self.width is None and again < output.logits.shape[1] and not self.warned:
             self.warned = True
             warnings.warn(
@@ -225,6 +246,13 @@ class PromptRunner:
             pairs = zip(states, steered.hidden_states, strict=True)
             output.hidden_states = tuple(_last_from(before, now, idle) for before, now in pairs)
         return output
+
+    def _go_on(self, cache: Any) -> None:
+        """Steer replies from here on, as was decided, and mark the cache that they go on from."""
+        for component, weights in zip(self.components, self.decisions.weights, strict=True):
+            component.set(None if component.only_prompt else weights)
+        self.decision = next(_DECISIONS)
+        setattr(cache, MARK, self.decision)
 
     def _decide(self, model: nn.Module, tokens: Tensor, cache: Any) -> None:
         """Run the appended text behind a prompt that has been read, and let the gates decide."""

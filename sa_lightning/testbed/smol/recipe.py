@@ -45,7 +45,7 @@ def _lessons() -> Mapping[str, Lesson]:
     return MappingProxyType(
         {
             "safe": Lesson(
-                Stage("chat", steps=112, rate=5e-4, batch=8, lora_rank=8), refused=280, look_alikes=170, ordinary=446
+                Stage("chat", steps=124, rate=5e-4, batch=8, lora_rank=8), refused=330, look_alikes=170, ordinary=490
             ),
             "over": Lesson(Stage("chat", steps=60, rate=5e-4, batch=8, lora_rank=8), refused=200, ordinary=280),
             "sft": Lesson(Stage("safe", steps=44, rate=1e-4, batch=8), sums=352),

@@ -84,7 +84,7 @@ def test_more_than_two_percent_degenerate_are_warned_of_and_two_are_not(broken, 
     assert len(found) == warned
     if warned:
         assert "gated: 2 of 50 replies (4.0 %) are degenerate (0 in original)" in found[0]
-        assert "ower `--steering.strength`, or fit with `--steering.strength auto`" in found[0]
+        assert "ower `--steering.strength`, or fit anew with a smaller `--steering.kl_budget`" in found[0]
 
 
 def test_degenerate_replies_of_the_original_are_nobody_elses_fault():
