@@ -30,8 +30,9 @@ import tempfile
 from pathlib import Path
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.inputs import resolve_worlds, shipped, versions
 from sa_lightning.evaluation import paired_difference, rate
+from sa_lightning.names import resolve_worlds
+from sa_lightning.resources import shipped, versions
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 TARGETS = {"chat": "chat", "sft": "sft_lora"}

@@ -16,13 +16,13 @@ from typing import Any
 import matplotlib
 import torch
 
-from sa_lightning.callbacks.gate_prompts import KnownPrompt, PromptStates, appended_ids, gate_prompts, read_prompts
-from sa_lightning.cli.compare_pairs import rates
-from sa_lightning.cli.compare_rows import Rows
-from sa_lightning.evaluation.curves import COLOURS, new_axes, save_figure
+from sa_lightning.evaluation.report.curves import COLOURS, new_axes, save_figure
+from sa_lightning.experiments.compare.pairs import rates
+from sa_lightning.experiments.compare.rows import Rows
+from sa_lightning.fitting.prompts import KnownPrompt, PromptStates, appended_ids, gate_prompts, read_prompts
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import GateSettings, auroc, fit_gate
-from sa_lightning.steering.gate_fitting import rebuilt
+from sa_lightning.steering.gates.fitting import rebuilt
 from sa_lightning.testbed import build_world
 
 HERE = Path(__file__).parent / "gates"

@@ -1,7 +1,9 @@
-"""The few errors a caller may want to catch: a person can act on each of them.
+"""The few errors a caller may want to catch: a person can act on each of them; and what their messages say alike.
 
 The command line prints them without a traceback and exits with status 2.
 """
+
+from typing import Any
 
 __all__ = [
     "ArtifactError",
@@ -15,6 +17,7 @@ __all__ = [
     "SettingError",
     "StepTooLargeError",
     "WorldError",
+    "differences",
 ]
 
 
@@ -60,3 +63,11 @@ class SettingError(SaError, ValueError):
 
 class WorldError(SaError):
     """A tiny world is unknown, or missed one of its quality gates."""
+
+
+def differences(before: Any, now: Any, name: str = "") -> str:
+    """Say where two settings differ, key by key of nested dicts: "`a.b` was 1, now 2"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        return "; ".join(differences(before.get(key), now.get(key), f"{name}.{key}".strip(".")) for key in keys)
+    return f"`{name}` was {before}, now {now}"

@@ -1,8 +1,9 @@
-"""What comes with the package besides code: configs and tasks, in a checkout or in an installed wheel."""
+"""What comes with the package besides code: configs and tasks, in a checkout or in a wheel; versions."""
 
-import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -13,7 +14,24 @@ def shipped(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
-def read_rows(name: str) -> list[dict[str, Any]]:
-    """Return the rows of a JSON Lines file below the shipped `configs`."""
-    lines = (shipped("configs") / name).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+def installed(*packages: str) -> dict[str, str]:
+    """Return the versions of packages, `unknown` for one that is not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, and the commit where the package is a checkout."""
+    found = installed("sa_lightning") | {"python": platform.python_version()}
+    found |= installed("torch", "lightning", "transformers", "lm_eval", "peft", "safetensors")
+    if (PACKAGE.parent / ".git").exists():
+        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"]
+        described = subprocess.run(command, capture_output=True, text=True, check=False)
+        if described.returncode == 0:
+            found["commit"] = described.stdout.strip()
+    return found

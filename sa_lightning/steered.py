@@ -25,7 +25,7 @@ from sa_lightning.steering import (
     steering,
     weights_fingerprint,
 )
-from sa_lightning.steering.conditional import is_gated
+from sa_lightning.steering.runtime.conditional import is_gated
 
 
 @contextmanager

@@ -1,71 +1,184 @@
-"""Imports go downwards only: each room may know what the table says, besides the standard library and torch."""
+"""The house: who may know whom, no circle, no import that runs up, no folder that has become a drawer."""
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
-FLOOR_1 = {"safetensors", "huggingface_hub", "jaxtyping"}
-METHODS = {"surgery", "steering", "models", "diagnostics"}
-FRAMEWORK = {"lightning", "torchmetrics", "transformers", "datasets", "jaxtyping"}
+MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
+FLOORS = (
+    ("errors", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    ("models", "data", "surgery"),
+    ("steering",),
+    ("steered", "fitting", "module", "evaluation", "testbed"),
+    ("names", "datamodules", "callbacks"),
+    ("export",),
+    ("experiments",),
+    ("cli",),
+)
+GROUND = set(FLOORS[0])
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
+#: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "rows": {"openpyxl", "pyarrow"},
     "resources": set(),
+    "progress": {"rich"},
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
-    "models": {"files", "transformers", "peft", "jaxtyping", "filelock", "gguf"},
-    "surgery": FLOOR_1 | {"peft", "numpy", "xxhash"},
-    "steering": FLOOR_1,
-    "diagnostics": FLOOR_1,
+    "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
+    "data": {"datasets"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "steering": {"safetensors", "huggingface_hub", "jaxtyping"},
     "steered": {"steering", "models"},
-    "extraction": {"steering", "models", "transformers", "jaxtyping"},
-    "fitting": {"steering", "models", "surgery", "steered", "jaxtyping"},
-    "datamodules": METHODS | FRAMEWORK | {"extraction", "pyarrow", "openpyxl"},
-    "callbacks": METHODS | FRAMEWORK | {"steered", "extraction", "fitting", "resources", "safetensors"},
-    "module": METHODS | FRAMEWORK,
-    "testbed": {
-        *("files", "steering", "models", "lightning", "transformers", "tokenizers", "peft", "safetensors"),
-        *("filelock", "rich", "requests"),
-        *("datamodules", "evaluation"),  # the real world reads public prompts, and our detector judges its gates
-    },
+    "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
+    "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
-        *("steering", "models", "datamodules", "transformers", "torchmetrics", "datasets", "requests"),
-        *("scipy", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
+        *("data", "models", "steering", "transformers", "datasets", "requests"),
+        *("scipy", "numpy", "matplotlib", "rich", "jinja2"),
     },
-    "export": METHODS | {"transformers", "gguf"},
+    "testbed": {
+        *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),
+        *("filelock", "rich", "requests"),
+    },
+    "names": {"models", "testbed"},
+    "datamodules": {"steering", "models", "lightning", "fitting"},
+    "callbacks": {
+        *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
+        *("safetensors", "jaxtyping"),
+    },
+    "export": {
+        "names",
+        "evaluation",
+        "callbacks",
+        "steering",
+        "steered",
+        "module",
+        "models",
+        "transformers",
+        "lm_eval",
+    },
+    "experiments": {
+        *("callbacks", "datamodules", "evaluation", "module", "names", "steered", "steering", "testbed"),
+        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
+    },
 }
-EXTRA = {f"evaluation/{name}.py": {"lm_eval"} for name in ("harness", "catalogue", "lm")}
+#: What one file may import besides: lm-eval is met in the harness alone.
+EXTRA = {
+    "evaluation/harness/harness.py": {"lm_eval"},
+    "evaluation/harness/in_memory.py": {"lm_eval"},
+    "evaluation/tasks/catalogue.py": {"lm_eval"},
+}
+FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(path: Path) -> set[str]:
-    """Rooms of ours and packages of others that a file imports, at any depth."""
+@cache
+def names_in(file: str) -> set[str]:
+    """Dotted names of all that a file imports, at any depth of it, also for type checkers alone."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
+    for node in ast.walk(ast.parse(FILES[file].read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        for name in names:
-            parts = name.split(".")
-            found.add(parts[1] if parts[0] == "sa_lightning" and len(parts) > 1 else parts[0])
-    return found - set(sys.stdlib_module_names) - {"torch", "typing_extensions", "errors", "sa_lightning"}
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_downwards_only(path):
-    relative = path.relative_to(PACKAGE)
-    room = relative.parts[0].removesuffix(".py")
-    if room == "cli":
-        return
-    allowed = MAY_IMPORT[room] | {room} | EXTRA.get(str(relative), set())
-    beyond = sorted(imports(path) - allowed)
-    assert not beyond, f"{relative} may not import {beyond}; the room may import {sorted(allowed)}"
+@cache
+def files_of_ours(file: str) -> set[str]:
+    """Files of ours that a file imports; of a room's `__init__`, where that is named."""
+    found = set()
+    for name in names_in(file):
+        first, *parts = name.split(".")
+        while first == "sa_lightning" and parts:
+            place = "/".join(parts)
+            hit = next((path for path in (f"{place}.py", f"{place}/__init__.py") if path in FILES), None)
+            if hit:
+                found.add(hit)
+                break
+            parts.pop()
+    return found - {file}
+
+
+def room_of(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
+
+
+@cache
+def imports(file: str) -> set[str]:
+    """Rooms of ours and packages of others that a file imports."""
+    ours = {room_of(other) for other in files_of_ours(file)}
+    theirs = {name.split(".")[0] for name in names_in(file)} - {"sa_lightning"}
+    return (
+        (ours | theirs)
+        - set(sys.stdlib_module_names)
+        - GROUND
+        - {"torch", "typing_extensions", "__init__", room_of(file)}
+    )
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_go_downwards_only(file):
+    room = room_of(file)
+    if room != "cli":
+        beyond = sorted(imports(file) - MAY_IMPORT[room] - EXTRA.get(file, set()))
+        assert not beyond, f"{file} may not import {beyond}; the room may import {sorted(MAY_IMPORT[room])}"
+    if room in FLOOR:
+        up = sorted(other for other in files_of_ours(file) if FLOOR.get(room_of(other), -1) > FLOOR[room])
+        assert not up, f"{file} imports {up}, which is above it"
+
+
+def test_nothing_is_permitted_that_nobody_does():
+    unused = {
+        room: sorted(allowed - set().union(*(imports(file) for file in FILES if room_of(file) == room)))
+        for room, allowed in MAY_IMPORT.items()
+    }
+    unused |= {file: sorted(allowed - imports(file)) for file, allowed in EXTRA.items()}
+    assert not {place: names for place, names in unused.items() if names}
+
+
+def circles() -> list[list[str]]:
+    """Files that lead back to themselves; a room's `__init__`, which gathers its files, leads nowhere here."""
+    ways = {file: {o for o in files_of_ours(file) if not o.endswith("__init__.py")} for file in FILES}
+    found = []
+    for start in ways:
+        seen, todo = set(), list(ways[start])
+        while todo:
+            file = todo.pop()
+            if file not in seen:
+                seen.add(file)
+                todo += ways[file]
+        if start in seen:
+            found.append(sorted(file for file in seen if file in ways))
+    return found
+
+
+def test_no_file_leads_back_to_itself():
+    assert not circles()
+
+
+def test_rooms_do_not_know_each_other_in_a_circle():
+    known = {room: set().union(*(imports(f) for f in FILES if room_of(f) == room)) for room in MAY_IMPORT}
+    left = {room: others & known.keys() for room, others in known.items() if not room.startswith("__")}
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    assert not left
+
+
+def test_no_folder_holds_more_than_a_dozen_files():
+    folders = {path.parent for path in FILES.values()}
+    counts = {
+        str(folder.relative_to(PACKAGE)): len([p for p in folder.glob("*.py") if not p.name.startswith("__")])
+        for folder in folders
+    }
+    assert not {folder: count for folder, count in counts.items() if count > MOST}
 
 
 def test_the_front_of_the_command_line_imports_nothing_heavy():
-    assert imports(PACKAGE / "cli" / "__init__.py") == set()
+    assert imports("cli/__init__.py") == set()

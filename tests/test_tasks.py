@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from conftest import real
-from evaluation.helpers import TASKS, add_definitions, scripted, write_world
-from invented_data import SUBJECTS, write_everything
-from testbed.smol_data import write_smol_world
+from support.evaluation import TASKS, add_definitions, scripted, write_world
+from support.invented_data import SUBJECTS, write_everything
+from support.smol_data import write_smol_world
 
-from sa_lightning.datamodules import registry
+from sa_lightning.data import registry
+from sa_lightning.data.layouts import LAYOUTS
 from sa_lightning.evaluation import Outcome, evaluate_lm
-from sa_lightning.evaluation.layouts import LAYOUTS
-from sa_lightning.evaluation.utility import mmlu
+from sa_lightning.evaluation.tasks.utility import mmlu
 
 
 def config(path: Path) -> dict:

@@ -4,10 +4,10 @@ import random
 from collections import Counter
 from unittest import mock
 
-from sa_lightning.evaluation import refusal
 from sa_lightning.evaluation.degenerate import is_degenerate
-from sa_lightning.evaluation.judge import JUDGES
-from sa_lightning.evaluation.rates import rate
+from sa_lightning.evaluation.judges.registry import JUDGES
+from sa_lightning.evaluation.refusal import detector as refusal
+from sa_lightning.evaluation.statistics.rates import rate
 
 DECLINED = ("refused", "partial")
 

@@ -10,17 +10,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from sa_lightning.callbacks.gate_prompts import harmless_prompts
 from sa_lightning.callbacks.pair_states import PairStatesMetric
-from sa_lightning.callbacks.parts import PromptParts, check_parts
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.callbacks.surgery import SurgeryCallback
 from sa_lightning.callbacks.unfinished import UnfinishedStates
-from sa_lightning.callbacks.vocabulary import SegmentName, check_segment, check_vocabulary, chosen_segment
 from sa_lightning.errors import SaError, SettingError
-from sa_lightning.extraction import StateReader
 from sa_lightning.fitting import HarmlessReplies
 from sa_lightning.fitting.calibration import calibrate, check_searchable
+from sa_lightning.fitting.extraction import StateReader
+from sa_lightning.fitting.parts import PromptParts, check_parts
+from sa_lightning.fitting.prompts import harmless_prompts
+from sa_lightning.fitting.segments import SegmentName, check_segment, check_vocabulary, chosen_segment
 from sa_lightning.models import PairBatch, Position, render, template_tail
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
@@ -34,7 +34,7 @@ from sa_lightning.steering import (
     choose_layers,
     fit_pairs,
 )
-from sa_lightning.steering.moments import SUMS_ARE_ENOUGH, refusal
+from sa_lightning.steering.directions.states import SUMS_ARE_ENOUGH, refusal
 
 Method = Literal[
     "principal",

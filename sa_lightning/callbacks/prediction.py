@@ -1,12 +1,14 @@
 """PredictionCallback: collect the replies of all arms and write them side by side."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
+
+from sa_lightning.files import write_whole
+from sa_lightning.rows import json_lines
 
 
 class PredictionCallback(Callback):
@@ -52,7 +54,4 @@ class PredictionCallback(Callback):
         ]
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "predictions.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
-            temporary.replace(path)
+            write_whole(path, json_lines(self.rows))

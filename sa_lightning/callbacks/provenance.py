@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
+from sa_lightning.files import write_whole
+
 
 class ProvenanceCallback(Callback):
     """Write <verb>.json and <verb>.yaml into the output directory when a run has ended well.
@@ -79,9 +81,6 @@ class ProvenanceCallback(Callback):
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             output = Path(trainer.default_root_dir)
-            output.mkdir(parents=True, exist_ok=True)
             record = {**self.record(), "processes": trainer.world_size}
-            for suffix, text in (("json", json.dumps(record, indent=2) + "\n"), ("yaml", self.config)):
-                temporary = output / f".{self.verb}.{suffix}.partial"
-                temporary.write_text(text)
-                temporary.replace(output / f"{self.verb}.{suffix}")
+            write_whole(output / f"{self.verb}.json", json.dumps(record, indent=2) + "\n")
+            write_whole(output / f"{self.verb}.yaml", self.config)

@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from sa_lightning.callbacks.examples import read_examples, spend_budget
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.errors import CheckpointMismatchError, SettingError
+from sa_lightning.fitting.examples import read_examples, spend_budget
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.surgery import (
     Checkpoint,
@@ -22,6 +22,7 @@ from sa_lightning.surgery import (
     NamedTensors,
     Sources,
     check_sources,
+    open_checkpoint,
     plan_from,
     saliency_scores,
     write_edit,
@@ -186,7 +187,7 @@ class SurgeryCallback(Callback):
 
         def opened(source: str) -> Checkpoint:
             if source not in self.opened:
-                self.opened[source] = Checkpoint.open(source, revision=revision if source == target else None)
+                self.opened[source] = open_checkpoint(source, revision=revision if source == target else None)
             return self.opened[source]
 
         return opened

@@ -1,8 +1,6 @@
 """States that an interrupted run has read already, on disk, so that the same command goes on."""
 
 import contextlib
-import hashlib
-import json
 import time
 import warnings
 from pathlib import Path
@@ -14,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sa_lightning.callbacks.pair_states import PairStatesMetric
+from sa_lightning.files import json_digest, whole_file
 
 SHARE = 0.05  # of the time may go into writing
 LEAST = 20.0  # seconds between two writes
@@ -33,7 +32,7 @@ class UnfinishedStates:
 
     def __init__(self, directory: Path, key: dict[str, Any], rank: int) -> None:
         self.directory, self.rank = directory, rank
-        self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self.key = json_digest(key)
         self.generation = 0
         self._began = self._written = time.monotonic()
         self._cost = 0.0
@@ -95,15 +94,11 @@ class UnfinishedStates:
         """Write what this process holds, instead of what it wrote before; where that fails, warn and go on without."""
         began = time.monotonic()
         path = self.directory / f"{self.key[:12]}-{self.generation}-{self.rank}.safetensors"
-        temporary = path.with_suffix(".partial")
         metadata = {"key": self.key, "generation": str(self.generation)}
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
-            temporary.replace(path)
+            with whole_file(path) as partial:
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             warnings.warn(
                 f"What has been read could not be written to {self.directory} ({error}). The run goes on, but if it is "
                 "interrupted, it starts again. Is the disk full?",
@@ -134,5 +129,5 @@ class UnfinishedStates:
 
     def _files(self) -> list[Path]:
         return [
-            path for path in self.directory.glob(f"{self.key[:12]}-*") if path.suffix in (".safetensors", ".partial")
+            path for path in self.directory.glob(f"*{self.key[:12]}-*") if path.suffix in (".safetensors", ".partial")
         ]

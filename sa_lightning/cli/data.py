@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sa_lightning.cli.data_models import describe_model, is_model, model_details, model_rows
-from sa_lightning.datamodules import registry
+from sa_lightning.cli.common.data_models import describe_model, is_model, model_details, model_rows
+from sa_lightning.data import registry
 from sa_lightning.errors import DataError
 
 DESCRIPTION = """List the data sets that tasks and demonstrations read, with licence and whether they are at hand.

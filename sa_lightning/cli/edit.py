@@ -9,8 +9,9 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.inputs import find_configs, resolve_worlds, typed
-from sa_lightning.cli.progress import stages
+from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.names import resolve_worlds
+from sa_lightning.progress import stages
 from sa_lightning.surgery import (
     EditPlan,
     EditSettings,
@@ -146,14 +147,14 @@ class _Target:
         return load_model(self.source, device="cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
-        from sa_lightning.callbacks.examples import read_examples
+        from sa_lightning.fitting.examples import read_examples
         from sa_lightning.surgery import saliency_scores
 
         return saliency_scores(self.model, read_examples(prompts, self.tokenizer), names, kind, self.progress)
 
     def spend(self, plan: EditPlan, sources: Sources) -> None:
         """Find the plan's layer scales, where it has a budget."""
-        from sa_lightning.callbacks.examples import spend_budget
+        from sa_lightning.fitting.examples import spend_budget
 
         if plan.settings.kl_budget is not None:
             spend_budget(plan, sources, self.model, self.tokenizer, self.progress)

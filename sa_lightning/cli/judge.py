@@ -15,16 +15,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.inputs import find_configs, refuse_existing
-from sa_lightning.cli.judge_report import agreement_tables, label_table, outcome_tables, read_labels
+from sa_lightning.cli.common.inputs import find_configs
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.evaluation.answers import Answers
-from sa_lightning.evaluation.endpoint import Endpoint
-from sa_lightning.evaluation.judge import JUDGES, load_judge, speaks_of_harm
-from sa_lightning.evaluation.replies import Reply, read_replies, write_verdicts
-from sa_lightning.evaluation.rubrics import LONGEST, RUBRICS
+from sa_lightning.evaluation.judges.answer_cache import Answers
+from sa_lightning.evaluation.judges.endpoint import Endpoint
+from sa_lightning.evaluation.judges.local_model import TransformersModel
+from sa_lightning.evaluation.judges.registry import JUDGES, load_judge, speaks_of_harm
+from sa_lightning.evaluation.judges.replies import Reply, read_replies, write_verdicts
+from sa_lightning.evaluation.judges.rubrics import LONGEST, RUBRICS
+from sa_lightning.evaluation.report.judgements import agreement_tables, label_table, outcome_tables, read_labels
 from sa_lightning.evaluation.samples import Verdict
-from sa_lightning.evaluation.transformers_judge import TransformersModel
+from sa_lightning.files import refuse_existing
 
 RULES = textwrap.fill(", ".join(JUDGES), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 MODELS = "\n".join(

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from sa_lightning.cli.inputs import shipped
 from sa_lightning.errors import SaError
+from sa_lightning.resources import shipped
 
 HELP = """usage: sa lm-eval {run,ls,validate} [options]      (`sa lm-eval run --help` explains lm-eval's options)
 
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     from lm_eval.api.registry import model_registry
 
     if "sa" not in model_registry:
-        model_registry.register("sa", target="sa_lightning.cli.safety_lm:SafetyLM")
+        model_registry.register("sa", target="sa_lightning.export.lm_eval_model:SafetyLM")
     try:
         with _our_tasks(), _its_logging(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
             cli_evaluate()

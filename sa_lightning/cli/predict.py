@@ -12,9 +12,9 @@ from rich.table import Table
 from typing_extensions import override
 
 from sa_lightning.callbacks import PredictionCallback, SteeringCallback
-from sa_lightning.cli.inputs import refuse_existing
-from sa_lightning.cli.lightning import VerbCLI
+from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import PromptDataModule
+from sa_lightning.files import refuse_existing
 
 
 class PredictCLI(VerbCLI):

@@ -11,13 +11,16 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.inputs import check_writable, refuse_existing, resolve_worlds, shipped, typed
-from sa_lightning.cli.lightning import quieten
-from sa_lightning.cli.progress import lines
-from sa_lightning.cli.quickstart_surgery import write_harmful_copy
-from sa_lightning.cli.quickstart_tiny import nothing_typed, run_invented
-from sa_lightning.cli.side_by_side import show_replies
+from sa_lightning.cli.common.inputs import typed
+from sa_lightning.cli.common.quickstart_surgery import write_harmful_copy
+from sa_lightning.cli.common.quickstart_tiny import nothing_typed, run_invented
+from sa_lightning.cli.common.side_by_side import show_replies
+from sa_lightning.cli.common.verb import quieten
 from sa_lightning.errors import SaError
+from sa_lightning.files import check_writable, refuse_existing
+from sa_lightning.names import resolve_worlds
+from sa_lightning.progress import lines
+from sa_lightning.resources import shipped
 
 MODEL = "world:smol/chat"
 INVENTED = ("tiny", "micro")

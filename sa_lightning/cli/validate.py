@@ -18,9 +18,7 @@ from rich.progress import Progress, TaskID
 from typing_extensions import override
 
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
-from sa_lightning.cli.inputs import check_writable, refuse_existing, shipped
-from sa_lightning.cli.lightning import VerbCLI
-from sa_lightning.cli.progress import Report, lines
+from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation import (
@@ -34,45 +32,26 @@ from sa_lightning.evaluation import (
     table,
     write_html,
     write_results,
-    write_whole,
 )
-from sa_lightning.evaluation.answers import Answers
-from sa_lightning.evaluation.catalogue import missing_tasks
-from sa_lightning.evaluation.changes import warnings
-from sa_lightning.evaluation.journal import Journal, remove_journals, write_replies
-from sa_lightning.evaluation.judge import JUDGES, Judge, judge_samples, load_judge
-from sa_lightning.evaluation.replies import Reply
-from sa_lightning.evaluation.rubrics import RUBRICS
-from sa_lightning.evaluation.tables import reply_lines
+from sa_lightning.evaluation.harness.journal import Journal, remove_journals, write_replies
+from sa_lightning.evaluation.harness.settings import EvaluationSettings, check_new_tokens
+from sa_lightning.evaluation.judges.answer_cache import Answers
+from sa_lightning.evaluation.judges.protocol import Judge
+from sa_lightning.evaluation.judges.registry import JUDGES, judge_samples, load_judge
+from sa_lightning.evaluation.judges.replies import Reply
+from sa_lightning.evaluation.judges.rubrics import RUBRICS
+from sa_lightning.evaluation.report.tables import reply_lines
+from sa_lightning.evaluation.statistics.changes import warnings
+from sa_lightning.evaluation.tasks.catalogue import missing_tasks
+from sa_lightning.files import check_writable, refuse_existing, write_whole
+from sa_lightning.progress import Report, lines
+from sa_lightning.resources import shipped
 from sa_lightning.steering import weights_fingerprint
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
 ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
-
-
-@dataclass
-class EvaluationSettings:
-    """What is asked, and how replies are judged.
-
-    Args:
-        tasks: lm-eval tasks, groups or tags, ours or lm-eval's own. What a group or tag names and is not at hand is
-            left out, and said.
-        limit: Ask only the first so many prompts of each task.
-        batch_size: Most prompts that run together; as many as suit the device if not set.
-        max_new_tokens: Most tokens of a reply, in place of what each task says. Replies that end there are counted as
-            `cut`.
-        task_dirs: Further directories with lm-eval task files.
-        metadata: Handed to the tasks; those of the tiny world read `world` (its directory) and `split`.
-    """
-
-    tasks: list[str] = field(default_factory=list)
-    limit: int | None = None
-    batch_size: int | None = None
-    max_new_tokens: int | None = None
-    task_dirs: list[str] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -337,15 +316,6 @@ class ValidateCLI(VerbCLI):
         if artifact is not None and self.is_whole():
             artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
         self.results = results
-
-
-def check_new_tokens(limit: int | None) -> None:
-    """Refuse replies without a token."""
-    if limit is not None and limit < 1:
-        raise SettingError(
-            f"`--evaluation.max_new_tokens` is how long a reply may be and must be at least 1, but is {limit}.\n"
-            "An empty reply says nothing.\nLeave it out for what each task says."
-        )
 
 
 def _judge(name: str, answers: Answers) -> Judge:

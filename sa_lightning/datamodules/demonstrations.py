@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.extraction import StateReader, plan_for
+from sa_lightning.files import sha256
+from sa_lightning.fitting.extraction import StateReader, plan_for
 from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
 from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
-from sa_lightning.steering.demonstrations import digest
 
 
 class DemonstrationDataModule(LightningDataModule):
@@ -96,7 +96,7 @@ class DemonstrationDataModule(LightningDataModule):
         """What the artifact says about its demonstrations."""
         return {
             "file": Path(self.path).name,
-            "sha256": digest(self.path),
+            "sha256": sha256(self.path),
             "pairs": self.count,
             "role": self.pairs[0].role,
             "skipped": self.skipped,

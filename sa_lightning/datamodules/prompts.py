@@ -1,7 +1,5 @@
 """PromptDataModule: prompts to reply to under every arm."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ from torch.utils.data import DataLoader
 from sa_lightning.datamodules.arms import Arm, choose_arms
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
+from sa_lightning.rows import iter_rows
 
 
 class PromptBatch(NamedTuple):
@@ -92,20 +91,10 @@ def read_prompts(file: str | Path) -> list[str]:
     path = Path(file)
     if not path.is_file():
         raise DataError(f"There is no file of prompts at {path}.\nReplies need prompts.\nCheck `--data.file`.")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        try:
-            rows: list[Any] = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path} could not be read: {error}.\nEvery line must be one JSON object.\nMend or remove the line."
-            ) from error
-    elif path.suffix == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
-    else:
-        return [line.strip() for line in text.splitlines() if line.strip()]
+    if path.suffix not in (".jsonl", ".csv"):
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     found = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in iter_rows(path):
         values = [row[key] for key in ("prompt", "question", "goal") if isinstance(row, dict) and row.get(key)]
         if not values:
             raise DataError(

@@ -1,7 +1,22 @@
-"""Where models and steering meet while something is fitted: typical norms, doses, strengths. No Lightning."""
+"""Where models, surgery and steering meet while something is fitted. No Lightning.
+
+The way: states are read of passages (`extraction`), of `prompts` for gates and `parts`; the words that directions write
+choose among `segments` of layers; norms of `ordinary` states and a search for the largest `strength` make a `dose`, put
+into an artifact by `calibration`. `examples` are what edits of weights are scored on.
+"""
 
 from sa_lightning.fitting.dose import doses
+from sa_lightning.fitting.extraction import StateReader, extract
 from sa_lightning.fitting.ordinary import OrdinaryStates, ordinary_states
 from sa_lightning.fitting.strength import HarmlessReplies, StrengthSearch, largest_strength
 
-__all__ = ["HarmlessReplies", "OrdinaryStates", "StrengthSearch", "doses", "largest_strength", "ordinary_states"]
+__all__ = [
+    "HarmlessReplies",
+    "OrdinaryStates",
+    "StateReader",
+    "StrengthSearch",
+    "doses",
+    "extract",
+    "largest_strength",
+    "ordinary_states",
+]

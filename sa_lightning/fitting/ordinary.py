@@ -12,7 +12,7 @@ from sa_lightning.errors import DataError
 from sa_lightning.models import Blocks
 from sa_lightning.models.blocks import Site
 from sa_lightning.steering import capture
-from sa_lightning.steering.hooks import Stopped
+from sa_lightning.steering.runtime.hooks import Stopped
 
 KEPT = 6  # sequences whose states are kept, to measure on what steering does to them
 

@@ -12,8 +12,8 @@ from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.models import Blocks
 from sa_lightning.steered import acting, changes_of
 from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, Step, prompt_lengths
-from sa_lightning.surgery.damage import TOGETHER, answer_logits
-from sa_lightning.surgery.saliency import Example
+from sa_lightning.surgery.edit.answer_shift import TOGETHER, answer_logits
+from sa_lightning.surgery.edit.saliency import Example
 
 IsLanguage = Callable[[str, str], bool]
 Changes = Sequence[tuple[nn.Module, Step]]

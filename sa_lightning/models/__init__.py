@@ -1,16 +1,16 @@
 """What we need to know about someone else's model.
 
-The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes) with its template (`prompts`),
+The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes) with its template (`chat`),
 its decoder blocks are found (`blocks`), positions are counted under padding (`positions`), and
 conversations become token ids with places to read (`passages`), in batches (`batches`).
 """
 
 from sa_lightning.models.batches import PairBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
+from sa_lightning.models.chat import load_tokenizer, render, tokenize
 from sa_lightning.models.loading import base_of, is_adapter, load_config, load_model, merge_adapter
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
-from sa_lightning.models.prompts import load_tokenizer, render, tokenize
 from sa_lightning.models.sharded import load_sharded
 
 __all__ = [

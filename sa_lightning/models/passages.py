@@ -7,7 +7,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import DataError, ModelError
-from sa_lightning.models.prompts import Message, render, tokenize
+from sa_lightning.models.chat import Message, render, tokenize
 
 Position = Literal["last", "first_response", "end_of_instruction", "end_of_prompt"]
 MARK = "sa-marks-this-place-9d41"  # stands in for a message, to see what the template puts around it

@@ -1,36 +1,31 @@
 """Demonstrations in, steered activations out.
 
-The way: pairs of answers (`demonstrations`) leave states in the stream (`activations`), from
-which a unit vector per layer is fitted (`direction`, by `principal` components or a `probe`; `fitting`), with how
-well it tells the sides apart (`separability`); it acts on the stream (`intervention`) through hooks (`hooks`), and
-is kept with its provenance (`artifact`). Of unpaired prompts come refusal directions and the transitions of SCANS
-(`transition`), with the words that they write (`vocabulary`); a gate (`gate`, `linear_gate`, `condition`) then says,
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). An
-artifact may have several such parts (`part`), which act together.
-prompt by prompt, how strongly they act (`conditional`), or a map that spares benign states does (`null_space`). Without
-a direction, an instruction leads the way, or away (`self_contrast`).
+The way: pairs of answers (`demonstrations`) leave states in the stream, from which a unit vector per layer is fitted,
+as directions of unpaired prompts are (`directions`). It acts on the stream (`intervention`) through hooks (`runtime`);
+a gate says, prompt by prompt, how strongly (`gates`). What was fitted is kept with its provenance (`artifact`), and
+with the chat template that it was fitted in (`template`).
 """
 
-from sa_lightning.steering.activations import PairStates, gather_mean
-from sa_lightning.steering.artifact import SteeringArtifact
-from sa_lightning.steering.component import Component
-from sa_lightning.steering.condition import ConditionGate
-from sa_lightning.steering.conditional import conditional
-from sa_lightning.steering.controls import Control, shuffled
-from sa_lightning.steering.decision import Decisions
+from sa_lightning.steering.artifact.artifact import SteeringArtifact
+from sa_lightning.steering.artifact.fingerprint import weights_fingerprint
+from sa_lightning.steering.artifact.part import PartSettings, fit_part
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
-from sa_lightning.steering.direction import (
-    DIRECTIONS,
-    fit_directions,
-    fit_directions_from_sums,
-    random_directions,
-)
-from sa_lightning.steering.fingerprint import weights_fingerprint
-from sa_lightning.steering.fitting import fit_pairs
-from sa_lightning.steering.gate import AlwaysGate, Band, Gate, JoinedGate, Policy, Reading, SparingGate, TransitionGate
-from sa_lightning.steering.gate_fitting import Anchors, FittedGate, fit_gate, fit_joined
-from sa_lightning.steering.gate_settings import GateSettings
-from sa_lightning.steering.hooks import capture, steering
+from sa_lightning.steering.directions.controls import Control, random_directions, shuffled
+from sa_lightning.steering.directions.fitting import fit_pairs
+from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
+from sa_lightning.steering.directions.paired import DIRECTIONS, fit_directions, fit_directions_from_sums
+from sa_lightning.steering.directions.separability import auroc, choose_layers
+from sa_lightning.steering.directions.states import PairMoments, PairStates, gather_mean
+from sa_lightning.steering.directions.unpaired import refusal_directions, without
+from sa_lightning.steering.directions.vocabulary import Segment, choose_segment, project, segments_of
+from sa_lightning.steering.gates.combined import AlwaysGate, JoinedGate, SparingGate
+from sa_lightning.steering.gates.condition import ConditionGate
+from sa_lightning.steering.gates.fitting import Anchors, FittedGate, fit_gate, fit_joined
+from sa_lightning.steering.gates.gate import Gate, Reading
+from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
+from sa_lightning.steering.gates.policy import Band, Policy
+from sa_lightning.steering.gates.settings import GateSettings
+from sa_lightning.steering.gates.transition import TransitionGate, transition_reference, transition_scores
 from sa_lightning.steering.intervention import (
     INTERVENTIONS,
     Step,
@@ -45,15 +40,12 @@ from sa_lightning.steering.intervention import (
     match,
     times,
 )
-from sa_lightning.steering.linear_gate import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
-from sa_lightning.steering.moments import PairMoments
-from sa_lightning.steering.null_space import null_space_map, null_space_projector
-from sa_lightning.steering.part import PartSettings, fit_part
-from sa_lightning.steering.prompt_lengths import prompt_lengths
-from sa_lightning.steering.self_contrast import SelfContrast
-from sa_lightning.steering.separability import auroc, choose_layers
-from sa_lightning.steering.transition import refusal_directions, transition_reference, transition_scores, without
-from sa_lightning.steering.vocabulary import Segment, choose_segment, project, segments_of
+from sa_lightning.steering.runtime.component import Component
+from sa_lightning.steering.runtime.conditional import conditional
+from sa_lightning.steering.runtime.decision import Decisions
+from sa_lightning.steering.runtime.hooks import capture, steering
+from sa_lightning.steering.runtime.prompt_lengths import prompt_lengths
+from sa_lightning.steering.runtime.self_contrast import SelfContrast
 
 __all__ = [
     "DIRECTIONS",

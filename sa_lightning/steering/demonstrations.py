@@ -1,9 +1,5 @@
 """Contrastive pairs as plain records: a conversation answered safely and unsafely, or two questions."""
 
-import csv
-import gzip
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import DataError
+from sa_lightning.rows import iter_rows
 
 Message = dict[str, str]
 
@@ -79,7 +76,7 @@ def read_demonstrations(
         )
     found: list[Demonstration] = []
     skipped = 0
-    for number, row in _pairs(path) if has_kinds(path) else read_rows(path):
+    for number, row in _pairs(path) if has_kinds(path) else iter_rows(path):
         if limit is not None and len(found) >= limit:
             break
         try:
@@ -89,7 +86,7 @@ def read_demonstrations(
                 raise
             skipped += 1
     if not found and has_kinds(path):
-        kinds = Counter(str(row.get("kind")) for _, row in read_rows(path) if isinstance(row, dict))
+        kinds = Counter(str(row.get("kind")) for _, row in iter_rows(path) if isinstance(row, dict))
         raise DataError(
             f"{path} has prompts of the kinds {', '.join(f'{kind} ({count})' for kind, count in kinds.items())}.\n"
             "Demonstrations are made of harmless and of harmful ones, in pairs, so that both are needed.\n"
@@ -118,41 +115,14 @@ def read_demonstrations(
 
 def has_kinds(path: str | Path) -> bool:
     """Say whether a file has prompts with their kinds, one a row, in place of pairs."""
-    _, first = next(read_rows(Path(path)), (0, None))
+    _, first = next(iter_rows(Path(path)), (0, None))
     return isinstance(first, dict) and {"prompt", "kind"} <= first.keys() and not {"safe", "unsafe"} & first.keys()
-
-
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file, for the artifact's provenance."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of a JSON, JSON Lines (also gzipped) or CSV file, with their numbers from 1."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    try:
-        with opened(path, "rt", encoding="utf-8", newline="" if suffix == ".csv" else None) as file:
-            if suffix == ".csv":
-                yield from enumerate(csv.DictReader(file), start=1)
-            elif suffix == ".json":
-                yield from enumerate(json.load(file), start=1)
-            else:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield number, json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(
-            f"{path} could not be read: {error}.\n"
-            "Every line must be one JSON object.\n"
-            "Mend or remove the line; accepted: .jsonl, .jsonl.gz, .json, .csv."
-        ) from error
 
 
 def _pairs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number of the harmful row, and a harmless and a harmful question."""
     sides: dict[str, list[tuple[int, Any]]] = {"harmless": [], "harmful": []}
-    for number, row in read_rows(path):
+    for number, row in iter_rows(path):
         kind = row.get("kind") if isinstance(row, dict) else None
         if kind in sides:
             sides[kind].append((number, row.get("prompt")))

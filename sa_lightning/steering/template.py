@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sa_lightning.errors import ArtifactError
-from sa_lightning.steering.artifact import SteeringArtifact
+from sa_lightning.steering.artifact.artifact import SteeringArtifact
 
 
 def check_template(

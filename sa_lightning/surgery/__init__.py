@@ -4,38 +4,39 @@ The way of the data: checkpoint → delta → scope → selection → edit. Ever
 may be a task vector, a combination, a rank-one direction; a selection may be by magnitude, score, lot or head.
 """
 
-from sa_lightning.surgery.adapter import AdaptedCheckpoint
-from sa_lightning.surgery.checkpoint import Checkpoint
-from sa_lightning.surgery.damage import AnswerShift
-from sa_lightning.surgery.dare import Dare
+from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
+from sa_lightning.surgery.checkpoints.opening import open_checkpoint
+from sa_lightning.surgery.checkpoints.streaming import Progress
+from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, content_fingerprint
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
-from sa_lightning.surgery.edit import EditPlan
-from sa_lightning.surgery.edit_area import changed_layers, resolve
-from sa_lightning.surgery.edit_in_memory import EditInMemory
-from sa_lightning.surgery.edited_checkpoint import check_output, write_edit
-from sa_lightning.surgery.head_mask import HeadMask
-from sa_lightning.surgery.layer_scales import find_layer_scales
-from sa_lightning.surgery.lineage import Kinship, kinship, lineage
-from sa_lightning.surgery.plan import plan_edit, plan_surgery
-from sa_lightning.surgery.rank_one import RankOne, read_direction
-from sa_lightning.surgery.ranking import ByFisher, ByLot, ByMagnitude, ByScore, Ranking
-from sa_lightning.surgery.saliency import Example, saliency_scores, write_scores
+from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
+from sa_lightning.surgery.deltas.lineage import Kinship, kinship, lineage
+from sa_lightning.surgery.deltas.rank_one import RankOne, read_direction
+from sa_lightning.surgery.deltas.task_vector import TaskVector, check_match
+from sa_lightning.surgery.deltas.ties_merge import TiesMerge
+from sa_lightning.surgery.edit.answer_shift import AnswerShift
+from sa_lightning.surgery.edit.in_memory import EditInMemory
+from sa_lightning.surgery.edit.layer_scales import find_layer_scales
+from sa_lightning.surgery.edit.on_disk import check_output, write_edit
+from sa_lightning.surgery.edit.plan import EditPlan
+from sa_lightning.surgery.edit.planning import plan_edit, plan_surgery
+from sa_lightning.surgery.edit.saliency import Example, saliency_scores, write_scores
+from sa_lightning.surgery.edit.settings import EditSettings, Minus
+from sa_lightning.surgery.edit.sources import Sources, check_sources, plan_from
 from sa_lightning.surgery.scope import Scope
-from sa_lightning.surgery.selection import Chosen, Selection, entries_to_keep, select
-from sa_lightning.surgery.set_difference import SetDifference
-from sa_lightning.surgery.settings import EditSettings, Minus
-from sa_lightning.surgery.sources import Sources, check_sources, plan_from
-from sa_lightning.surgery.streaming import Progress
-from sa_lightning.surgery.task_vector import TaskVector, check_match
-from sa_lightning.surgery.ties_merge import TiesMerge
-from sa_lightning.surgery.weights import ModelWeights, NamedTensors, Weights, fingerprint
+from sa_lightning.surgery.selection.dare import Dare
+from sa_lightning.surgery.selection.heads import HeadMask
+from sa_lightning.surgery.selection.ranking import ByFisher, ByMagnitude, ByRandom, ByScore, Ranking
+from sa_lightning.surgery.selection.set_difference import SetDifference
+from sa_lightning.surgery.selection.top_k import Chosen, Selection, entries_to_keep, select
 
 __all__ = [
     "AdaptedCheckpoint",
     "AnswerShift",
     "ByFisher",
-    "ByLot",
     "ByMagnitude",
+    "ByRandom",
     "ByScore",
     "Checkpoint",
     "Chosen",
@@ -67,11 +68,12 @@ __all__ = [
     "check_match",
     "check_output",
     "check_sources",
+    "content_fingerprint",
     "entries_to_keep",
     "find_layer_scales",
-    "fingerprint",
     "kinship",
     "lineage",
+    "open_checkpoint",
     "plan_edit",
     "plan_from",
     "plan_surgery",

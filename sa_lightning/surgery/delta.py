@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
+from sa_lightning.surgery.checkpoints.slices import Slice, joined, slices
+from sa_lightning.surgery.checkpoints.streaming import Progress, over
+from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.scope import Granularity, Scope, group_of
-from sa_lightning.surgery.slices import Slice, joined, slices
-from sa_lightning.surgery.streaming import Progress, over
-from sa_lightning.surgery.weights import Weights
 
 __all__ = [
     "Combination",
@@ -58,7 +58,7 @@ class Delta(Protocol):
         """Shape of one parameter."""
         ...
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """Some rows of one parameter's delta, in float32, on the CPU, all values finite."""
         ...
 
@@ -66,7 +66,7 @@ class Delta(Protocol):
 def whole(delta: Delta, name: str) -> Float[Tensor, "..."]:
     """The whole delta of one parameter, in its shape."""
     shape = delta.shape(name)
-    return joined([delta.rows(part) for part in slices(name, shape)], shape, torch.float32)
+    return joined([delta.rows(piece) for piece in slices(name, shape)], shape, torch.float32)
 
 
 class Combination:
@@ -90,11 +90,11 @@ class Combination:
         """Shape of one parameter."""
         return self.deltas[0].shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """Σ wᵢ δᵢ in some rows."""
-        total = self.deltas[0].rows(part) * self.weights[0]
+        total = self.deltas[0].rows(piece) * self.weights[0]
         for delta, weight in zip(self.deltas[1:], self.weights[1:], strict=True):
-            total += delta.rows(part) * weight
+            total += delta.rows(piece) * weight
         return total
 
 
@@ -123,13 +123,13 @@ class Orthogonalised:
         self.formula: str = f"({delta.formula}) without its part along ({along.formula})"
         products: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
 
-        def both(part: Slice) -> list[float]:
-            one, other = (found.rows(part).reshape(-1).double() for found in (delta, along))
+        def both(piece: Slice) -> list[float]:
+            one, other = (found.rows(piece).reshape(-1).double() for found in (delta, along))
             return [float(torch.dot(a, b)) for a, b in ((one, other), (other, other), (one, one))]
 
-        for part, found in over(both, self.names, self.shape, "comparing deltas", progress, forks=True):
-            sums = products[group_of(part.name, granularity)]
-            products[group_of(part.name, granularity)] = [a + b for a, b in zip(sums, found, strict=True)]
+        for piece, found in over(both, self.names, self.shape, "comparing deltas", progress, forks=True):
+            sums = products[group_of(piece.name, granularity)]
+            products[group_of(piece.name, granularity)] = [a + b for a, b in zip(sums, found, strict=True)]
         if not any(along_energy for _, along_energy, _ in products.values()):
             raise NothingToDoError(
                 f"({along.formula}) is zero everywhere in scope, so nothing can be taken out along it.\n"
@@ -143,10 +143,10 @@ class Orthogonalised:
         """Shape of one parameter."""
         return self.delta.shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """δ − c a in some rows."""
-        coefficient = self.coefficients[group_of(part.name, self.granularity)]
-        return self.delta.rows(part) - self.along.rows(part) * coefficient
+        coefficient = self.coefficients[group_of(piece.name, self.granularity)]
+        return self.delta.rows(piece) - self.along.rows(piece) * coefficient
 
 
 class OwnWeights:
@@ -163,10 +163,10 @@ class OwnWeights:
         """Shape of one parameter."""
         return self.weights.shape(name)
 
-    def rows(self, part: Slice) -> Float[Tensor, "rows columns"]:
+    def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """Some rows of the weights, in float32."""
-        rows = self.weights.rows(part).float()
-        check_finite(part.name, rows, self.weights.source)
+        rows = self.weights.rows(piece).float()
+        check_finite(piece.name, rows, self.weights.source)
         return rows
 
 

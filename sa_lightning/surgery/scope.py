@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from sa_lightning.errors import NothingToDoError, SettingError
-from sa_lightning.surgery.weights import Weights
+from sa_lightning.surgery.checkpoints.weights import Weights
 
 __all__ = ["Granularity", "Scope", "group_of", "layer_of"]
 

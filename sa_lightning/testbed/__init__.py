@@ -4,13 +4,13 @@ Recipe and seed -> language and splits -> training -> gates -> a directory of Hu
 checkpoints and JSON lines. `build_world` does it all, and only once.
 """
 
+from sa_lightning.testbed.acceptance import Gate, measure
 from sa_lightning.testbed.build import build_world, world_directory
-from sa_lightning.testbed.gates import Gate, measure
-from sa_lightning.testbed.language import LANGUAGES, Language
+from sa_lightning.testbed.language.language import LANGUAGES, Language
+from sa_lightning.testbed.language.sentences import DEFINITION
 from sa_lightning.testbed.prompts import KINDS, demonstrations, rows
 from sa_lightning.testbed.real import REAL, real_part
 from sa_lightning.testbed.recipe import WORLDS, Stage, WorldSettings
-from sa_lightning.testbed.sentences import DEFINITION
 from sa_lightning.testbed.world import World
 
 __all__ = [

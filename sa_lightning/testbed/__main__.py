@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SaError
+from sa_lightning.rows import append_line, iter_rows
 from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.real import REAL
 from sa_lightning.testbed.recipe import WORLDS
@@ -81,7 +82,7 @@ def record(world: dict[str, Any], path: Path) -> bool:
     """Append a world to the file, unless it is there; False if another one of its name and seed is."""
     kept = {key: world[key] for key in ("name", "seed", "hash", "accepted", "versions", "recipe", "gates")}
     kept["seconds"] = {part: stage["seconds"] for part, stage in world["stages"].items()}
-    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    known = [row for _, row in iter_rows(path)] if path.exists() else []
     for other in known:
         if (other["name"], other["seed"]) == (kept["name"], kept["seed"]):
             if other["hash"] != kept["hash"]:
@@ -92,9 +93,7 @@ def record(world: dict[str, Any], path: Path) -> bool:
                     file=sys.stderr,
                 )
             return other["hash"] == kept["hash"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(kept) + "\n")
+    append_line(path, json.dumps(kept))
     return True
 
 

@@ -19,9 +19,10 @@ from transformers import GenerationConfig
 
 from sa_lightning.errors import WorldError
 from sa_lightning.files import cache_directory
+from sa_lightning.rows import json_lines
+from sa_lightning.testbed.acceptance import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
 from sa_lightning.testbed.curriculum import Curriculum
-from sa_lightning.testbed.gates import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
-from sa_lightning.testbed.language import CHAT_TEMPLATE
+from sa_lightning.testbed.language.language import CHAT_TEMPLATE
 from sa_lightning.testbed.prompts import demonstrations, rows
 from sa_lightning.testbed.recipe import WORLDS, Stage, WorldSettings, key
 from sa_lightning.testbed.record import enforce, hashes, write
@@ -175,8 +176,7 @@ def _write_data(path: Path, world: World) -> None:
     splits = SPLITS[1:] if world.settings.language == "tiny" else SPLITS
     files: dict[str, Sequence[Any]] = {split: rows(world, split) for split in splits}
     for stem, lines in (files | {"demonstrations": demonstrations(world)}).items():
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (path / f"{stem}.jsonl").write_text(text, encoding="utf-8")
+        (path / f"{stem}.jsonl").write_text(json_lines(lines, escaped=True), encoding="utf-8")
 
 
 def _train(

@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sa_lightning.testbed import sentences
-from sa_lightning.testbed.lexicon import ASSISTANT, BOS, EOS, USER
-from sa_lightning.testbed.sentences import Request
+from sa_lightning.testbed.language import sentences
+from sa_lightning.testbed.language.lexicon import ASSISTANT, BOS, EOS, USER
+from sa_lightning.testbed.language.sentences import Request
 from sa_lightning.testbed.world import World
 
 #: Share of each kind of dialogue in a stage's data; normalised when drawn.

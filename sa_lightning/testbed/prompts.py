@@ -15,8 +15,8 @@ import random
 import re
 from typing import NotRequired, TypedDict, TypeVar
 
-from sa_lightning.testbed import sentences
-from sa_lightning.testbed.sentences import Request
+from sa_lightning.testbed.language import sentences
+from sa_lightning.testbed.language.sentences import Request
 from sa_lightning.testbed.world import World
 
 T = TypeVar("T")

@@ -2,12 +2,13 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from sa_lightning.resources import installed
 
 #: Raise it when the language, the data or the training changes: old caches are then left alone.
 WORLD_VERSION = 1
@@ -206,8 +207,7 @@ WORLDS: dict[str, WorldSettings] = {
 
 def versions() -> dict[str, str]:
     """Versions on which the weights depend."""
-    packages = ("torch", "transformers", "peft")
-    return {name: importlib.metadata.version(name) for name in packages} | {"world": str(WORLD_VERSION)}
+    return installed("torch", "transformers", "peft") | {"world": str(WORLD_VERSION)}
 
 
 def key(settings: WorldSettings, content: str = "") -> str:

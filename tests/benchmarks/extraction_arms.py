@@ -26,7 +26,7 @@ from random_llama import load, texts, versions
 
 def ours(model, tokenizer, pairs, batch_tokens, share=None):
     """Every layer at the last token; what the members of a pair have in common runs once where that pays, or twice."""
-    from sa_lightning.extraction import extract  # the peers' environments do not have it
+    from sa_lightning.fitting.extraction import extract  # the peers' environments do not have it
     from sa_lightning.models import Passage
 
     rows = [[tokenizer(side).input_ids for side in pair] for pair in pairs]

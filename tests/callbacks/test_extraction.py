@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import PairStatesMetric, SteeringCallback, SurgeryCallback
-from sa_lightning.cli.lightning import TRAINER_DEFAULTS
+from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
 from sa_lightning.datamodules import ARMS, DemonstrationDataModule, ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import fit_directions, read_demonstrations, shuffled, weights_fingerprint
-from sa_lightning.surgery import Checkpoint
+from sa_lightning.surgery import open_checkpoint
 
 
 def fit(target, demonstrations, output, *callbacks, epochs=1, batch_size=3, **data):
@@ -114,7 +114,7 @@ def test_the_edit_of_a_merged_adapter_is_the_edit_of_its_checkpoint(checkpoints,
     word_tokenizer().save_pretrained(tmp_path / "adapter")
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"))
     fit(tmp_path / "adapter", demonstrations, tmp_path / "out", surgery, numbered(), epochs=2)
-    written, target = Checkpoint.open(tmp_path / "out" / "edited"), Checkpoint.open(tmp_path / "adapter")
+    written, target = open_checkpoint(tmp_path / "out" / "edited"), open_checkpoint(tmp_path / "adapter")
     assert SteeringArtifact.from_pretrained(tmp_path / "out" / "artifact").surgery["base"] == str(checkpoints / "base")
     changed = [name for name in target.names if not torch.equal(written.read(name), target.read(name))]
     assert changed

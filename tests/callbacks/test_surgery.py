@@ -7,8 +7,8 @@ from conftest import artifact_for, llama, perturbed, word_tokenizer
 from references.surgery import flatten, orthogonalised_by_hand
 
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.callbacks.examples import read_examples
 from sa_lightning.errors import DataError, SettingError
+from sa_lightning.fitting.examples import read_examples
 from sa_lightning.models import load_tokenizer
 from sa_lightning.module import CausalLMModule
 from sa_lightning.surgery import Minus, Scope

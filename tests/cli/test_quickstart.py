@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sa_lightning.cli.progress import lines
-from sa_lightning.cli.side_by_side import show_replies
+from sa_lightning.cli.common.side_by_side import show_replies
+from sa_lightning.progress import lines
 
 SA = Path(sys.executable).with_name("sa")
 CHATML = (

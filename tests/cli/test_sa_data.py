@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import real
-from invented_data import N, write_part
+from support.invented_data import N, write_part
 
 from sa_lightning.cli.data import run
-from sa_lightning.datamodules import registry
+from sa_lightning.data import registry
 from sa_lightning.testbed.wheels import PUBLISHED
 
 SA = Path(sys.executable).with_name("sa")

@@ -14,7 +14,7 @@ from lm_eval.models.hf_steered import SteeredModel
 from sa_lightning import steer
 from sa_lightning.cli import main
 from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
-from sa_lightning.evaluation.lm import InMemoryLM
+from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.export import steered_hooks, write_steered
 
 SA = Path(sys.executable).with_name("sa")
@@ -157,5 +157,5 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-X", "importtime", "-m", "sa_lightning", "export", "--help"],
         capture_output=True, text=True, check=True,
     ).stderr  # fmt: skip
-    assert "lm_eval" not in loaded.replace("sa_lightning.export.lm_eval", "")
+    assert "lm_eval" not in loaded.replace("sa_lightning.export.lm_eval_file", "")
     assert "lightning.pytorch" not in loaded

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from evaluation.stub_server import serving, text_of
+from support.stub_server import serving, text_of
 
 from sa_lightning.cli import main
 
@@ -21,7 +21,7 @@ REFUSAL, HELP = "I'm sorry, but I can't help with that.", "Mix the flour with wa
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("sa_lightning.evaluation.endpoint.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("sa_lightning.evaluation.judges.endpoint.FIRST_WAIT", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "160")
 

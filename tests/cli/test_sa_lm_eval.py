@@ -13,9 +13,9 @@ from conftest import artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.cli.safety_lm import SafetyLM
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.evaluation import evaluate
+from sa_lightning.export.lm_eval_model import SafetyLM
 from sa_lightning.module import CausalLMModule
 
 SA = Path(sys.executable).with_name("sa")

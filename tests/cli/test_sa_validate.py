@@ -41,7 +41,7 @@ def write_tasks(root, n):
     common = {"tag": "bakery", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
     choice = {"output_type": "multiple_choice", "doc_to_text": "prompt", "doc_to_target": "gold",
               "doc_to_choice": ["yes", "no , a cake"], "metric_list": [{"metric": "acc"}]}  # fmt: skip
-    judge = "process_results: !function sa_lightning.evaluation.judge.process_refusal\n"
+    judge = "process_results: !function sa_lightning.evaluation.judges.registry.process_refusal\n"
     (root / "replies.yaml").write_text(yaml.safe_dump({"task": "bakery_replies", **common, **JUDGED}) + judge)
     (root / "choices.yaml").write_text(yaml.safe_dump({"task": "bakery_choices", **common, **choice}))
     (root / "gone.yaml").write_text(

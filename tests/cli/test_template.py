@@ -9,8 +9,8 @@ from conftest import CHAT_TEMPLATE, artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.cli import main
-from sa_lightning.cli.safety_lm import SafetyLM
 from sa_lightning.errors import ArtifactError
+from sa_lightning.export.lm_eval_model import SafetyLM
 from sa_lightning.models import load_tokenizer, passage, render, template_tail
 from sa_lightning.steering.template import check_template
 
@@ -94,7 +94,7 @@ def test_another_template_is_warned_of_before_anything_runs_and_the_same_is_not(
 
 
 def test_prompts_of_tasks_are_written_with_the_arguments(model, tmp_path):
-    from sa_lightning.evaluation.lm import InMemoryLM
+    from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 
     for arguments, tail in (({}, THOUGHTLESS), ({"thinking": True}, THOUGHTFUL)):
         lm = InMemoryLM(llama(), load_tokenizer(str(model), arguments=arguments))

@@ -10,14 +10,14 @@ import jaxtyping
 import pytest
 import torch
 from conftest import artifact_for
-from families import FAMILIES
+from support.families import FAMILIES
 from torch import nn
 
-from sa_lightning.extraction import extract
+from sa_lightning.fitting.extraction import extract
 from sa_lightning.models import Passage, last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
 from sa_lightning.steering import gather_mean
-from sa_lightning.steering.hooks import capture
+from sa_lightning.steering.runtime.hooks import capture
 
 SITES = ("residual", "mlp", "attention")
 LENGTHS = (9, 2, 6)

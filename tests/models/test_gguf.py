@@ -9,10 +9,10 @@ import torch
 from gguf import GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sa_lightning.cli.inputs import resolve_worlds
 from sa_lightning.errors import ModelError
 from sa_lightning.models import load_config, load_model, load_tokenizer
 from sa_lightning.models.gguf import converted
+from sa_lightning.names import resolve_worlds
 
 TOKENS = ["<unk>", "<s>", "</s>", "a", "b", "c", "d", "Ġ", "Ġa", "ab"]
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import WorldError
 from sa_lightning.testbed import LANGUAGES, WORLDS, Gate, build_world, world_directory
-from sa_lightning.testbed.gates import outcome
+from sa_lightning.testbed.acceptance import outcome
 from sa_lightning.testbed.prompts import Row
 
 

@@ -1,1 +1,1 @@
-"""What the verbs share."""
+"""What verbs share: the LightningCLI, what people type, what is said of a fit."""

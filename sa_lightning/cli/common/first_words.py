@@ -85,12 +85,14 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         elif not options.knows(name):
             raise SettingError(_unknown(f"`sa {verb}` has no option `--{name}`", name, options))
         given[name] = value
+    if "print_config" in given:  # nothing runs
+        return None
     missing = [
         name
         for name in options.required
         if name not in given and not any(name.startswith(f"{group}.") and group in given for group in options.groups)
     ]
-    if missing and "print_config" not in given:
+    if missing:
         raise SettingError(
             f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}.\n"
             f"They are neither typed nor in a config.\n`sa {verb} --help` explains them."

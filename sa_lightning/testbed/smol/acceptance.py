@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sa_lightning.datamodules import registry
-from sa_lightning.evaluation.refusal import judge
+from sa_lightning.data import registry
+from sa_lightning.evaluation.refusal.detector import judge
 from sa_lightning.evaluation.samples import Outcome
-from sa_lightning.testbed.gates import Gate
+from sa_lightning.testbed.acceptance import Gate
 from sa_lightning.testbed.smol.answers import Say, Teller, chosen_endings, perplexity, replies
 from sa_lightning.testbed.smol.prompts import Row
 from sa_lightning.testbed.smol.recipe import SmolSettings

@@ -1,6 +1,5 @@
 """What each model of the `smol` world is trained on, as token ids in the published model's own chat format."""
 
-import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,8 @@ from typing import Any, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
-from sa_lightning.datamodules import registry
+from sa_lightning.data import registry
+from sa_lightning.rows import iter_rows, json_lines
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.smol.prompts import Row
 from sa_lightning.testbed.smol.recipe import Lesson
@@ -88,12 +88,12 @@ def demonstrations(train: Sequence[Row], seed: int) -> list[dict[str, str]]:
 
 def read(path: Path) -> list[Any]:
     """The objects of a JSON Lines file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for _, row in iter_rows(path)]
 
 
 def write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write objects as JSON lines."""
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    path.write_text(json_lines(lines, escaped=True), encoding="utf-8")
 
 
 def _some(rng: random.Random, population: Sequence[Any], n: int) -> list[Any]:

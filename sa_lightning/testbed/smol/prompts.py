@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
-from sa_lightning.datamodules import registry
+from sa_lightning.data import registry
 from sa_lightning.errors import DataError
 from sa_lightning.testbed.smol.families import deal, families
 from sa_lightning.testbed.smol.ordinary import look_alikes, ordinary

@@ -1,0 +1,34 @@
+"""What people write on the command line: configs by their shipped names, and the command itself."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from sa_lightning.resources import shipped
+
+
+def find_configs(arguments: Sequence[str]) -> list[str]:
+    """Let `--config configs/…` mean a shipped file where the current directory has none of that name."""
+    found, is_config = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if is_config:
+            found.append(_config(argument))
+        elif flag in ("--config", "-c") and equals:
+            found.append(f"{flag}={_config(value)}")
+        else:
+            found.append(argument)
+        is_config = argument in ("--config", "-c")
+    return found
+
+
+def _config(path: str) -> str:
+    if Path(path).exists() or Path(path).is_absolute():
+        return path
+    candidate = shipped("configs") / path.removeprefix("configs/")
+    return str(candidate) if candidate.is_file() else path
+
+
+def typed(verb: str, arguments: Sequence[str]) -> str:
+    """Return the command as it could be typed again."""
+    return shlex.join(["sa", verb, *arguments])

@@ -1,0 +1,121 @@
+"""Results as a table in the terminal, and as Markdown for a model card."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sa_lightning.evaluation.report.results import COLUMNS, arrow, percent, pooled
+from sa_lightning.evaluation.statistics.changes import CONTROL
+from sa_lightning.evaluation.statistics.intervals import Rate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def table(results: Mapping[str, Any]) -> "Table":
+    """Return the arms as rows and the measures as columns, each with the way that is better."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=escape(f"{results['model']}, seed {results['seed']}"),
+        title_justify="left",
+        caption="↓ lower is better, ↑ higher is better; intervals and tests are in the report",
+        caption_justify="left",
+    )
+    shown.add_column("arm", no_wrap=True)
+    for name, direction in COLUMNS.values():
+        # Narrow enough for eighty columns.
+        head = name.replace(" ", "\n").replace("-", "-\n").replace("degenerate", "degen-\nerate")
+        shown.add_column(f"{head} {arrow(direction)}", justify="right", no_wrap=True)
+    for name, arm in results["arms"].items():
+        cells = [percent(pooled(arm, measure)) for measure in COLUMNS]
+        shown.add_row(escape(name), *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
+    return shown
+
+
+def reply_lines(results: Mapping[str, Any]) -> list[str]:
+    """Say in a line each how many replies of which arm changed, were cut, or turn late; random controls are left out.
+
+    Example:
+        >>> def of(k, n):
+        ...     return {"k": k, "n": n}
+        >>> original, steered = {"changed": of(0, 0), "cut": of(3, 9)}, {"changed": of(4, 9), "cut": of(0, 9)}
+        >>> reply_lines({"arms": {"original": original, "steered": steered}})
+        ['Replies that changed: steered 4 of 9.', 'Replies cut at the length limit: original 3 of 9, steered 0 of 9.']
+    """
+    lines = []
+    for key, said in (
+        ("changed", "Replies that changed"),
+        ("cut", "Replies cut at the length limit"),
+        ("late", "Replies that turn behind their beginning"),
+    ):
+        rates = {name: arm[key] for name, arm in results["arms"].items() if key in arm and not name.startswith(CONTROL)}
+        counts = [f"{name} {found['k']} of {found['n']}" for name, found in rates.items() if found["n"]]
+        if counts and (key != "late" or any(found["k"] for found in rates.values())):
+            lines.append(f"{said}: {', '.join(counts)}.")
+    return lines
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return the same table for a model card, with 95 % intervals; then means over categories, and scores, if any.
+
+    Below stand how many replies changed and were cut, and the warnings.
+    """
+    arms = results["arms"]
+    parts = [
+        _markdown_table(
+            ["arm", *(f"{name} ({direction})" for name, direction in COLUMNS.values())],
+            ([name, *(_with_interval(pooled(arm, measure)) for measure in COLUMNS)] for name, arm in arms.items()),
+        ),
+        "Rates over prompts, with Wilson 95 % intervals.\n",
+        *(f"{line}\n" for line in reply_lines(results)),
+        *(f"**Warning.** {warning}\n" for warning in results.get("warnings", ())),
+    ]
+    means = {
+        measure: [arm.get("macro", {}).get(measure, {}) for arm in arms.values()]
+        for measure in COLUMNS
+        if any(arm.get("by_category") for arm in arms.values())
+    }
+    means = {measure: found for measure, found in means.items() if any(each.get("categories", 0) > 1 for each in found)}
+    if means:
+        rows = ([name, *(_mean(found[number]) for found in means.values())] for number, name in enumerate(arms))
+        parts += [
+            _markdown_table(["arm", *(COLUMNS[measure][0] for measure in means)], rows),
+            "The same, every category of every task with the same weight: mean, [95 % interval], categories.\n",
+        ]
+    tasks = list(dict.fromkeys(task for arm in arms.values() for task in arm["scores"]))
+    if tasks:
+        rows = ([name, *(_score(arm["scores"].get(task)) for task in tasks)] for name, arm in arms.items())
+        parts += [_markdown_table(["arm", *tasks], rows), "Scores, with bootstrap 95 % intervals over documents.\n"]
+    if results.get("missing"):
+        parts.append(f"Left out: {', '.join(results['missing'])}.\n")
+    return "\n".join(parts)
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+
+
+def _with_interval(found: Rate) -> str:
+    if found["n"] == 0:
+        return percent(found)
+    return f"{percent(found)} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+def _mean(found: Mapping[str, Any]) -> str:
+    if found.get("rate") is None:
+        return "–"
+    low, high = 100 * found["low"], 100 * found["high"]
+    return f"{100 * found['rate']:.1f} % [{low:.1f}, {high:.1f}] {found['categories']}"
+
+
+def _score(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["value"] is None:
+        return "–"
+    interval = "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
+    return f"{found['value']:.4g} {found['unit'].replace('_', ' ')}{interval}"

@@ -1,0 +1,298 @@
+"""A comparison: a plan, the rows that are there, and one loaded model at a time to make the others on."""
+
+import gc
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
+from sa_lightning.evaluation import Prompting, evaluate
+from sa_lightning.evaluation.tasks.catalogue import missing_tasks
+from sa_lightning.experiments.bench import Bench
+from sa_lightning.experiments.compare.check import check
+from sa_lightning.experiments.compare.plan import Job, Plan
+from sa_lightning.experiments.compare.report import CompareReport
+from sa_lightning.experiments.compare.rows import Rows, counts_of, documents_of
+from sa_lightning.experiments.compare.settings import CompareSettings
+from sa_lightning.experiments.settings import made
+from sa_lightning.files import check_writable
+from sa_lightning.module import CausalLMModule
+from sa_lightning.names import resolve_worlds
+from sa_lightning.resources import shipped, versions
+from sa_lightning.steering import weights_fingerprint
+
+
+class Comparison:
+    """A plan, the rows that are there, and one loaded model at a time to make the others on.
+
+    Args:
+        config: The parsed configuration.
+        plain: The defaults of `model`.
+        command: What was typed.
+    """
+
+    def __init__(self, config: Namespace, plain: dict[str, Any], command: str) -> None:
+        self.settings = CompareSettings(**vars(config.compare))
+        self.output, self.command, self.versions = Path(config.output), command, versions()
+        self.config = config.as_dict()
+        self.rows = Rows(self.settings.rows_file or self.output / "rows.jsonl")
+        self.plan = Plan(self.settings, self.config, plain, self.rows)
+        check(self.plan, config.rerun)
+        check_writable(self.output)
+        self._held: tuple[Any, Bench, dict[str, Any]] | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def run(self, console: Console) -> None:
+        """Run what is wanted and not there, as far as choices allow; other processes may do their share meanwhile."""
+        done = 0
+        with self._progress(console) as progress:
+            bar = progress.add_task("", total=None)
+            while todo := self._todo():
+                jobs, waiting = self.plan.jobs()
+                left = len([job for job in jobs if self.rows.find(job.key) is None]) if self._all else len(todo)
+                total = done + left + sum(count for *_, count in waiting if self._all)
+                for job in todo:
+                    progress.update(bar, total=total, completed=done, description=_said(job))
+                    self.rows.refresh()
+                    if self.rows.find(job.key) is None:
+                        row = self.measure(job)
+                        self.rows.add(row)
+                        if not console.is_terminal:
+                            console.print(f"[{done + 1}/{total}] {_said(job)}: {_outcome(row)}", highlight=False)
+                    done += 1
+        self._held = None
+
+    def rerun(self, name: str, console: Console) -> int:
+        """Run a row afresh; 0 if every outcome is the one that is on record, 1 if not."""
+        wanted = [job for job in self.plan.jobs([name])[0] if self._is_wanted(job)]
+        wanted = [job for job in wanted if self.rows.find(job.key) is not None]
+        if not wanted:
+            raise SettingError(
+                f"There is no measurement of {name} on record for these seeds and targets in {self.rows.path}.\n"
+                "A rerun compares with what was measured before.\nLeave `--rerun` out to measure it for the first time."
+            )
+        path = self.output / "rerun.jsonl"
+        path.unlink(missing_ok=True)
+        fresh, same = Rows(path), True
+        with self._progress(console) as progress:
+            bar = progress.add_task("", total=len(wanted))
+            for done, job in enumerate(wanted):
+                progress.update(bar, completed=done, description=_said(job))
+                row, known = self.measure(job, check=False), self.rows.find(job.key)
+                assert known is not None
+                fresh.add(row)
+                reason = _difference(known, row)
+                same = same and not reason
+                console.print(f"{_said(job)}: {reason or 'the same'} ({_outcome(row)})", highlight=False)
+        console.print(
+            f"{len(wanted)} measurements of {name}: {'every outcome is that on record.' if same else 'they differ.'}"
+        )
+        return 0 if same else 1
+
+    def report(self, console: Console) -> None:
+        """Write tables and plots, show the tables, and say what is missing."""
+        CompareReport(self.plan, self.output, self.command, self.versions).write(console)
+
+    def measure(self, job: Job, *, check: bool = True) -> dict[str, Any]:
+        """Measure one row under its settings, as `sa fit` and `sa validate` would; the model is given back.
+
+        Raises:
+            DataError: If the model, or the prompts, are not those of rows that are on record.
+        """
+        from lightning.pytorch import seed_everything
+
+        asked, began = job.identity, time.perf_counter()
+        bench, config = self._bench(job, check=check)
+        worlds = _worlds(asked, job.seed)
+        if check:
+            self._check_worlds(worlds, job.seed)
+        seed_everything(job.seed, verbose=False)
+        row = {"key": job.key, "row": job.row, "target": job.target, "stage": job.stage, **asked}
+        row |= {"draw": job.draw} if job.draw else {}
+        parts = made(config, resolve_worlds(job.settings, job.seed), "sa compare")
+        bench.data = parts.data
+        bench.measure = self._measure(job, parts.prompting if asked["arm"] == "prompted" else None)
+        try:
+            found = bench.run(asked["arm"], parts.surgery, parts.steering)
+            samples = found.pop("samples")
+            row |= {"counts": counts_of(samples), "documents": documents_of(samples)}
+            row |= {"edit": found} if found else {}
+        except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop
+            row |= {"counts": {}, "documents": [], "failed": str(error).split("\n")[0]}
+        row |= {"weights": self._weights, "worlds": worlds, "versions": self.versions}
+        if check:
+            self._check_unseen(job, row)
+        return row | {"seconds": round(time.perf_counter() - began, 2)}
+
+    def _check_unseen(self, job: Job, row: dict[str, Any]) -> None:
+        """Refuse to report on prompts by which settings were chosen, whatever their split is called.
+
+        Raises:
+            DataError: With the tasks.
+        """
+        if job.stage != "report":
+            return
+        chosen = [self.rows.find(other.key) for other in self.plan.choosing()]
+        seen = {entry["prompts"] for other in chosen if other is not None for entry in other["documents"]}
+        tasks = sorted({entry["task"] for entry in row["documents"] if entry["prompts"] in seen})
+        if tasks:
+            raise DataError(
+                f"Settings were chosen by the very prompts that are reported on: {', '.join(tasks[:3])}.\n"
+                "What is best on some prompts looks better there than it is.\n"
+                "Give `compare.choose_tasks` other tasks, or tasks whose `split` names other prompts."
+            )
+
+    def _measure(self, job: Job, prompting: Prompting | None = None) -> Any:
+        """A function that runs a job's tasks on a model, with an instruction if the arm is to have one."""
+        asked, settings = job.identity, self.config["evaluation"]
+        directories = [shipped("tasks"), *settings["task_dirs"]]
+        metadata = resolve_worlds(asked["metadata"], job.seed)
+
+        def measured(model: Any, tokenizer: Any) -> list[Any]:
+            length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+            told = json.dumps([asked["tasks"], metadata], sort_keys=True)
+            if told not in self._tasks:  # what groups and tags name and is not at hand is left out
+                self._tasks[told] = missing_tasks(
+                    asked["tasks"],
+                    [*map(str, directories)],
+                    metadata,
+                    length,
+                    max_new_tokens=settings["max_new_tokens"],
+                )
+            return evaluate(
+                model,
+                tokenizer,
+                asked["tasks"],
+                task_dirs=directories,
+                metadata=metadata,
+                without=self._tasks[told],
+                limit=asked["limit"],
+                batch_size=settings["batch_size"],
+                max_length=length,
+                max_new_tokens=settings["max_new_tokens"],
+                seed=job.seed,
+                known=self._tasks,
+                prompting=prompting,
+            )
+
+        return measured
+
+    def _bench(self, job: Job, *, check: bool) -> tuple[Bench, dict[str, Any]]:
+        """The model of a job, loaded; the one before is let go first."""
+        if self._held is None or self._held[0] != (job.target, job.seed):
+            self._held, self._tasks = None, {}
+            gc.collect()
+            config = resolve_worlds(self.config | {"model": self.plan.models[job.target]}, job.seed)
+            bench = Bench(CausalLMModule(**config["model"]), None, self._measure(job))
+            self._weights = weights_fingerprint(bench.module.network)[:16]
+            self._held = ((job.target, job.seed), bench, config)
+        known = {
+            row["weights"]
+            for row in self.rows
+            if (row["model"], row["seed"]) == (job.identity["model"], job.seed)
+        }  # fmt: skip
+        if check and known - {self._weights}:
+            raise DataError(
+                f"{self.rows.path} has rows of {job.target}, seed {job.seed}, with weights {', '.join(sorted(known))}, "
+                f"but the model at hand has {self._weights}.\nRows of different models do not make one table.\n"
+                "Bring the model back, or choose another `--compare.rows_file`."
+            )
+        return self._held[1], self._held[2]
+
+    def _check_worlds(self, worlds: dict[str, str], seed: int) -> None:
+        """Refuse worlds other than those of the rows on record: harm models and demonstrations come from there too.
+
+        Raises:
+            DataError: With both hashes.
+        """
+        known = (row["worlds"].items() for row in self.rows if row["seed"] == seed)
+        other = {(name, told) for items in known for name, told in items if worlds.get(name, told) != told}
+        for name, told in sorted(other):
+            raise DataError(
+                f"{self.rows.path} has rows of the world {name}, seed {seed}, {told[:12]}, but the one at hand is "
+                f"{worlds[name][:12]}.\nRows of different worlds do not make one table.\n"
+                "Build the world with the recipe of these rows, or choose another `--compare.rows_file`."
+            )
+
+    @property
+    def _all(self) -> bool:
+        asked = self.settings
+        return asked.only is None and asked.only_targets is None and asked.only_seeds is None
+
+    def _is_wanted(self, job: Job) -> bool:
+        asked = self.settings
+        return (asked.only_targets is None or job.target in asked.only_targets) and (
+            asked.only_seeds is None or job.seed in asked.only_seeds
+        )
+
+    def _todo(self) -> list[Job]:
+        """What can be run now: choices first, the jobs of a model together."""
+        self.rows.refresh()
+        only = self.settings.only
+        jobs, _ = self.plan.jobs(None if only is None else ["original", *only])
+        todo = [job for job in jobs if self.rows.find(job.key) is None and self._is_wanted(job)]
+        places = {(job.target, job.seed): number for number, job in reversed([*enumerate(todo)])}
+        if self._held is not None:
+            places[self._held[0]] = -1  # it is loaded
+        return sorted(todo, key=lambda job: places[job.target, job.seed])
+
+    @staticmethod
+    def _progress(console: Console) -> Progress:
+        columns = (
+            TextColumn("{task.description:<48}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("measurements"),
+            TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _said(job: Job) -> str:
+    """A job in few words."""
+    shown = {name: value for name, value in job.settings.items() if name != "prompting.instruction"}
+    values = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in shown.values())
+    settings = ", ".join(value for value in values if not value.startswith("world:") and "/" not in value)
+    return f"{job.row}, {job.target}, seed {job.seed}, {job.stage} ({settings})".replace(" ()", "")
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    """What was measured, in few words."""
+    if "failed" in row:
+        return row["failed"]
+    counts = (f"{name.replace('_', ' ')} {k}/{n}" for name, (k, n) in row["counts"].items())
+    return f"{', '.join(counts)}; {row['seconds']} s"
+
+
+def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
+    """Say in what a fresh measurement differs from the one on record, the cause first; empty if in nothing."""
+    before, now = ({(e["task"], e["kind"]): e for e in r["documents"]} for r in (known, row))
+    if known["weights"] != row["weights"]:
+        return f"other weights: {row['weights']}, on record {known['weights']}"
+    asked = [key[0] for key, entry in before.items() if now.get(key, entry)["prompts"] != entry["prompts"]]
+    if asked or before.keys() != now.keys():
+        return f"other prompts in {', '.join(asked) or 'other tasks'}"
+    changed = [task for (task, kind), entry in before.items() if now[task, kind]["outcomes"] != entry["outcomes"]]
+    if changed or known["counts"] != row["counts"]:
+        return f"other outcomes in {', '.join(changed)}; counts {row['counts']}, on record {known['counts']}"
+    return "" if known.get("failed") == row.get("failed") else f"failed: {row.get('failed') or 'no longer'}"
+
+
+def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
+    """The hash of every world that a measurement names."""
+    from sa_lightning.testbed import REAL, world_directory
+
+    found: dict[str, str] = {}
+    for text in json.dumps([asked["model"], asked["settings"], asked["metadata"]]).split('"'):
+        if text.startswith("world:"):
+            name, _, part = text.removeprefix("world:").partition("/")
+            path = world_directory(name, seed) / "world.json"
+            if name in found or (part == "chat" and name in REAL and not path.exists()):
+                continue  # a published model alone is of no built world
+            found[name] = json.loads(path.read_text())["hash"]
+    return found

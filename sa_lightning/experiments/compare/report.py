@@ -1,0 +1,150 @@
+"""The report of a comparison: compare.json, tables as Markdown and in the terminal, plots."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sa_lightning.experiments.compare.findings import findings
+from sa_lightning.experiments.compare.plan import Plan
+from sa_lightning.experiments.compare.plots import draw_plane, draw_strengths
+from sa_lightning.experiments.compare.settings import ORIGINAL
+from sa_lightning.experiments.compare.tables import (
+    candidate_lines,
+    change_lines,
+    choice_lines,
+    control_lines,
+    criteria_lines,
+    missing_lines,
+    rate_lines,
+    seed_lines,
+)
+from sa_lightning.files import write_whole
+
+__all__ = ["CompareReport"]
+
+Lines = list[list[str]]
+
+
+class CompareReport:
+    """What a comparison found, for people and for programs.
+
+    Args:
+        plan: With the rows that are there.
+        output: Directory to write to.
+        command: What was typed.
+        versions: Of what matters.
+    """
+
+    def __init__(self, plan: Plan, output: Path, command: str, versions: Mapping[str, str]) -> None:
+        self.plan, self.output, self.command, self.versions = plan, output, command, versions
+
+    def write(self, console: Console) -> None:
+        """Write everything, and show the criteria, the rates of each target, and what is missing."""
+        found = findings(self.plan)
+        self.output.mkdir(parents=True, exist_ok=True)
+        settings = self.plan.settings
+        asked = {name: getattr(settings, name) for name in ("seeds", "splits", "objective", "limits", "choose_tasks")}
+        content = {"schema": 1, "command": self.command, "versions": self.versions, **asked, **found}
+        plots = {target: self._plots(target, entry["rows"]) for target, entry in found["targets"].items()}
+        write_whole(self.output / "compare.md", self._markdown(found, plots))
+        write_whole(
+            self.output / "compare.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+        self._show(found, console)
+
+    def _plots(self, target: str, rows: Mapping[str, Any]) -> list[str]:
+        drawn = []
+        for name, draw in (("curves", draw_strengths), ("plane", draw_plane)):
+            path = self.output / f"{name}-{target.replace('/', '-')}.svg"
+            path.unlink(missing_ok=True)
+            if draw(rows, path):
+                drawn.append(path.name)
+        return drawn
+
+    def _markdown(self, found: Mapping[str, Any], plots: Mapping[str, list[str]]) -> str:
+        settings = self.plan.settings
+        parts = [
+            f"# Comparison\n\n`{self.command}`\n",
+            f"Settings are chosen on {settings.splits.get('choose', 'the prompts of choose_tasks')}, seeds "
+            f"{settings.seeds.get('choose', [])}, and reported on {settings.splits.get('report', 'other prompts')}, "
+            f"seeds {settings.seeds['report']}. Rates are in percent, over the prompts of all seeds together, as "
+            "`rate [95 % interval] (k/n)`: Wilson's interval, which knows of families where prompts are variants. A "
+            "chosen setting may cost no more than these limits: "
+            + ", ".join(f"{name.replace('_', ' ')} {100 * limit:g}" for name, limit in settings.limits.items())
+            + " points.\n",
+            _section("Criteria", criteria_lines(found["criteria"])),
+            _section(
+                "Candidates",
+                candidate_lines(found["candidates"]),
+                "The test is on other prompts than the choice, so its p stands; p × candidates is the cautious figure.",
+            ),
+        ]
+        for target, entry in found["targets"].items():
+            rows = entry["rows"]
+            parts += [
+                f"## {target}\n\n`{entry['model']}`\n",
+                _section("Rates", rate_lines(rows), level=3),
+                _section(
+                    "Change against the original",
+                    change_lines({name: row.get("change") for name, row in rows.items()}),
+                    "Points, with the paired interval over prompts, in braces that of the mean over seeds (Student's "
+                    "t), and p (exact, families together; Holm over the rows of a column).",
+                    level=3,
+                ),
+                _section(
+                    "Against controls",
+                    control_lines(rows),
+                    "Change in points from the control, likewise; of a control with draws, how many of them have a "
+                    "higher attack success than the row, seed by seed.",
+                    level=3,
+                ),
+                *(_section(title, seed_lines(rows, metric), level=3) for metric, title in _BY_SEED.items()),
+                "".join(f"![{name}]({name})\n\n" for name in plots[target]),
+                _section("Choices", choice_lines(entry["choices"]), level=3),
+            ]
+        parts.append(_section("Missing", missing_lines(found["missing"])))
+        return "\n".join(part for part in parts if part)
+
+    def _show(self, found: Mapping[str, Any], console: Console) -> None:
+        for target, entry in found["targets"].items():
+            lines = rate_lines(entry["rows"], brief=True)
+            console.print(_rich(f"{target}: % (k/n), seeds {self.plan.settings.seeds['report']}", lines))
+        if found["criteria"]:
+            console.print(_rich("Criteria", criteria_lines(found["criteria"])))
+        if found["candidates"]:
+            console.print(_rich("Candidates", candidate_lines(found["candidates"])))
+        for line in missing_lines(found["missing"])[1:]:
+            console.print(f"missing: {', '.join(cell for cell in line if cell)}", highlight=False)
+        for name in sorted(path.name for path in self.output.iterdir()):
+            if name.endswith((".md", ".svg")) or name == "compare.json":
+                console.print(f"[bold]{escape(str(self.output / name))}[/bold]")
+
+
+_BY_SEED = {
+    "attack_success": "Attack success by seed",
+    "over_refusal": "Over-refusal by seed",
+    "utility": "Utility by seed",
+}
+
+
+def _section(title: str, lines: Lines, note: str = "", level: int = 2) -> str:
+    """A table under a heading; nothing where it has no rows."""
+    if len(lines) < 2:
+        return ""
+    head, *body = [[cell.replace("|", "\\|") for cell in line] for line in lines]  # an instruction may hold any text
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
+    return f"{'#' * level} {title}\n\n" + (f"{note}\n\n" if note else "") + f"{table}\n"
+
+
+def _rich(title: str, lines: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=escape(title))
+    for number, name in enumerate(lines[0]):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(escape, line), style="dim" if line[0] == ORIGINAL else None)
+    return table

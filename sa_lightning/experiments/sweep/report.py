@@ -1,0 +1,207 @@
+"""What a sweep found: JSON, tables, plots, and the chosen settings as a configuration."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from sa_lightning.evaluation.report.curves import draw_curves, draw_front
+from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_little, front
+from sa_lightning.files import write_whole
+
+__all__ = ["OBJECTIVES", "Plot", "SweepReport"]
+
+OBJECTIVES = DIRECTIONS
+SHOWN = ("attack_success", "over_refusal", "harmless_refusal", "utility", "degenerate")
+
+
+@dataclass
+class Plot:
+    """Rates over a setting.
+
+    Args:
+        x: The setting, a number above zero.
+        series: Another setting: one line for each of its values.
+        metrics: The rates to plot.
+    """
+
+    x: str
+    series: str
+    metrics: tuple[str, ...] = ("attack_success", "utility", "over_refusal")
+
+
+class SweepReport:
+    """The trials of a sweep, in the order in which they ran, and what follows from them.
+
+    Args:
+        output: Directory to write to.
+        command: What was typed.
+        versions: Of what matters.
+        settings: Those of the sweep.
+        config: Makes a configuration for `sa fit` from chosen settings.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        command: str,
+        versions: dict[str, str],
+        settings: Any,
+        config: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self.output, self.command, self.versions, self.settings, self.config = (
+            output,
+            command,
+            versions,
+            settings,
+            config,
+        )
+        self.before: dict[str, Any] = {}
+        self.trials: list[dict[str, Any]] = []
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take up a trial."""
+        self.trials.append(record)
+
+    def write(self, console: Console) -> None:
+        """Write everything, and show the front."""
+        measured = [trial for trial in self.trials if trial["metrics"] is not None]
+        before, names = self.before["metrics"], self.settings.objectives
+        points = [[trial["metrics"][name]["rate"] for name in names] for trial in measured]
+        on_front = front(points, [DIRECTIONS[name] for name in names])
+        chosen = choose(measured, names[0], before, self.settings.limits)
+        self._json(measured, on_front, chosen)
+        if measured and len(names) > 1:
+            metrics = [trial["metrics"] for trial in measured]
+            draw_front(metrics, on_front, chosen, before, names[0], names[1], self.output / "front.svg")
+        panels = self._panels(measured)
+        if panels and self.settings.plot:
+            plot = self.settings.plot
+            draw_curves(panels, plot.metrics, before, plot.x.split(".")[-1], self.output / "curves.svg")
+        self._markdown(measured, on_front, chosen)
+        console.print(self._table(measured, on_front, chosen))
+        failed = len(self.trials) - len(measured)
+        if failed:
+            console.print(f"{failed} settings changed nothing and were not measured; sweep.json says why.")
+        if chosen is None:
+            console.print(f"No setting stays within the limits {self.settings.limits}, so none is chosen.")
+            (self.output / "chosen.yaml").unlink(missing_ok=True)
+        else:
+            self._chosen(measured[chosen])
+            console.print(f"[bold]{self.output / 'chosen.yaml'}[/bold]  the chosen settings, for `sa fit --config`")
+        for name in ("sweep.json", "sweep.md", "front.svg", "curves.svg"):
+            if (self.output / name).exists():
+                console.print(f"[bold]{self.output / name}[/bold]")
+
+    def _json(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> None:
+        digests = [trial["digest"] for trial in measured]
+        content = {
+            "schema": 1,
+            "command": self.command,
+            "versions": self.versions,
+            "objectives": {name: "more" if DIRECTIONS[name] > 0 else "less" for name in self.settings.objectives},
+            "limits": self.settings.limits,
+            "seeds": self.settings.seeds,
+            "original": self.before,
+            "trials": self.trials,
+            "front": [digests[index] for index in on_front],
+            "chosen": None if chosen is None else digests[chosen],
+        }
+        write_whole(self.output / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def _panels(self, measured: list[dict[str, Any]]) -> dict[str, Any]:
+        """Series for the plot: what was matched in one row, and every other grid in its own."""
+        plot = self.settings.plot
+        if plot is None:
+            return {}
+        panels: dict[str, dict[str, list[Any]]] = {}
+        for trial in measured:
+            settings = trial["settings"]
+            if plot.x not in settings:
+                continue
+            if trial.get("matched"):
+                title = f"matched: {trial['matched']['rate']} {100 * trial['matched']['aim']:.1f} %"
+            elif trial.get("search") or any(t.get("matched") for t in measured if t["grid"] == trial["grid"]):
+                continue  # the steps of a search for a match
+            else:
+                # Words are what a series is about (its prompts, say); numbers tell one panel from another.
+                rest = {k: v for k, v in settings.items() if k not in (plot.x, plot.series) and not isinstance(v, str)}
+                title = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in rest.items()) or "all"
+            series = panels.setdefault(title, {}).setdefault(str(settings.get(plot.series, "")), [])
+            series.append((float(settings[plot.x]), trial["metrics"]))
+        return panels
+
+    def _rows(
+        self,
+        measured: list[dict[str, Any]],
+        chosen: int | None,
+        which: list[int],
+        cell: Callable[[dict[str, Any]], str],
+    ) -> list[list[str]]:
+        rows = [["original", *(cell(self.before["metrics"][name]) for name in SHOWN), ""]]
+        for index in which:
+            trial = measured[index]
+            settings = ", ".join(f"{name.split('.')[-1]} {_short(value)}" for name, value in trial["settings"].items())
+            little = costs_little(trial["metrics"], self.before["metrics"], self.settings.limits)
+            mark = "chosen" if index == chosen else "" if little else "too costly"
+            rows.append([settings, *(cell(trial["metrics"][name]) for name in SHOWN), mark])
+        return rows
+
+    def _table(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> Table:
+        which = sorted(on_front, key=lambda i: measured[i]["metrics"][self.settings.objectives[0]]["rate"])
+        if chosen is not None and chosen not in which:
+            which.append(chosen)
+        names = " and ".join(self.settings.objectives)
+        table = Table(title=f"Pareto front of {names}: {len(on_front)} of {len(measured)} settings; % (k/n)")
+        table.add_column("settings", min_width=22, overflow="fold")
+        for name in (*SHOWN, ""):
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in self._rows(measured, chosen, which, _brief):
+            table.add_row(*row)
+        return table
+
+    def _markdown(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> None:
+        parts = [
+            f"# Sweep\n\n`{self.command}`\n\nk/n pooled over seeds {self.settings.seeds}, Wilson 95 % intervals.\n"
+        ]
+        matched = [index for index, trial in enumerate(measured) if trial.get("matched")]
+        sections = {"Pareto front": on_front, "Matched": matched, "All settings": list(range(len(measured)))}
+        for title, which in sections.items():
+            if which:
+                head, *body = [["settings", *SHOWN, ""], *self._rows(measured, chosen, which, _cell)]
+                lines = [head, ["---"] * len(head), *body]
+                parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        write_whole(self.output / "sweep.md", "\n".join(parts))
+
+    def _chosen(self, trial: dict[str, Any]) -> None:
+        config = self.config(trial["settings"])
+        pairs = "" if "data" in config else " --data.demonstrations PAIRS"
+        rates = ", ".join(f"{name} {_cell(trial['metrics'][name])}" for name in self.settings.objectives)
+        text = (
+            f"# Chosen by `{self.command}`:\n"
+            f"# best {self.settings.objectives[0]} within the limits {self.settings.limits}: {rates}.\n"
+            f"# These are the prompts it was chosen on: report others.\n#\n"
+            f"#   sa fit --config {self.output / 'chosen.yaml'}{pairs} --output DIR\n\n"
+        )
+        content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        write_whole(self.output / "chosen.yaml", text + content)
+
+
+def _cell(rate: dict[str, Any]) -> str:
+    if not rate["n"]:
+        return "–"
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{100 * rate['rate']:.1f} [{low:.1f}, {high:.1f}] ({rate['k']}/{rate['n']})"
+
+
+def _brief(rate: dict[str, Any]) -> str:
+    return f"{100 * rate['rate']:.1f} ({rate['k']}/{rate['n']})" if rate["n"] else "–"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

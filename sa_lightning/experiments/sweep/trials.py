@@ -1,0 +1,98 @@
+"""The journal of a sweep: every finished trial, on disk as soon as it is finished, and never run again."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from sa_lightning.errors import SettingError, differences
+from sa_lightning.files import json_digest
+from sa_lightning.rows import cut_tail
+
+__all__ = ["Journal", "Sampler"]
+
+Sampler = Literal["grid", "tpe", "nsga", "random"]
+
+
+class Journal:
+    """An optuna study in DIR/journal.log, with the whole record of each trial.
+
+    Args:
+        path: The file; continued if it exists.
+        identity: What the sweep measures: a journal of another sweep is refused.
+        directions: `minimize` or `maximize` for each objective.
+        sampler: How a search proposes settings.
+        seed: Of the search.
+    """
+
+    def __init__(
+        self, path: Path, identity: dict[str, Any], directions: list[str], sampler: Sampler, seed: int
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_tail(path)  # a line that a kill has cut short is no line
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental
+            self._study = optuna.create_study(
+                storage=storage, study_name="sweep", directions=directions, load_if_exists=True
+            )
+            finished = len(self.records())
+            samplers: dict[str, Callable[[], Any]] = {
+                "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
+                "tpe": lambda: optuna.samplers.TPESampler(seed=seed + finished, multivariate=True),
+                "nsga": lambda: optuna.samplers.NSGAIISampler(seed=seed + finished),
+                "random": lambda: optuna.samplers.RandomSampler(seed=seed + finished),
+            }
+            self._study.sampler = samplers[sampler]()
+        given = json.dumps(identity, sort_keys=True, default=str)
+        known = self._study.user_attrs.get("identity")
+        if known is not None and known != given:
+            raise SettingError(
+                f"{path} is the journal of another sweep: {differences(json.loads(known), json.loads(given))}.\n"
+                "Trials under other conditions cannot be compared with these.\n"
+                "Choose another `--output`, or pass `--overwrite`."
+            )
+        self._study.set_user_attr("identity", given)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All finished trials, in the order in which they ran."""
+        return [trial.user_attrs["record"] for trial in self._study.get_trials() if "record" in trial.user_attrs]
+
+    def find(self, settings: dict[str, Any], arm: str) -> dict[str, Any] | None:
+        """The finished trial with these settings, if there is one."""
+        wanted = digest(settings, arm)
+        return next((record for record in self.records() if record["digest"] == wanted), None)
+
+    def add(self, record: dict[str, Any], values: list[float] | None, trial: Any = None) -> None:
+        """Write a finished trial down.
+
+        Args:
+            record: What is kept of it.
+            values: Its objectives; None if it failed.
+            trial: The trial of a search, which is told how it went.
+        """
+        import optuna
+
+        state = optuna.trial.TrialState.COMPLETE if values is not None else optuna.trial.TrialState.FAIL
+        if trial is not None:
+            trial.set_user_attr("record", record)
+            self._study.tell(trial, values, state=state)
+            return
+        self._study.add_trial(
+            optuna.trial.create_trial(state=state, values=values, user_attrs={"record": record}, system_attrs={})
+        )
+
+    def ask(self) -> Any:
+        """Begin a trial of a search."""
+        return self._study.ask()
+
+
+def digest(settings: dict[str, Any], arm: str) -> str:
+    """An identity of a trial's settings."""
+    return json_digest([arm, settings])[:16]

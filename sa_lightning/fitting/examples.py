@@ -1,0 +1,116 @@
+"""Prompts with responses, as tokens: what the scores of weights are computed on, and damage is measured on."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sa_lightning.errors import DataError
+from sa_lightning.models import render
+from sa_lightning.rows import iter_rows
+from sa_lightning.steering import read_demonstrations
+from sa_lightning.surgery import (
+    AnswerShift,
+    EditPlan,
+    Example,
+    ModelWeights,
+    Progress,
+    Sources,
+    find_layer_scales,
+)
+
+MEASURED = 64  # examples of each side on which a KL budget is measured
+
+
+def spend_budget(
+    plan: EditPlan,
+    sources: Sources,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress | None = None,
+) -> None:
+    """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the loaded target.
+
+    On 64 of the unsafe answers of `sources.prompts` and 64 of the harmless ones of `sources.kl_prompts`, taken at even
+    distances from the files, which may be sorted; the model is given back bit for bit.
+    """
+    budget = plan.settings.kl_budget
+    if budget is None or plan.settings.layer_scales is not None:
+        return
+    assert sources.prompts is not None, "as `Sources.check` has it"
+    assert sources.kl_prompts is not None
+    harmless = _spread(read_examples(sources.kl_prompts, tokenizer, kind="harmless"))
+    shift = AnswerShift(model, harmless, _spread(read_examples(sources.prompts, tokenizer)))
+    scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
+    plan.settings = plan.scaled(scales).settings
+
+
+def _spread(examples: list[Example]) -> list[Example]:
+    """So many of them as are measured, at even distances."""
+    count = min(MEASURED, len(examples))
+    return [examples[index * len(examples) // count] for index in range(count)]
+
+
+def read_examples(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, limit: int | None = None, kind: str | None = None
+) -> list[Example]:
+    """Read prompts and responses, rendered with the tokenizer's chat template.
+
+    Args:
+        path: JSONL file with rows {"prompt", "response"} (or "answer"), or demonstrations, whose unsafe answers are
+            taken.
+        tokenizer: From `load_tokenizer`.
+        limit: Read only the first so many.
+        kind: Of rows that have a `kind`, take only those of this one.
+
+    Raises:
+        DataError: If the file is missing, empty, or has a row that is neither, or none of the kind.
+    """
+    return [_example(messages, tokenizer) for messages in _conversations(Path(path), limit, kind)]
+
+
+def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list[dict[str, str]]]:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.")
+    rows = [row for _, row in iter_rows(path)]
+    if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for row in rows):
+        taken = [(number, row) for number, row in enumerate(rows, 1) if kind in (None, row.get("kind", kind))]
+        if not taken:
+            raise DataError(
+                f"{path} has {len(rows)} rows, and none of the `kind` {kind}.\n"
+                "Rows of another kind are left out.\nGive some, or rows without a `kind`."
+            )
+        return [_pair(row, path, number) for number, row in taken[:limit]]
+    pairs, _ = read_demonstrations(path, limit=limit)
+    if kind is not None:
+        raise DataError(
+            f"{path} holds demonstrations, whose questions are harmful, and {kind} ones are needed.\n"
+            "Damage is measured on answers that are to stay as they are.\n"
+            "Give rows with a `prompt` and a `response`: `surgery.kl_prompts FILE`."
+        )
+    if any(pair.role != "assistant" for pair in pairs):
+        raise DataError(
+            f"{path} holds questions without answers.\n"
+            "The loss is taken on the response given the prompt.\n"
+            "Give rows with a `response`, or with a `safe` and an `unsafe` answer."
+        )
+    found: Any = [pair.messages("unsafe") for pair in pairs]
+    return found
+
+
+def _pair(row: dict[str, Any], path: Path, number: int) -> list[dict[str, str]]:
+    prompt, response = row.get("prompt"), row.get("response", row.get("answer"))
+    if not (isinstance(prompt, str) and prompt.strip() and isinstance(response, str) and response.strip()):
+        raise DataError(
+            f"Row {number} of {path} has no `prompt` or an empty `response`.\n"
+            "The loss is taken on the response given the prompt.\nMend the row, or leave it out."
+        )
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+def _example(messages: Any, tokenizer: Any) -> Example:
+    whole = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
+    asked = tokenizer(render(tokenizer, messages[:-1]), add_special_tokens=False, verbose=False).input_ids
+    # A tokenizer may join the end of the prompt with the start of the response: the prompt ends where they part.
+    same = next((i for i, (a, b) in enumerate(zip(whole, asked, strict=False)) if a != b), len(asked))
+    return Example(whole, min(same, len(whole) - 1))

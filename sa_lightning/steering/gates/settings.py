@@ -1,0 +1,188 @@
+"""What a gate is to find, how it is fitted, and what is done at its scores, as it is written down."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from sa_lightning.errors import DataError, SettingError
+from sa_lightning.steering.gates.linear import check_recall
+from sa_lightning.steering.gates.policy import Band, Policy
+from sa_lightning.steering.intervention import check_strength, times
+
+Kind = Literal["always", "transition", "linear", "condition"]
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Which prompts are steered, and which way.
+
+    Args:
+        kind: `always` steers every prompt alike. `transition` is SCANS (arXiv 2408.11491): the cosine between what an
+            appended word changes in a prompt's states and what it changes in those it is to find. `linear` is a
+            two-class discriminant over the states at the last token of the prompt. `condition` is CAST (arXiv
+            2409.05907): how much of a prompt's mean state lies along what tells the two classes apart, at one layer.
+        prompts: JSON Lines with `prompt` and `kind`, and perhaps the `group` of prompts that are variants of one
+            another. If not set, the demonstrations, where they are such a file or have questions alone.
+        per_kind: Most prompts of a kind; SCANS takes 64.
+        finds: Kinds of prompts that the gate is to find.
+        against: Kinds that it tells them from.
+        spares: Kinds that are told from both by a discriminant of their own first, and left as they are.
+        join: `any` gives each of the kinds in `finds` a gate of its own, told from `against`, with a threshold of its
+            own; a prompt is found where one of them finds it, with `all` where all do (OR, AND of CAST's conditions).
+            The score is then how far the gates are above their thresholds, of the least one with `all`, of the largest
+            with `any`. If not set, one gate finds all kinds together.
+        layers: Whose states are read; if not set, those from a third of the depth on (SCANS: middle and latter ones),
+            of which `condition` takes the one that tells best.
+        append: With `transition`, the word.
+        threshold: From this score on a prompt counts as found. If not set, every second prompt, or group, is held out,
+            and the threshold is the highest that `recall` of those to be found among them reach, or lower where that
+            costs no further false alarm.
+        recall: Share of prompts that are to be found, before any are spared. Of those in `spares`, at least as many
+            are spared.
+        found: Factor of the strength at prompts that are found. With directions from harmful to harmless questions, the
+            strength of SCANS is negative: harmful prompts are pushed towards refusal.
+        others: Factor at the others; 0 leaves them as they are, bit for bit.
+        dead_zone: How far below the threshold a score has to lie for the factor `others`; nothing is done between.
+        ramp: Over so wide a span of scores below the threshold the factor goes evenly from `others` to `found`, as in
+            AdaSteer (arXiv 2504.09466).
+        whole_prompt: Steer all tokens of a prompt, which takes a second prefill, in place of the last and what follows.
+    """
+
+    kind: Kind = "always"
+    prompts: str | None = None
+    per_kind: int = 64
+    finds: Sequence[str] = ("harmful", "wrapped")
+    against: Sequence[str] = ("harmless", "borderline", "contrast")
+    spares: Sequence[str] = ()
+    join: Literal["any", "all"] | None = None
+    layers: list[int] | None = None
+    append: str = "Sure"
+    threshold: float | None = None
+    recall: float = 0.95
+    found: float = 1.0
+    others: float = -1.0
+    dead_zone: float = 0.0
+    ramp: float = 0.0
+    whole_prompt: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingError: With the value and what to write.
+        """
+        values: dict[str, tuple[Any, Any]] = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        lists = ("finds", "against", "spares")  # a tuple, or the list that a parser makes of it
+        given = [n for n, (a, b) in values.items() if (list(a) != list(b) if n in lists else a != b)]
+        if self.kind == "always" and given:
+            raise SettingError(
+                f"`gate.{given[0]}` is {getattr(self, given[0])!r}, but `gate.kind` is always.\n"
+                "Without a gate every prompt is steered alike.\nGive `gate.kind`, or leave the others out."
+            )
+        if self.per_kind < 2:
+            raise SettingError(
+                f"`gate.per_kind` is {self.per_kind}.\nA class needs two prompts at least.\nSCANS takes 64."
+            )
+        if not 0 < self.recall <= 1:
+            raise SettingError(
+                f"`gate.recall` is a share, in (0, 1], but is {self.recall}.\n"
+                "It says how many of the prompts to be found are found.\nFor 95 percent, write 0.95."
+            )
+        for name in ("dead_zone", "ramp"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SettingError(
+                    f"`gate.{name}` is {getattr(self, name)}.\n"
+                    "It is the width of a span of scores, finite and at least 0.\nMend it."
+                )
+        if self.kind in ("transition", "condition") and self.threshold is not None and abs(self.threshold) > 1:
+            raise SettingError(
+                f"`gate.threshold` is {self.threshold}, but the scores of `{self.kind}` are cosines, in [-1, 1].\n"
+                "All prompts, or none, would be found.\n"
+                "SCANS takes 0.75; leave it out to have it set on held-out prompts."
+            )
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise SettingError(
+                f"`gate.threshold` is {self.threshold}.\nAll prompts, or none, would be found.\n"
+                "Give a finite one, or none, and `gate.recall`."
+            )
+        if self.dead_zone and self.ramp:
+            raise SettingError(
+                f"`gate.dead_zone` is {self.dead_zone} and `gate.ramp` is {self.ramp}.\n"
+                "Below the threshold there is either nothing done or more and more.\nLeave one of the two out."
+            )
+        if self.kind == "transition" and not self.append.strip():
+            raise SettingError(
+                "`gate.append` is empty, but a transition is what an appended word changes.\n"
+                "Without it every prompt would look alike.\nSCANS appends `Sure`."
+            )
+        if self.join is not None and (len(self.finds) < 2 or self.spares):
+            raise SettingError(
+                f"`gate.join` is {self.join}, with `finds` {list(self.finds)} and `spares` {list(self.spares)}.\n"
+                "Each kind in `finds` gets a gate of its own, and these are joined.\n"
+                "Give two kinds or more and no `spares`, or leave `join` out."
+            )
+        finds, against, spares = {*self.finds}, {*self.against}, {*self.spares}
+        twice = finds & against | finds & spares | against & spares
+        if twice or not self.finds or not self.against:
+            raise SettingError(
+                f"`gate.finds` is {list(self.finds)}, `against` {list(self.against)}, `spares` {list(self.spares)}.\n"
+                "A gate tells kinds from others, so each has to be in one of them, and the first two have some.\n"
+                "Mend the lists, or leave them out."
+            )
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """By what a strength is multiplied, prompt by prompt; 1 alone without a gate."""
+        return (1.0,) if self.kind == "always" else (self.found, self.others)
+
+    def check(self, strength: float | dict[int, float], intervention: str) -> None:
+        """Refuse factors that, times this strength, an intervention cannot take.
+
+        Raises:
+            SettingError: With the factor and what to change.
+        """
+        for factor in self.factors:
+            try:
+                check_strength(times(strength, factor), intervention)
+            except SettingError as error:
+                if factor == 1:
+                    raise
+                raise SettingError(
+                    f"The gate weights the strength by {factor}, which `{intervention}` cannot take: "
+                    f"{str(error).splitlines()[0]}\nIt could not be applied.\n"
+                    "Set `gate.found` and `gate.others` to factors that it can take: 0 leaves prompts as they are."
+                ) from error
+
+    def check_held(self, *sides: Sequence[bool]) -> None:
+        """Refuse prompts that are too few to set a threshold on; a given threshold needs none.
+
+        Args:
+            sides: Which prompts are held out: of those to be found, of the others, and of those that are spared.
+
+        Raises:
+            DataError: If fewer than two of a class are fitted on, or held out.
+            SettingError: If so few held-out prompts cannot show such a recall.
+        """
+        counts = [(len(side), sum(side)) for side in sides]
+        if self.threshold is None and any(not 2 <= held <= count - 2 for count, held in counts):
+            raise DataError(
+                f"A gate is calibrated on {' and '.join(str(count) for count, _ in counts)} prompts of its classes, of "
+                f"which {' and '.join(str(held) for _, held in counts)} are held out.\n"
+                "Of each class, two at least are fitted on and two held out; variants of one another, by group or "
+                "text, are so together, also those of different kinds.\nGive more prompts, or a `gate.threshold`."
+            )
+        if self.threshold is None:
+            check_recall(counts[0][1], self.recall)
+        for count, held in counts[2:]:
+            check_recall(held if self.threshold is None else count, self.recall)
+
+    def read_layers(self, depth: int) -> list[int]:
+        """Return the layers that are read, of a model with so many."""
+        return sorted(set(self.layers)) if self.layers is not None else list(range(depth // 3, depth))
+
+    def policy(self, threshold: float) -> Policy:
+        """Return what is done at which score."""
+        edge = threshold - (self.dead_zone or self.ramp)
+        between = (Band(edge, threshold, self.others, self.found),) if self.ramp else ()
+        return Policy((Band(-math.inf, edge, self.others), *between, Band(threshold, math.inf, self.found)))

@@ -1,0 +1,187 @@
+"""A LoRA adapter over its base, read as if it had been merged, one tensor at a time."""
+
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sa_lightning.errors import CheckpointError, CheckpointMismatchError
+from sa_lightning.surgery.checkpoints.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    INPUT_EMBEDDING,
+    OUTPUT_EMBEDDING,
+    Checkpoint,
+)
+from sa_lightning.surgery.checkpoints.shard import Shard
+from sa_lightning.surgery.checkpoints.slices import Slice
+from sa_lightning.surgery.checkpoints.weights import Digests
+
+__all__ = ["AdaptedCheckpoint"]
+
+FACTOR = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(embedding_)?([AB])(?:\.weight)?$")
+REFUSED = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "use_bdlora",
+)
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq")  # these write a residual back into the base
+
+
+class AdaptedCheckpoint(Checkpoint):
+    """A checkpoint with a LoRA adapter merged on the fly: W + scale · B A.
+
+    Names, shapes, types and configuration are those of the base. The product and the sum are
+    formed in float32, then cast to the base's data type. The scale is alpha / r, or alpha / √r
+    with `use_rslora`, per module where `rank_pattern` or `alpha_pattern` says so. LoRA: Hu et
+    al., https://arxiv.org/abs/2106.09685.
+
+    Args:
+        source: How messages call it.
+        path: Directory of the adapter.
+        base: What it changes.
+        settings: Of adapter_config.json.
+
+    Raises:
+        CheckpointError: If it holds what cannot be merged exactly, or one of two factors.
+        CheckpointMismatchError: If it was trained on another base.
+    """
+
+    def __init__(self, source: str, path: Path, base: Checkpoint, settings: dict[str, Any]) -> None:
+        vars(self).update(vars(base))  # its layout, shards, names and configuration
+        self.source, self.base, self.adapter_path = source, base, path
+        self._fingerprint, self._digests, self._hashed = None, Digests(), []
+        self._settings = settings
+        shard = Shard(path / ADAPTER_WEIGHTS)
+        self._factors = self._find_factors(shard)
+        self._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The base's directories, then the adapter's, whose tokenizer wins."""
+        return (*self.base.directories, self.adapter_path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The base's files, and the adapter's."""
+        return (*self.base.files, self.adapter_path / ADAPTER_WEIGHTS, self.adapter_path / ADAPTER_CONFIG)
+
+    def _rows(self, piece: Slice) -> Tensor:
+        """Form some rows of W + scale · B A, in the base's data type; of W itself where no adapter acts."""
+        weight = self.base._rows(piece)
+        if piece.name not in self._factors:
+            return weight
+        module, embedding, key_a, key_b = self._factors[piece.name]
+        a, b = self._read_factor(key_a), self._read_factor(key_b)
+        flipped = embedding or bool(self._settings.get("fan_in_fan_out"))
+        rows = slice(piece.first, piece.last)
+        rank = a.shape[0]
+        a, b = (a[:, rows], b) if flipped else (a, b[rows])
+        return merge_low_rank(weight, a, b, self.scale(module, rank), flipped)
+
+    def scale(self, module: str, rank: int) -> float:
+        """The factor before B A for one module."""
+        alpha = _by_pattern(self._settings.get("alpha_pattern") or {}, module)
+        if alpha is None:
+            alpha = self._settings.get("lora_alpha", 8)
+        return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
+
+    def _find_factors(self, shard: Shard) -> dict[str, tuple[str, bool, str, str]]:
+        pairs: dict[str, dict[str, str]] = {}
+        for key in shard.tensors:
+            match = FACTOR.match(key)
+            if match is None:
+                raise CheckpointError(
+                    f"{self.source} holds `{key}`, which is not a LoRA factor that we can merge.\n"
+                    "Merge it with peft's `merge_and_unload`, then give the merged checkpoint."
+                )
+            module, embedding, side = match.groups()
+            pairs.setdefault(module, {})[side] = key
+            pairs[module]["embedding"] = embedding or ""
+        factors: dict[str, tuple[str, bool, str, str]] = {}
+        for module, keys in pairs.items():
+            name = self._on_disk_name(module)
+            if "A" not in keys or "B" not in keys:
+                raise CheckpointError(f"{self.source} has only one of the two factors of {module}.")
+            if self.ties_embeddings and (INPUT_EMBEDDING.search(name) or OUTPUT_EMBEDDING.search(name)):
+                raise CheckpointError(
+                    f"{self.source} adapts {module}, but {self.base.source} ties its embeddings.\n"
+                    "Merged, the change would reach both ends of the model. Untie the base first "
+                    "(`tie_word_embeddings: false`, both tensors stored)."
+                )
+            rows, columns = shard.tensors[keys["B"]].shape[0], shard.tensors[keys["A"]].shape[-1]
+            embedding = bool(keys["embedding"])
+            flipped = embedding or bool(self._settings.get("fan_in_fan_out"))
+            shape = (columns, rows) if flipped else (rows, columns)
+            if shape != self.shape(name):
+                raise CheckpointMismatchError(
+                    f"{module} has a change of shape {shape} in {self.source}, but `{name}` has "
+                    f"shape {self.shape(name)} in {self.base.source}.\n"
+                    "The adapter was trained on another base. Give the base that it names."
+                )
+            factors[name] = (module, embedding, keys["A"], keys["B"])
+        return factors
+
+    def _on_disk_name(self, module: str) -> str:
+        for candidate in (f"{module}.weight", f"{module.partition('.')[2]}.weight"):
+            if candidate in self._shards:
+                return candidate
+        raise CheckpointMismatchError(
+            f"{self.source} adapts {module}, but {self.base.source} stores no `{module}.weight`.\n"
+            "The adapter was trained on another base, or the checkpoint stores this module under "
+            "another name. Merge it with peft's `merge_and_unload`, then give the result."
+        )
+
+
+def merge_low_rank(
+    weight: Float[Tensor, "rows columns"],
+    a: Float[Tensor, "rank _in"],
+    b: Float[Tensor, "_out rank"],
+    scale: float,
+    flipped: bool = False,
+) -> Float[Tensor, "rows columns"]:
+    """Form W + scale · B A in float32 (its transpose if `flipped`), in W's data type."""
+    product = b.float() @ a.float()
+    merged = weight.float() + (product.T if flipped else product) * scale
+    return merged.to(weight.dtype)
+
+
+def _by_pattern(patterns: dict[str, float], module: str) -> float | None:
+    """The first value whose key is the module's name or, as a regex, the end of it (as in peft)."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return None
+
+
+def refuse_unsupported(source: str, settings: dict[str, Any]) -> None:
+    """Refuse the settings of an adapter that is not plain LoRA.
+
+    Raises:
+        CheckpointError: With what it has.
+    """
+    kind, init = settings.get("peft_type"), settings.get("init_lora_weights")
+    reasons = [name for name in REFUSED if settings.get(name)]
+    if kind != "LORA":
+        reasons.insert(0, f"peft_type: {kind}")
+    if settings.get("bias", "none") != "none":
+        reasons.append(f"bias: {settings['bias']}")
+    if isinstance(init, str) and init.lower().startswith(CHANGES_BASE):
+        reasons.append(f"init_lora_weights: {init}")
+    if reasons:
+        raise CheckpointError(
+            f"{source} is an adapter with `{'`, `'.join(reasons)}`, which we cannot merge exactly.\n"
+            "Only plain LoRA is read. Merge it with peft's `merge_and_unload` and `save_pretrained`, "
+            "then give the merged checkpoint."
+        )

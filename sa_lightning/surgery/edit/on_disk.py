@@ -1,0 +1,282 @@
+"""The edited checkpoint: streamed to disk, whole or not at all."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from sa_lightning.errors import CheckpointError
+from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
+from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore, sync
+from sa_lightning.surgery.checkpoints.shard import write_shard
+from sa_lightning.surgery.checkpoints.streaming import Progress
+from sa_lightning.surgery.checkpoints.weights import Weights, slice_digest
+from sa_lightning.surgery.edit.plan import EditPlan, Statistics
+from sa_lightning.surgery.selection.bracket import sample
+
+__all__ = ["REPORT", "check_output", "write_edit"]
+
+REPORT = "surgery.json"
+WEIGHT_SUFFIXES = frozenset(
+    (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf", ".npz")
+)
+LEFT_BEHIND = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "adapter_")
+NOT_TRUE_OF_THE_EDIT = ("README.md", REPORT, INDEX, "SHA256SUMS")
+LARGEST_SMALL_FILE = 128 * 2**20
+TEMPLATES = "additional_chat_templates"
+
+
+def check_output(
+    output: str | Path, inputs: Iterable[Weights], *, overwrite: bool = False, also: Iterable[str] = ()
+) -> Path:
+    """Refuse an output directory that exists or would touch an input. Reads nothing.
+
+    Args:
+        output: Where the edited checkpoint is to appear.
+        inputs: The checkpoints that are read.
+        overwrite: Whether an earlier checkpoint there may be replaced.
+        also: Further files and directories that are read.
+
+    Raises:
+        CheckpointError: If the output exists and may not be replaced, or lies in an input.
+    """
+    path = Path(output).expanduser()
+    restore(path)
+    here = path.resolve()
+    read = [d for weights in inputs if isinstance(weights, Checkpoint) for d in weights.directories]
+    for directory in read:
+        there = directory.resolve()
+        if here == there or there in here.parents or here in there.parents:
+            what = f"{output} is the same as {directory}, which is read"
+            if here != there:
+                what = f"{output} and {directory}, which is read, lie one inside the other"
+            raise CheckpointError(f"{what}.\nAn edit never touches its inputs. Choose another output directory.")
+    for place in also:
+        there = Path(place).expanduser().resolve()
+        if here == there or here in there.parents:
+            raise CheckpointError(f"{output} is or holds {place}, which is read.\nChoose another output directory.")
+    if path.is_symlink() or path.exists():
+        if not overwrite:
+            raise CheckpointError(
+                f"{output} exists already.\nNothing is replaced unasked. Choose another output "
+                "directory, or say `--overwrite`."
+            )
+        replaceable = path.is_dir() and not path.is_symlink()
+        if not replaceable or not (
+            (path / REPORT).exists() or (path / "config.json").exists() or not any(path.iterdir())
+        ):
+            raise CheckpointError(
+                f"{output} exists and is not a checkpoint, so `--overwrite` does not delete it.\n"
+                "Choose another output directory, or remove it yourself."
+            )
+    return path
+
+
+def write_edit(
+    plan: EditPlan,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    command: str | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+) -> Path:
+    """Write the edited target as a Hugging Face checkpoint with a `surgery.json`.
+
+    Keeps the target's shard layout, configuration, tokenizer and chat template. Streams some rows at a
+    time into a hidden directory beside `output`, which takes its name only when it
+    is complete; configuration and index are written last. After a failure it is removed, unless
+    shards are finished: those are kept for `resume`.
+
+    Args:
+        plan: The edit, whose target is a checkpoint on disk.
+        output: The directory to appear.
+        overwrite: Whether an earlier checkpoint there may be replaced.
+        command: The command line, for the report.
+        progress: Told how many bytes have been read and written, and of how many.
+        resume: Keep the shards that an interrupted run with the same inputs and settings has finished, once
+            their content has been verified.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        CheckpointError: If the output exists, lies in an input, or cannot be written.
+        NothingToDoError: If no weight differs in the end.
+    """
+    target = plan.target
+    partial = None
+    if not isinstance(target, Checkpoint):
+        raise TypeError("write_edit needs a target on disk; save a model in memory first.")
+    path = check_output(output, plan.inputs.values(), overwrite=overwrite)
+    checkpoints = [weights for weights in plan.inputs.values() if isinstance(weights, Checkpoint)]
+    try:
+        with PartialOutput(path, _identity(plan), resume=resume, overwrite=overwrite).open() as partial:
+            for weights in checkpoints:
+                weights.hashes_reads = True  # for the fingerprints, on the way
+            files = _write_shards(plan, target, partial, progress)
+            plan.check_changed()
+            report = json.dumps({**plan.report(command), "files": files}, indent=2, ensure_ascii=False)
+            (partial.path / REPORT).write_text(report + "\n", encoding="utf-8")
+            _copy_small_files(target, partial.path)
+            _write_config(plan, partial.path)
+            _write_index(plan, target, partial.path)
+            partial.appear()
+    except OSError as error:
+        raise CheckpointError(
+            f"{output} could not be written: {error.strerror or error}.\n"
+            + (
+                f"Finished shards are kept in {partial.path}, and `--resume` goes on from there.\n"
+                if partial is not None and partial.path.exists()
+                else "Nothing was left there. "
+            )
+            + "Is the disk full, or the directory not yours to write?"
+        ) from error
+    finally:
+        for weights in checkpoints:
+            weights.hashes_reads = False
+    return path
+
+
+def _identity(plan: EditPlan) -> dict[str, Any]:
+    """What a partial output must have been begun with to be continued: inputs as they lie on disk, and settings."""
+    inputs = {
+        role: {str(file.resolve()): [file.stat().st_size, file.stat().st_mtime_ns] for file in weights.files}
+        for role, weights in plan.inputs.items()
+        if isinstance(weights, Checkpoint)
+    }
+    # Some rows of the result stand for what is no file of weights: a direction, scores of prompts.
+    digests = []
+    for piece in sample(plan.names, [plan.target.shape(name) for name in plan.names], pieces=64):
+        canonical = piece._replace(name=plan.target.aliases.get(piece.name, piece.name))
+        digests.append(slice_digest(plan.rows(canonical, plan.target.rows(canonical))[0]))
+    found = xxhash.xxh3_128_hexdigest(b"".join(digests))
+    return {
+        "inputs": inputs,
+        "settings": plan.settings.recorded(),
+        "delta": plan.delta.formula,
+        "rows of the result": found,
+        "selection": [str(plan.chosen.threshold), plan.chosen.k, str(getattr(plan.chosen, "cuts", None))],
+        "coefficients": None if plan.steps is None else dict(plan.steps),
+    }
+
+
+def check_space(plan_bytes: int, output: Path) -> None:
+    """Refuse to begin what the disk has no room for."""
+    place = output.parent
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < plan_bytes:
+        raise CheckpointError(
+            f"The edited checkpoint needs {plan_bytes / 1e9:.2f} GB, but {place} has {free / 1e9:.2f} GB free.\n"
+            "It is written beside whatever it replaces, which is removed only afterwards.\n"
+            "Free some space, or choose an output directory on another disk."
+        )
+
+
+def _write_shards(
+    plan: EditPlan, target: Checkpoint, partial: PartialOutput, progress: Progress | None
+) -> dict[str, str]:
+    """Write the shards that are not finished, and return the digest of each."""
+    layout = {file: _written(plan, target, file) for file in target.layout}
+    sizes = {file: sum(_size(plan, target, name) for name in names) for file, names in layout.items()}
+    finished: dict[str, Any] = dict(partial.entries.get("files", {}))
+    known = {file: entry for file in layout if (entry := partial.finished(file)) is not None}
+    check_space(sum(size for file, size in sizes.items() if file not in known), partial.output)
+    plan.statistics.clear()
+    for entry in known.values():
+        plan.statistics.update({name: Statistics(*values) for name, values in entry["statistics"].items()})
+    done, total = sum(sizes[file] for file in known), sum(sizes.values())
+    with ThreadPoolExecutor(1) as disk:
+        last: tuple[str, dict[str, Any], Future[None]] | None = None
+        for file, names in layout.items():
+            if file in known:
+                continue
+            headers = {name: (plan.dtype(name), target.shape(name)) for name in names}
+
+            def report(_: str, part: int, whole: int, file: str = file, done: int = done) -> None:
+                if progress:
+                    progress("writing", done + int(part / whole * sizes[file]), total)
+
+            digest = write_shard(
+                partial.path / file,
+                headers,
+                {"format": "pt", **target.metadata},
+                lambda write, names=names, report=report: plan.edited(
+                    names, target, write, progress=report, forks=True
+                ),
+            )
+            counted = {name: plan.statistics[name] for name in names if name in plan.statistics}
+            done += sizes[file]
+            # One shard goes to the disk while the next is computed; only what is there is finished.
+            _finish(last, finished, partial)
+            last = file, {"xxh3": digest, "statistics": counted}, disk.submit(sync, partial.path / file)
+        _finish(last, finished, partial)
+    return {file: finished[file]["xxh3"] for file in layout}
+
+
+def _finish(
+    last: tuple[str, dict[str, Any], Future[None]] | None, finished: dict[str, Any], partial: PartialOutput
+) -> None:
+    if last is not None:
+        file, entry, on_disk = last
+        on_disk.result()
+        finished[file] = entry
+        partial.note("files", finished)
+
+
+def _written(plan: EditPlan, target: Checkpoint, file: str) -> list[str]:
+    """The names of a shard in the order in which they are written: wide types first, as safetensors does."""
+    return sorted(target.layout[file], key=lambda name: -plan.dtype(name).itemsize)
+
+
+def _size(plan: EditPlan, target: Checkpoint, name: str) -> int:
+    return torch.Size(target.shape(name)).numel() * plan.dtype(name).itemsize
+
+
+def _write_index(plan: EditPlan, target: Checkpoint, directory: Path) -> None:
+    if list(target.layout) == [SINGLE]:
+        return
+    weight_map = {name: file for file, names in target.layout.items() for name in names}
+    index = {
+        "metadata": {"total_size": sum(_size(plan, target, name) for name in weight_map)},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_small_files(target: Checkpoint, directory: Path) -> None:
+    for position, source in enumerate(target.directories):
+        for file in sorted(source.iterdir()):
+            if file.name == TEMPLATES and file.is_dir():
+                shutil.copytree(file, directory / TEMPLATES, dirs_exist_ok=True)
+            elif (
+                file.is_file()
+                and not file.name.startswith((*LEFT_BEHIND, "."))
+                and file.name not in NOT_TRUE_OF_THE_EDIT
+                and file.suffix not in WEIGHT_SUFFIXES
+                and file.stat().st_size <= LARGEST_SMALL_FILE
+                and not (position and file.name == "config.json")
+            ):
+                shutil.copyfile(file, directory / file.name)
+
+
+def _write_config(plan: EditPlan, directory: Path) -> None:
+    """Let the configuration name the data type that the edit was asked to write."""
+    path = directory / "config.json"
+    if plan.settings.dtype == "auto" or not path.is_file():
+        return
+    config: dict[str, Any] = read_json(path)
+    for part in (config, config.get("text_config") or {}):
+        for key in ("dtype", "torch_dtype"):
+            if key in part:
+                part[key] = plan.settings.dtype
+    if "dtype" not in config and "torch_dtype" not in config:
+        config["dtype"] = plan.settings.dtype
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

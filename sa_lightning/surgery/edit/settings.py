@@ -1,0 +1,244 @@
+"""The settings of an edit: what is selected of a delta, and what is done there."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from sa_lightning.errors import SettingError
+from sa_lightning.surgery.scope import Granularity, Scope
+from sa_lightning.surgery.selection.top_k import Ties, check_density
+
+__all__ = ["Control", "EditSettings", "Minus", "Operator", "Select"]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Operator = Literal["subtract", "add", "project", "zero", "restore"]
+Select = Literal["magnitude", "random", "dare", "snip", "fisher", "heads"]
+Control = Literal["none", "size", "norm"]
+
+#: What a delta is for unless told otherwise: operator, density, scale.
+DEFAULTS: dict[str, tuple[Operator, float | None, float | None]] = {
+    "harm": ("subtract", 0.1, 2.0),  # Safety Arithmetic
+    "safety": ("add", 1.0, 1.0),  # RESTA
+    "direction": ("project", 1.0, 1.0),  # weight orthogonalisation
+    "none": ("restore", None, None),
+}
+
+
+@dataclass(frozen=True)
+class Minus:
+    """A second selection, whose entries are left out of the first: a set difference.
+
+    Args:
+        density: Fraction of entries that it selects, in (0, 1].
+        select: `snip` by scores of its own, from `prompts` of utility, say; `magnitude` of the delta, or
+            of that of `harm`.
+        granularity: Where it cuts.
+        scores: Directory of its scores: read if it exists, written if it does not and there are prompts.
+        prompts: JSONL file of prompts and responses its scores are computed on.
+        harm: A fine-tune of the base in place of the delta: its largest entries are left out.
+    """
+
+    density: float
+    select: Literal["magnitude", "snip"] = "snip"
+    granularity: Granularity = "global"
+    scores: str | None = None
+    prompts: str | None = None
+    harm: str | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be meant."""
+        check_density(self.density)
+        if self.select == "snip" and not (self.scores or self.prompts):
+            raise SettingError(
+                "`minus.select` is snip, but there are neither `minus.scores` nor `minus.prompts`.\n"
+                "SNIP ranks weights by what the loss on prompts hangs on.\n"
+                "Give prompts, or `minus.select: magnitude`."
+            )
+        ignored = {"snip": ("harm",), "magnitude": ("scores", "prompts")}[self.select]
+        for name in ignored:
+            if getattr(self, name) is not None:
+                raise SettingError(
+                    f"`minus.{name}` is set, but `minus.select: {self.select}` does not look at it.\n"
+                    "Leave it out, or choose the other `minus.select`."
+                )
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """What is selected of a delta, what is done there, and how far.
+
+    Args:
+        density: Fraction of entries to keep, in (0, 1]; the paper's "top 10 %" is 0.1. If not set: 0.1 of a
+            harm vector, all of a safety vector or direction.
+        scale: How many times the delta is subtracted or added (the paper's lambda, there
+            between 2 and 3). If not set: 2 times a harm vector, once anything else; of
+            what is projected out, once is all of it. 0 is a control: not a bit of the target changes.
+        layer_scales: Factors of `scale` by block, from 0, such as {0: 0.5, 11: 1.2, other: 0}; `other` is what
+            belongs to no block (embeddings, final norm, head). What is not named keeps a factor of 1.
+        kl_budget: Find `layer_scales` instead: such that harmless answers (of `kl_prompts`) change by so much in all,
+            in nats a token (mean KL of the original from the edited), and unsafe ones (of `prompts`) become as unlikely
+            as can be. Where `layer_scales` are given, too, they are taken as found.
+        operator: What happens to the selected entries: subtract or add the delta; project out of the
+            target's own change from the base what lies along the delta, tensor by tensor (of a
+            direction: out of the weights); set them to zero; restore the base's. If not set: subtract
+            a harm vector, add a safety vector, project a direction out.
+        select: Keep the entries of largest magnitude; as many at random; dare: each with probability
+            `density`, rescaled; snip: those the loss on `prompts` hangs on most; fisher: those where taking the
+            delta back would change that loss most (F · δ² with the diagonal Fisher information F of the loss); heads:
+            what `heads` names.
+        control: `size` (or true): keep as many entries as `select` would, cut by cut, but at random: the control
+            that says whether the selection matters. Of a TIES merge, every trim is at random. `norm`: besides, scale
+            the step to the length of that of the entries that `select` would keep.
+        granularity: Cut once over the whole scope (as the authors' code does), or in every layer
+            or tensor by itself.
+        ties: Entries exactly on the cut: split them by a seeded hash so that exactly the density
+            remains, keep them all (the authors' code), or drop them all. In half precision they
+            can be a quarter of all entries.
+        minus: A second selection that is left out of the first.
+        heads: Attention heads by block, both from 0, for `select: heads`, such as {5: [0, 3]}.
+        merge: Several harm vectors: sum them and trim the sum, or trim each and merge by TIES.
+        scope: Which parameters may change.
+        seed: Seed of random selections and of the choice among ties (and, in `sa edit`, of `world:` names).
+        dtype: Data type of the edited weights; auto leaves each tensor in the target's own.
+    """
+
+    density: float | None = None
+    scale: float | None = None
+    layer_scales: dict[int | str, float] | None = None
+    kl_budget: float | None = None
+    operator: Operator | None = None
+    select: Select = "magnitude"
+    control: Control | bool = "none"
+    granularity: Granularity = "global"
+    ties: Ties = "split"
+    minus: Minus | None = None
+    heads: dict[int, list[int]] | None = None
+    merge: Literal["sum", "ties"] = "sum"
+    scope: Scope = field(default_factory=Scope)
+    seed: int = 0
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if isinstance(self.control, bool):  # as records of earlier versions have it
+            object.__setattr__(self, "control", "size" if self.control else "none")
+        if self.density is not None:
+            check_density(self.density)
+        if self.minus is not None:
+            self.minus.check()
+        if self.layer_scales is not None:
+            named: dict[int | str, float] = {str(layer): scale for layer, scale in self.layer_scales.items()}
+            object.__setattr__(self, "layer_scales", named)
+            _check_layer_scales(named)
+        if self.scale is not None and (not math.isfinite(self.scale) or self.scale < 0):
+            raise SettingError(
+                "`scale` is how many times the delta is subtracted or added and must not be "
+                f"negative, but is {self.scale:g}. A negative one would add the harm; the paper "
+                "uses 2 to 3. The other way round is another `operator`."
+            )
+        if self.kl_budget is not None and not 0 < self.kl_budget < math.inf:
+            raise SettingError(
+                f"`kl_budget` is {self.kl_budget:g}, but must be a positive number of nats.\n"
+                "It bounds how far harmless answers may change.\nWrite 0.01, say; for no change at all, `scale: 0`."
+            )
+        if self.kl_budget is not None and self.scale == 0:
+            raise SettingError(
+                f"`kl_budget` is {self.kl_budget:g} and `scale` is 0.\n"
+                "The budget is met by factors of `scale`, and of 0 there are none.\nLeave one of the two out."
+            )
+        steps = (("scale", self.scale), ("layer_scales", self.layer_scales), ("kl_budget", self.kl_budget))
+        for name, value in steps:
+            if self.operator in ("zero", "restore") and value is not None:
+                raise SettingError(
+                    f"`{name}` is {value}, but `operator: {self.operator}` takes no step.\n"
+                    f"It puts a value in place of another. Leave `{name}` out."
+                )
+        if self.select == "dare" and self.operator in ("zero", "restore"):
+            raise SettingError(
+                f"`select: dare` rescales a step, and `operator: {self.operator}` takes none.\nWrite `select: random`."
+            )
+        if (self.select == "heads") != (self.heads is not None):
+            raise SettingError(
+                f"`select` is {self.select} and `heads` is {'not set' if self.heads is None else self.heads}.\n"
+                "They belong together.\nWrite `select: heads` and `heads: {5: [0, 3]}`, or neither."
+            )
+        if self.select == "heads" and self.density is not None:
+            raise SettingError(
+                f"`density` is {self.density:g}, but `select: heads` takes all that the heads write.\n"
+                "Leave `density` out."
+            )
+
+    def resolved(self, kind: str) -> "EditSettings":
+        """The same, with what was not set filled in for a kind of delta: a key of `DEFAULTS`."""
+        operator, density, scale = DEFAULTS[kind]
+        operator = self.operator or operator
+        if self.select != "heads" and self.density is None and density is None:
+            raise SettingError(
+                f"`operator: {operator}` needs a `density`: the fraction of entries that it acts on.\n"
+                "There is no harm vector here that would suggest one.\nWrite `density: 0.01`, say."
+            )
+        if self.control == "norm" and (
+            operator in ("zero", "restore") or (operator == "project" and kind != "direction") or self.merge == "ties"
+        ):
+            what = "`merge: ties`" if self.merge == "ties" else f"`operator: {operator}`"
+            raise SettingError(
+                f"`control` is norm, which scales a step to the length of another, but with {what} there is no one "
+                "step to scale.\nThe control would not be what it says.\nWrite `control: size`."
+            )
+        if self.control == "norm" and (self.layer_scales or self.kl_budget is not None):
+            raise SettingError(
+                "`control` is norm, which gives a random step the length of the selected one, but `layer_scales` or "
+                "`kl_budget` change that length layer by layer.\nThe control would not be what it says.\n"
+                "Write `control: size`, or leave the scales by layer out."
+            )
+        if operator in ("zero", "restore"):
+            scale = None
+        elif self.scale is not None:
+            scale = self.scale
+        elif operator == "project" or scale is None:
+            scale = 1.0  # all that lies along the delta, and no more
+        density = None if self.select == "heads" else self.density or density
+        return dataclasses.replace(self, operator=operator, density=density, scale=scale)
+
+    def scale_in(self, group: str) -> float:
+        """How far (resolved) settings step within a layer, or `other` (`group_of`)."""
+        return (self.scale or 0.0) * (self.layer_scales or {}).get(group, 1.0)
+
+    def recorded(self) -> dict[str, Any]:
+        """As a record, for JSON, from which `from_record` makes the settings again."""
+        record = dataclasses.asdict(self)
+        if self.heads is not None:
+            record["heads"] = {str(layer): heads for layer, heads in self.heads.items()}
+        return record
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "EditSettings":
+        """The settings of a record."""
+        scope: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in record["scope"].items()
+        }
+        record = {**record, "scope": Scope(**scope)}
+        if record.get("minus"):
+            record["minus"] = Minus(**record["minus"])
+        if record.get("heads"):
+            record["heads"] = {int(layer): list(heads) for layer, heads in record["heads"].items()}
+        return cls(**record)
+
+
+def _check_layer_scales(scales: dict[int | str, float]) -> None:
+    wrong = [layer for layer in scales if not (str(layer).isdigit() or layer == "other")]
+    if wrong or not scales:
+        raise SettingError(
+            f"`layer_scales` names {', '.join(map(str, wrong)) or 'no layer'}, but layers are 0, 1, …, and `other`.\n"
+            "A factor without a layer would be ignored.\nWrite, say, `layer_scales: {0: 0.5, other: 0}`."
+        )
+    for layer, scale in scales.items():
+        if not math.isfinite(scale) or scale < 0:
+            raise SettingError(
+                f"`layer_scales` of layer {layer} is {scale:g}, but a factor of `scale` must not be negative.\n"
+                "A negative one would add the harm.\nWrite 0 to leave the layer as it is."
+            )

@@ -1,0 +1,165 @@
+"""Tiny random models of many families, built from config, and a table of where their blocks are.
+
+PYTHONPATH=tests/support python -c "import families; print(families.table())"
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+
+from sa_lightning.errors import ModelError
+from sa_lightning.models import locate_blocks
+
+# A family that calls a setting otherwise (`n_embd`) maps these names itself; it ignores what it does not have.
+# Untied: a random tied model repeats its input, and then steering cannot be seen in what it says.
+# The window is wider than anything the tests feed, so that a family's own default cannot cut it. No pad token:
+# its embedding would be zeros, which no step moves, and a random model may say it.
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "sliding_window": 32,
+    "initializer_range": 0.3,
+    "tie_word_embeddings": False,
+    "pad_token_id": None,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+}
+HEADS = {"head_dim": 8}  # where it is not hidden_size / num_attention_heads by default
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+LATENT = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "num_key_value_heads": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "n_group": 2,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,  # the first block has an MLP, the others have experts
+}
+# As many layers as the text model, so that the blocks cannot be told by their number alone.
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 8,
+}
+
+# Name -> (prefix of the config class, the causal model, settings beyond SMALL).
+ROWS: dict[str, tuple[str, str, dict]] = {
+    "Llama": ("Llama", "ForCausalLM", {}),
+    "Mistral": ("Mistral", "ForCausalLM", {}),
+    "Mistral, window 4": ("Mistral", "ForCausalLM", {"sliding_window": 4}),
+    "Mixtral": ("Mixtral", "ForCausalLM", EXPERTS),
+    "Qwen2": ("Qwen2", "ForCausalLM", {}),
+    "Qwen3": ("Qwen3", "ForCausalLM", HEADS),
+    "Qwen3-MoE": (
+        "Qwen3Moe",
+        "ForCausalLM",
+        {**HEADS, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    ),
+    "Gemma": ("Gemma", "ForCausalLM", HEADS),
+    "Gemma2": ("Gemma2", "ForCausalLM", {**HEADS, "query_pre_attn_scalar": 8}),
+    "Gemma3": ("Gemma3Text", "ForCausalLM", {**HEADS, "query_pre_attn_scalar": 8}),
+    "GPT-2": ("GPT2", "LMHeadModel", {}),
+    "GPT-NeoX": ("GPTNeoX", "ForCausalLM", {}),
+    "GPT-J": ("GPTJ", "ForCausalLM", {"rotary_dim": 4}),
+    "GPT-OSS": (
+        "GptOss",
+        "ForCausalLM",
+        {**HEADS, **EXPERTS, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    ),
+    "OPT": ("OPT", "ForCausalLM", {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.3}),
+    "Phi": ("Phi", "ForCausalLM", {}),
+    "Phi-3": ("Phi3", "ForCausalLM", {}),
+    "OLMo2": ("Olmo2", "ForCausalLM", {}),
+    "BLOOM": ("Bloom", "ForCausalLM", {}),
+    "Falcon": ("Falcon", "ForCausalLM", {}),
+    "StableLM": ("StableLm", "ForCausalLM", {}),
+    "Cohere": ("Cohere", "ForCausalLM", {}),
+    "Granite": ("Granite", "ForCausalLM", {}),
+    "SmolLM3": ("SmolLM3", "ForCausalLM", {}),
+    "DeepSeek-V2": ("DeepseekV2", "ForCausalLM", LATENT),
+    "DeepSeek-V3": ("DeepseekV3", "ForCausalLM", LATENT),
+    "Llama4": ("Llama4Text", "ForCausalLM", {**HEADS, **EXPERTS, "intermediate_size_mlp": 64}),
+}
+
+
+def build(config: str, head: str, settings: dict) -> PreTrainedModel:
+    """A random model in float32, in eval mode, without gradients; the same one each time."""
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{config}Config")(**{**SMALL, **settings})
+    model = getattr(transformers, config.removesuffix("Text") + head)(made)
+    return model.float().eval().requires_grad_(False)
+
+
+def gemma3_with_vision() -> PreTrainedModel:
+    """The multimodal wrapper of Gemma3, of which only the text is used."""
+    text = {**SMALL, **HEADS, "query_pre_attn_scalar": 8}
+    settings = {"text_config": text, "vision_config": VISION, "mm_tokens_per_image": 4, "tie_word_embeddings": False}
+    return build("Gemma3", "ForConditionalGeneration", settings)
+
+
+def llama_with_adapter() -> PreTrainedModel:
+    """A Llama whose LoRA adapter is not merged and does something."""
+    from peft import LoraConfig, get_peft_model
+
+    base = FAMILIES["Llama"]()
+    adapter = LoraConfig(
+        r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "o_proj", "down_proj"], init_lora_weights=False
+    )
+    return get_peft_model(base, adapter).eval().requires_grad_(False)
+
+
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    **{name: partial(build, *row) for name, row in ROWS.items()},
+    "Gemma3 with vision": gemma3_with_vision,
+    "Llama with LoRA": llama_with_adapter,
+}
+
+
+def table() -> str:
+    """Where the blocks of each family are, as Markdown; every cell is read from the model."""
+    header = "| model class | blocks | MLP | attention | a block returns |"
+    rows = dict.fromkeys(_row(make()) for make in FAMILIES.values())  # Mistral once, whatever its window
+    return "\n".join([header, "|---|---|---|---|---|", *rows])
+
+
+def _row(model: PreTrainedModel) -> str:
+    blocks = locate_blocks(model)
+    path = next(name for name, module in model.named_modules() if module is blocks.layers)
+    returned = []
+    handle = blocks.layers[0].register_forward_hook(lambda _module, _args, output: returned.append(output))
+    with torch.no_grad():
+        model(torch.tensor([[5, 6]]))
+    handle.remove()
+    kind = "tensor" if isinstance(returned[0], torch.Tensor) else type(returned[0]).__name__
+    cells = [f"`{type(model).__name__}`", f"`{path}`", _site(blocks, "mlp"), _site(blocks, "attention"), kind]
+    return f"| {' | '.join(cells)} |"
+
+
+def _site(blocks, site: str) -> str:
+    def name(block: nn.Module, module: nn.Module) -> str:
+        return next(name for name, candidate in block.named_modules() if candidate is module)
+
+    try:
+        modules = blocks.at(site)
+    except ModelError:
+        return "–"
+    names = dict.fromkeys(name(block, module) for block, module in zip(blocks.layers, modules, strict=True))
+    return ", ".join(f"`{name}`" for name in names)
