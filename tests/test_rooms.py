@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},

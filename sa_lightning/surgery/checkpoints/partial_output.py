@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, differences
 from sa_lightning.surgery.checkpoints.shard import shard_digest
@@ -15,7 +16,7 @@ from sa_lightning.surgery.checkpoints.shard import shard_digest
 __all__ = ["PartialOutput", "restore", "sync"]
 
 JOURNAL = "journal.json"
-PATIENCE = 10  # tries to get the lock, a fifth of a second apart
+PATIENCE = 2.0  # seconds: the workers of a run that was killed hold its lock until their next result
 
 
 class PartialOutput:
@@ -120,29 +121,19 @@ class PartialOutput:
     def _lock(self) -> Iterator[None]:
         """Hold a lock that the system lets go when the process ends, however it ends."""
         path = self.output.parent / f".{self.output.name}.lock"
+        lock = FileLock(path)
         try:
-            import fcntl
-        except ImportError:  # not a Unix: two runs at a time are then the user's own care
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            raise CheckpointError(
+                f"Another run is writing {self.output} right now.\n"
+                "Two would overwrite each other's shards.\nWait for it, or choose another output directory."
+            ) from None
+        try:
             yield
-            return
-        with path.open("w") as file:
-            for patience in reversed(range(PATIENCE)):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    # The workers of a run that was killed hold its lock until their next result.
-                    if patience:
-                        time.sleep(0.2)
-                        continue
-                    raise CheckpointError(
-                        f"Another run is writing {self.output} right now.\n"
-                        "Two would overwrite each other's shards.\nWait for it, or choose another output directory."
-                    ) from None
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        finally:
+            path.unlink(missing_ok=True)
+            lock.release()
 
 
 def restore(output: Path) -> None:
