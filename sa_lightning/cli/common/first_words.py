@@ -52,7 +52,7 @@ def options_of(text: str) -> Options:
     for line in text.partition("options:\n")[2].splitlines():
         if found := _OPTION.match(line):
             known = _NAME.findall(found[1])
-            names |= set(known)
+            names |= {*known, *(name.replace("-", "_") for name in known)}  # as configs have them
             current = max(known, key=len)
         if "(required" in line:
             required.append(current)
