@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import real
-from support.evaluation import TASKS, add_definitions, scripted, write_world
 from support.invented_data import SUBJECTS, write_everything
+from support.judged import TASKS, add_definitions, scripted, write_world
 from support.smol_data import write_smol_world
 
 from sa_lightning.data import registry

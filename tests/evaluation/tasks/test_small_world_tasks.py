@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 from conftest import llama, word_tokenizer
-from support.evaluation import ANSWER, TASKS, add_definitions, scripted, write_world
 from support.invented_data import write_everything
+from support.judged import ANSWER, TASKS, add_definitions, scripted, write_world
 
 from sa_lightning.errors import DataError, ModelError
 from sa_lightning.evaluation import JUDGES, Outcome, evaluate, evaluate_lm, summarise

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.evaluation import TASKS, scripted
+from support.judged import TASKS, scripted
 from support.smol_data import write_smol_world
 
 from sa_lightning.errors import DataError
