@@ -16,12 +16,12 @@ TRAINER = ["--trainer.accelerator", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(worlds, tmp_path_factory):
     """The quickstart on a world that has learned nothing: all of the plumbing, none of the wait."""
-    cache, output = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs") / "first"
-    done = sa("quickstart", "--world", "micro", "--output", output, SA_CACHE_DIR=str(cache), fresh=True)
+    output = tmp_path_factory.mktemp("runs") / "first"
+    done = sa("quickstart", "--world", "micro", "--output", output, SA_CACHE_DIR=str(worlds), fresh=True)
     assert done.returncode == 0, done.stderr
-    return {"cache": str(cache), "output": output, "text": done.stdout}
+    return {"cache": str(worlds), "output": output, "text": done.stdout}
 
 
 def test_help_is_quick_and_imports_neither_torch_nor_lightning():

@@ -41,9 +41,9 @@ REFUSALS = (
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(worlds):
     """A world in the tiny world's language, whose models have learned nothing."""
-    return build_world("micro", parts=["chat"], cache=tmp_path_factory.mktemp("worlds"), quiet=True)
+    return build_world("micro", parts=["chat"], cache=worlds / "sa_lightning" / "worlds", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -59,8 +59,8 @@ def test_a_space_that_cannot_be_meant_is_refused(grid: dict, fact: str):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache(worlds):
+    return worlds
 
 
 BASE = {
