@@ -1,12 +1,13 @@
 # make quickstart   set up .venv, fetch a real chat model (98 MB, once), steer it, measure it
 # make model        set up .venv, fetch and convert the real chat model, on which tests run that skip without it
-# make test         set up .venv, then run the tests
+# make test         set up .venv, then run the tests, in a process a core (WORKERS=1: in one)
 # make check        lint, types, and the imports between rooms
 # make docs         the pages as a site in site/, strict about links
 
 PYTHON ?= python3
 OUTPUT ?= runs/quickstart
 QUICKSTART ?=            # further options, such as --surgery, or --world tiny for an invented world without network
+WORKERS ?= auto          # processes of `make test`, each with one thread
 VENV := .venv
 READY := $(VENV)/.ready
 
@@ -25,7 +26,8 @@ model: $(READY)
 	$(VENV)/bin/python -c 'from sa_lightning.testbed import real_part; print(real_part("smol", "chat", say=print))'
 
 test: $(READY)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 \
+	  --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 from pathlib import Path
 
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 # Python floats may be given as ints, as everywhere: beartype wants to be told so.
@@ -32,9 +33,11 @@ from transformers import (
 )
 
 from sa_lightning.callbacks import ExtractionCallback
+from sa_lightning.files import whole_directory
 
 torch.set_num_threads(1)
 
+LONG = ("test_tiny_world.py", "test_real_chat.py", "test_extraction.py", "test_sa.py", "test_sweep.py", "test_smol.py")
 WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<unk>"]
 CHAT_TEMPLATE = (
@@ -174,6 +177,40 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ][:7]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this run that all its processes share: what one has built there, the others find."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def worlds(shared: Path) -> Path:
+    """A cache of worlds, as `SA_CACHE_DIR` names one; a build locks the world it makes."""
+    return shared / "cache"
+
+
+@pytest.fixture(scope="session")
+def smol_world(shared: Path) -> Path:
+    """A directory with the data of a `smol` world of stand-ins. Do not write to it."""
+    from support.smol_data import write_smol_world
+
+    with FileLock(shared / "smol.lock"):
+        if not (shared / "smol").exists():
+            with whole_directory(shared / "smol") as partial:
+                write_smol_world(partial)
+    return shared / "smol"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: a process that comes to them last would keep the others waiting."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 def real(variable: str, *parts: str) -> Path:

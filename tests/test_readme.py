@@ -209,7 +209,6 @@ def test_percentages_are_those_of_their_counts():
 
 
 def test_the_table_of_families_is_what_the_tests_see():
-    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from support.families import table
 
     assert table() in PAGES["docs/models.md"]

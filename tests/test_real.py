@@ -1,22 +1,19 @@
 """The same verbs on a real trained model and real text. It tells children's stories: this proves plumbing only."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import real
+from support import command
 
 SA = Path(sys.executable).with_name("sa")
 pytestmark = pytest.mark.real
 
 
 def sa(*arguments):
-    done = subprocess.run(
-        [SA, *map(str, arguments)], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "160"}
-    )
+    done = command.sa(*arguments, timeout=1800)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,13 +1,12 @@
 """The real chat model, as a user meets it: loaded, fitted, steered, gated, edited, measured. Skips without its file."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support import command
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.fitting import ordinary_states
@@ -20,13 +19,7 @@ QUICKSTART = Path(__file__).resolve().parents[1] / "configs" / "quickstart"
 
 
 def sa(*arguments):
-    done = subprocess.run(
-        [str(argument) for argument in (SA, *arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    done = command.sa(*arguments, timeout=3600, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

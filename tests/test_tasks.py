@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import real
-from support.evaluation import TASKS, add_definitions, scripted, write_world
 from support.invented_data import SUBJECTS, write_everything
-from support.smol_data import write_smol_world
+from support.judged import TASKS, add_definitions, scripted, write_world
 
 from sa_lightning.data import registry
 from sa_lightning.data.layouts import LAYOUTS
@@ -41,10 +40,10 @@ REAL_N = {
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(smol_world, tmp_path_factory):
     root = write_everything(tmp_path_factory.mktemp("data"))
     add_definitions(write_world(root / "world", n=4), n=4)
-    write_smol_world(root / "smol")
+    (root / "smol").symlink_to(smol_world)
     return root
 
 

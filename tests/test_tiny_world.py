@@ -4,16 +4,11 @@ Trains the tiny world of seed 0 where it is not cached: some five minutes on two
 """
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support.command import sa
 
 from sa_lightning.testbed import build_world
-
-SA = Path(sys.executable).with_name("sa")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +31,7 @@ def measured(world, tmp_path_factory):
             *("--artifact", "runs/tiny/artifact", "--output", "runs/tiny-replies"),
         ],
     ):
-        done = subprocess.run(
-            [SA, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=300, env={**os.environ}
-        )
+        done = sa(*arguments, cwd=root)
         assert done.returncode == 0, done.stderr
     return root / "runs"
 
@@ -93,14 +86,12 @@ def test_the_report_needs_nothing_from_elsewhere_and_shows_no_reply(measured):
 
 
 def test_a_sweep_measures_what_fit_and_validate_measure(measured, tmp_path):
-    done = subprocess.run(
-        [
-            *(SA, "sweep", "--config", "configs/tiny/sweep.yaml", "--output", tmp_path / "sweep"),
-            "--sweep.space={surgery.density: [0.1], surgery.scale: [0.75]}",
-            "--evaluation.metadata.split=test",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env={**os.environ},
-    )  # fmt: skip
+    done = sa(
+        *("sweep", "--config", "configs/tiny/sweep.yaml", "--output", tmp_path / "sweep"),
+        "--sweep.space={surgery.density: [0.1], surgery.scale: [0.75]}",
+        "--evaluation.metadata.split=test",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     results = json.loads((measured / "tiny-measured" / "results.json").read_text())["arms"]

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from conftest import llama, numbered, word_tokenizer
 from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
+from support.command import sa
 from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
@@ -160,23 +159,13 @@ def test_a_pair_that_was_not_read_is_an_error():
         metric.compute()
 
 
-SCRIPT = """
-import sys
-from sa_lightning.cli import main
-main(["fit", "--model.target", {target!r}, "--data.demonstrations", {pairs!r}, "--data.batch_size", "3",
-      "--steering.strength", "0.12",
-      "--output", {output!r}, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *sys.argv[1:]])
-"""
-
-
 def sa_fit(directory, checkpoints, demonstrations, *arguments):
     """Run `sa fit` in processes of its own; its directions, and how many processes it says there were."""
-    directory.mkdir(exist_ok=True)
-    output, script = directory / "out", directory / "run.py"
-    texts = {"target": str(checkpoints / "base"), "pairs": str(demonstrations), "output": str(output)}
-    script.write_text(SCRIPT.format(**texts))
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=240, check=False
+    output = directory / "out"
+    done = sa(
+        *("fit", "--model.target", checkpoints / "base", "--data.demonstrations", demonstrations),
+        *("--data.batch_size", "3", "--steering.strength", "0.12", "--output", output),
+        *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *arguments),
     )
     assert done.returncode == 0, done.stderr
     processes = json.loads((output / "fit.json").read_text())["processes"]

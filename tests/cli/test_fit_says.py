@@ -2,14 +2,13 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 from conftest import WORDS
 from rich.console import Console
+from support.command import sa
 
 from sa_lightning.cli.common.fitted import say_gates, say_vocabulary
 
@@ -77,15 +76,12 @@ def test_words_are_printed_as_they_are(tmp_path):
 
 
 def test_sa_fit_chooses_layers_by_words_of_ones_own(checkpoints, demonstrations, tmp_path):
-    done = subprocess.run(
-        [
-            *(SA, "fit", "--model.target", checkpoints / "base", "--data.demonstrations", demonstrations),
-            *("--steering.strength", "0.12"),
-            *("--output", tmp_path / "out", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
-            *("--steering.segment", "vocabulary", "--steering.refusal_words", json.dumps(WORDS)),
-        ],
-        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "COLUMNS": "160"},
-    )  # fmt: skip
+    done = sa(
+        *("fit", "--model.target", checkpoints / "base", "--data.demonstrations", demonstrations),
+        *("--steering.strength", "0.12"),
+        *("--output", tmp_path / "out", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+        *("--steering.segment", "vocabulary", "--steering.refusal_words", json.dumps(WORDS)),
+    )
     assert done.returncode == 0, done.stderr
     assert "Words that the directions write, original weights" in done.stdout
     record = json.loads((tmp_path / "out" / "artifact" / "sa_config.json").read_text())

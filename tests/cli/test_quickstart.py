@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.command import SA, sa
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -18,19 +19,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sa_lightning.cli.common.side_by_side import show_replies
 from sa_lightning.progress import lines
 
-SA = Path(sys.executable).with_name("sa")
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 ARMS = ["original", "steered", "gated"]
-
-
-def sa(*arguments, timeout=300, **environment):
-    return subprocess.run(
-        [SA, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "COLUMNS": "160", **environment},
-    )  # fmt: skip
 
 
 def write_twin(directory):

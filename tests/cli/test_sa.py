@@ -1,46 +1,32 @@
 """`sa` as a person types it: a process of its own, its output read, its exit status checked."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import llama, perturbed, word_tokenizer
 from safetensors.torch import load_file
+from support.command import sa
 
-SA = Path(sys.executable).with_name("sa")
 TRAINER = ["--trainer.accelerator", "cpu"]
 
 
-def sa(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [str(SA), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "160", **environment},
-    )
-
-
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(worlds, tmp_path_factory):
     """The quickstart on a world that has learned nothing: all of the plumbing, none of the wait."""
-    cache, output = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs") / "first"
-    done = sa("quickstart", "--world", "micro", "--output", output, SA_CACHE_DIR=str(cache))
+    output = tmp_path_factory.mktemp("runs") / "first"
+    done = sa("quickstart", "--world", "micro", "--output", output, SA_CACHE_DIR=str(worlds), fresh=True)
     assert done.returncode == 0, done.stderr
-    return {"cache": str(cache), "output": output, "text": done.stdout}
+    return {"cache": str(worlds), "output": output, "text": done.stdout}
 
 
 def test_help_is_quick_and_imports_neither_torch_nor_lightning():
     began = time.perf_counter()
-    done = sa("--help")
+    done = sa("--help", fresh=True)
     assert time.perf_counter() - began < 2
     assert done.returncode == 0
     for verb in ("quickstart", "fit", "validate", "predict", "edit", "sweep"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import real
+from support.command import sa
 from support.invented_data import N, write_part
 
 from sa_lightning.cli.data import run
@@ -155,7 +156,7 @@ def test_json_is_for_scripts(data, capsys):
 
 
 def test_an_unknown_name_ends_with_2_and_one_message():
-    done = subprocess.run([SA, "data", "oktset"], capture_output=True, text=True, check=False)
+    done = sa("data", "oktset")
     assert done.returncode == 2
     assert "There is no data set 'oktset'. Did you mean oktest" in done.stderr
     assert "Traceback" not in done.stderr

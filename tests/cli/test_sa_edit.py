@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from conftest import llama, perturbed, word_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
+from support.command import sa
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
@@ -137,10 +137,7 @@ def test_scores_and_directions_are_not_written_over(places, tmp_path):
 
 
 def test_exit_status_is_2_without_a_traceback_for_a_mistake(places, tmp_path):
-    done = subprocess.run(
-        [SA, "edit", "--base", places["BASE"], "--harm", places["BASE"], "--output", tmp_path / "out"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = sa("edit", "--base", places["BASE"], "--harm", places["BASE"], "--output", tmp_path / "out")
     assert done.returncode == 2
     assert "is zero" in done.stderr
     assert "Traceback" not in done.stderr

@@ -189,6 +189,7 @@ def test_mistakes_are_told_in_a_few_lines(replies, capsys, arguments, facts):
 
 def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path, replies, capsys):
     assert "does not exist" in refused(capsys, "--input", tmp_path / "no.jsonl", "--output", tmp_path / "o.jsonl")
+    assert "cannot be read" in refused(capsys, "--input", tmp_path / "no.txt", "--output", tmp_path / "o.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n \n")
     assert "has no replies" in refused(capsys, "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
     assert "is a directory" in refused(capsys, "--input", replies, "--output", tmp_path, "--overwrite")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import artifact_for, llama, word_tokenizer
+from support import command
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
@@ -23,14 +23,7 @@ PROMPTS = ["how do i bake a cake", "how do i break a window then", "yes", "a cak
 
 
 def sa(*arguments, **environment):
-    return subprocess.run(
-        [SA, "lm-eval", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "160", **environment},
-    )
+    return command.sa("lm-eval", *arguments, **environment)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import WORDS, artifact_for, llama
+from support.command import sa
 
 from sa_lightning.cli import main
 
@@ -143,11 +144,8 @@ def test_two_processes_write_what_one_writes_to_the_byte(whole, checkpoints, art
     both = []
     for devices in ("1", "2"):
         place = tmp_path / devices
-        done = subprocess.run(
-            [SA, *command(checkpoints, artifact, tasks, place, "--trainer.devices", devices),
-             "--evaluation.batch_size", "2"],
-            capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
-        )  # fmt: skip
+        typed = command(checkpoints, artifact, tasks, place, "--trainer.devices", devices)
+        done = sa(*typed, "--evaluation.batch_size", "2", **ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("Left out: bakery_gone") == 1
         assert json.loads((place / "validate.json").read_text())["processes"] == int(devices)

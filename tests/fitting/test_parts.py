@@ -5,14 +5,12 @@ import dataclasses
 import gzip
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import WORDS, artifact_for, ask, llama, numbered
 from lightning.pytorch import Trainer
+from support.command import sa
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
@@ -556,15 +554,10 @@ def test_two_processes_fit_the_parts_and_gates_of_one(checkpoints, prompts, tmp_
     (tmp_path / "parts.yaml").write_text(f"steering:\n  direction: none\n  parts: {parts}\n")
     found = []
     for devices in ("1", "2"):
-        done = subprocess.run(
-            [
-                *(Path(sys.executable).with_name("sa"), "fit", "--config", tmp_path / "parts.yaml"),
-                *("--model.target", checkpoints / "base", "--data.demonstrations", prompts),
-                *("--trainer.accelerator", "cpu", "--trainer.devices", devices, "--output", tmp_path / devices),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
+        done = sa(
+            *("fit", "--config", tmp_path / "parts.yaml"),
+            *("--model.target", checkpoints / "base", "--data.demonstrations", prompts),
+            *("--trainer.accelerator", "cpu", "--trainer.devices", devices, "--output", tmp_path / devices),
         )
         assert done.returncode == 0, done.stderr
         assert json.loads((tmp_path / devices / "fit.json").read_text())["processes"] == int(devices)

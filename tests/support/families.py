@@ -1,6 +1,6 @@
 """Tiny random models of many families, built from config, and a table of where their blocks are.
 
-PYTHONPATH=tests/support python -c "import families; print(families.table())"
+PYTHONPATH=tests python -c "from support.families import table; print(table())"
 """
 
 from collections.abc import Callable

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 from conftest import llama, word_tokenizer
-from support.evaluation import TASKS, scripted, write_world
 from support.invented_data import write_part, write_rows
+from support.judged import TASKS, scripted, write_world
 
 from sa_lightning.data.registry import entry, part, read_rows
 from sa_lightning.errors import DataError, SaError

@@ -1,7 +1,7 @@
 """Tables of replies and what they are."""
 
 import pytest
-from support.evaluation import ANSWER, FORM
+from support.judged import ANSWER, FORM
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation import JUDGES, Outcome, Sample, Verdict, judge_samples, load_judge

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from conftest import real
-from support.evaluation import ANSWER, TASKS, results_of, scripted, write_world
 from support.invented_data import write_everything
+from support.judged import ANSWER, TASKS, results_of, scripted, write_world
 
 from sa_lightning.evaluation import evaluate_lm, write_html
 

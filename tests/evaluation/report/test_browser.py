@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from support.evaluation import answered, four_arms, judged, results_of
+from support.judged import answered, four_arms, judged, results_of
 
 from sa_lightning.evaluation import Outcome, Verdict, agreements, write_html
 from sa_lightning.evaluation.report.sections import XSTEST_TYPES

@@ -6,7 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from support.evaluation import answered, four_arms, judged, results_of
+from support.judged import answered, four_arms, judged, results_of
 
 from sa_lightning.evaluation import Outcome, Sample, Score, write_html
 from sa_lightning.evaluation.report.charts import plane

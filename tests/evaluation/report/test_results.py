@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from support.evaluation import answered, four_arms, judged, results_of
+from support.judged import answered, four_arms, judged, results_of
 
 from sa_lightning.evaluation import Outcome, Sample, Score, Verdict, agreements, markdown, rate, table, write_results
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from support.evaluation import answered, judged, results_of
+from support.judged import answered, judged, results_of
 
 from sa_lightning.evaluation import markdown, rate, summarise
 from sa_lightning.evaluation.report.headline import remarks

@@ -8,7 +8,7 @@ from references import statistics as slow
 from scipy.optimize import minimize_scalar
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
-from support.evaluation import answered, judged
+from support.judged import answered, judged
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Sample, Score, paired, paired_difference, paired_scores

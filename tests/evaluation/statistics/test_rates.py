@@ -1,7 +1,7 @@
 """What a summary counts, and where."""
 
 import pytest
-from support.evaluation import answered, judged
+from support.judged import answered, judged
 
 from sa_lightning.evaluation import Outcome, Sample, Score, rate, summarise
 

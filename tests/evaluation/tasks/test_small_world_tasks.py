@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 from conftest import llama, word_tokenizer
-from support.evaluation import ANSWER, TASKS, add_definitions, scripted, write_world
 from support.invented_data import write_everything
+from support.judged import ANSWER, TASKS, add_definitions, scripted, write_world
 
 from sa_lightning.errors import DataError, ModelError
 from sa_lightning.evaluation import JUDGES, Outcome, evaluate, evaluate_lm, summarise
@@ -41,9 +41,9 @@ REFUSALS = (
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(worlds):
     """A world in the tiny world's language, whose models have learned nothing."""
-    return build_world("micro", parts=["chat"], cache=tmp_path_factory.mktemp("worlds"), quiet=True)
+    return build_world("micro", parts=["chat"], cache=worlds / "sa_lightning" / "worlds", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,16 @@
 import json
 
 import pytest
-from support.evaluation import TASKS, scripted
-from support.smol_data import write_smol_world
+from support.judged import TASKS, scripted
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm, summarise
 from sa_lightning.evaluation.tasks.worlds import smol_world
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_smol_world(tmp_path_factory.mktemp("smol"))
+@pytest.fixture
+def world(smol_world):
+    return smol_world
 
 
 def rows(world, split):

@@ -5,8 +5,8 @@ import re
 
 import pytest
 from conftest import real
-from support.evaluation import TASKS, scripted
 from support.invented_data import write_everything, write_rows
+from support.judged import TASKS, scripted
 
 from sa_lightning.data.layouts import LAYOUTS
 from sa_lightning.data.table import DATASETS

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support.evaluation import TASKS
 from support.invented_data import write_everything, write_part, write_rows
+from support.judged import TASKS
 
 from sa_lightning.data.registry import part, read_rows
 from sa_lightning.errors import DataError

@@ -33,14 +33,9 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def _worlds(cache, monkeypatch):
-    monkeypatch.setenv("SA_CACHE_DIR", str(cache))
+def _worlds(worlds, monkeypatch):
+    monkeypatch.setenv("SA_CACHE_DIR", str(worlds))
     monkeypatch.setenv("COLUMNS", "200")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.command import sa
 
 from sa_lightning.errors import SettingError
 from sa_lightning.experiments.sweep.space import Match, Space
@@ -58,8 +59,8 @@ def test_a_space_that_cannot_be_meant_is_refused(grid: dict, fact: str):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache(worlds):
+    return worlds
 
 
 BASE = {
@@ -79,14 +80,7 @@ def sweep(root: Path, cache: Path, output: str = "out", status: int = 0, **setti
     config = root / "sweep.yaml"
     content = {**BASE, **settings.pop("given", {}), "sweep": {"seeds": [0], **settings}}
     config.write_text(yaml.safe_dump(content))
-    done = subprocess.run(
-        [SA, "sweep", "--config", config, "--output", root / output],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "SA_CACHE_DIR": str(cache), "COLUMNS": "160"},
-    )
+    done = sa("sweep", "--config", config, "--output", root / output, SA_CACHE_DIR=str(cache))
     assert done.returncode == status, done.stderr
     found = root / output / "sweep.json"
     return json.loads(found.read_text()) if found.exists() else {}, done.stdout + done.stderr
@@ -158,10 +152,8 @@ def test_a_search_proposes_within_bounds_steers_and_writes_a_config_that_fit_tak
     more, _ = sweep(tmp_path, cache, sampler="tpe", trials=4, arm="edited+steered", space=space, limits=limits)
     assert more["trials"][:3] == found["trials"]
     assert len(more["trials"]) == 4
-    done = subprocess.run(
-        [SA, "fit", "--config", tmp_path / "out" / "chosen.yaml", "--output", tmp_path / "fit", "--print_config"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = sa("fit", "--config", tmp_path / "out" / "chosen.yaml", "--output", tmp_path / "fit", "--print_config")
+    assert done.returncode == 0, done.stderr
     config = yaml.safe_load(done.stdout)
     chosen = next(t for t in more["trials"] if t["digest"] == more["chosen"])
     assert config["surgery"]["density"] == chosen["settings"]["surgery.density"]
