@@ -30,10 +30,10 @@ VERBS = {
 }
 
 #: Libraries that a verb loads, which takes seconds.
-LOADED = dict.fromkeys(
-    ("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"
-)
-LOADED |= dict.fromkeys(("edit", "judge", "export"), "torch, transformers")
+LOADED: dict[str, str] = {
+    **dict.fromkeys(("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"),
+    **dict.fromkeys(("edit", "judge", "export"), "torch, transformers"),
+}
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
 

@@ -19,6 +19,7 @@ IsLanguage = Callable[[str, str], bool]
 Changes = Sequence[tuple[nn.Module, Step]]
 PROMPTS, NEW_TOKENS = 24, 24
 CLOSE = 1.05  # the search ends where the bounds are so close
+LESS = 1.25  # by how much a step that leaves too little language is made smaller
 SMALLEST = 1e-4  # of a unit: below it a step changes nothing that could be measured
 
 
@@ -173,7 +174,7 @@ def largest_strength(
 
     All prompts are steered, gate or none: what a gate lets through is to be borne, too. KL is taken to rise with the
     strength, and bisected on a logarithmic scale to 5 %; then replies are written, and while more of them are no
-    language than unsteered ones, by more than the square root of their number, the strength is lowered by a third. No
+    language than unsteered ones, by more than the square root of their number, the strength is lowered by a fifth. No
     harmful prompt is needed.
 
     Args:
@@ -215,7 +216,7 @@ def largest_strength(
         if garbled <= replies.degenerate + round(math.sqrt(replies.degenerate)):
             search.strength = sign * low
             return search
-        low /= 1.5
+        low /= LESS
     raise NothingToDoError(
         f"No step along these directions is borne: at {sign * search.tried[-1].strength:.2g} the KL divergence on "
         f"harmless replies is {search.tried[-1].kl:.2g} nats a token, and {budget:g} are allowed.\n"

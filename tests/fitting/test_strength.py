@@ -10,6 +10,7 @@ from conftest import artifact_for, llama, word_tokenizer
 from sa_lightning import steer
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states
+from sa_lightning.fitting.strength import LESS
 from sa_lightning.models import locate_blocks
 
 PROMPTS = ["<bos><user> how do i bake a cake <assistant>", "<bos><user> bake cake <assistant>"]
@@ -86,7 +87,7 @@ def test_a_strength_whose_replies_are_no_language_is_lowered(setting):
     art = artifact(model, norms)
     found = largest_strength(model, blocks, art, "original", replies, 0.02)
     free = largest_strength(model, blocks, art, "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02)
-    assert found.strength == pytest.approx(free.strength / 1.5**3)
+    assert found.strength == pytest.approx(free.strength / LESS**3)
     assert [bad for _, _, bad in found.as_dict()["tried"] if bad is not None] == [0, 2, 2, 2]
 
 

@@ -38,7 +38,7 @@ class Options:
 
     def knows(self, name: str) -> bool:
         """Whether there is such an option, or one whose value it is a part of."""
-        if name in self.names or name.replace("_", "-") in self.names:  # dashes of options are no dashes in a config
+        if name in self.names:
             return True
         parts = name.split(".")
         heads = {".".join(parts[:count]) for count in range(1, len(parts))}
@@ -52,7 +52,7 @@ def options_of(text: str) -> Options:
     for line in text.partition("options:\n")[2].splitlines():
         if found := _OPTION.match(line):
             known = _NAME.findall(found[1])
-            names |= set(known)
+            names |= {*known, *(name.replace("-", "_") for name in known)}  # as configs have them
             current = max(known, key=len)
         if "(required" in line:
             required.append(current)
