@@ -38,7 +38,7 @@ class Options:
 
     def knows(self, name: str) -> bool:
         """Whether there is such an option, or one whose value it is a part of."""
-        if name in self.names or name.replace("_", "-") in self.names:  # dashes of options are no dashes in a config
+        if name in self.names:
             return True
         parts = name.split(".")
         heads = {".".join(parts[:count]) for count in range(1, len(parts))}
