@@ -52,19 +52,9 @@ MAY_IMPORT = {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
         *("safetensors", "jaxtyping"),
     },
-    "export": {
-        "names",
-        "evaluation",
-        "callbacks",
-        "steering",
-        "steered",
-        "module",
-        "models",
-        "transformers",
-        "lm_eval",
-    },
+    "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
-        *("callbacks", "datamodules", "evaluation", "module", "names", "steered", "steering", "testbed"),
+        *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
     },
 }

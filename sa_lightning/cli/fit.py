@@ -68,7 +68,7 @@ class FitCLI(VerbCLI):
     @override
     def callbacks(self) -> list[Callback]:
         if self.config.trainer.enable_progress_bar is not False:
-            self.config_init.surgery.progress = stages
+            self.config_init.surgery.surgery.progress = stages
         self.config_init.steering.is_language = is_language
         return [self.config_init.surgery, self.config_init.steering]
 
@@ -126,10 +126,11 @@ def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
         say_vocabulary(cli.config_init.steering, output, console)
         say_strengths(cli.config_init.steering.artifact, output, console)
         say_gates(cli.config_init.steering, output, console)
-        surgery = cli.config_init.surgery
+        callback = cli.config_init.surgery
+        surgery = callback.surgery
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
-        if surgery.wanted and surgery.save_edited:
+        if surgery.wanted and callback.save_edited:
             console.print(
                 f"[bold]{output / 'edited'}[/bold]  the target with stage 1 in its weights; steer it for stage 2"
             )

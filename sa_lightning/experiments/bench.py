@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.degenerate import is_language
+from sa_lightning.fitting import Surgery
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 
@@ -44,7 +45,7 @@ class Bench:
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
 
-    def run(self, arm: str, surgery: SurgeryCallback, steering: ExtractionCallback | None) -> dict[str, Any]:
+    def run(self, arm: str, surgery: Surgery, steering: ExtractionCallback | None) -> dict[str, Any]:
         """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
 
         Returns:
@@ -57,9 +58,9 @@ class Bench:
                     raise SettingError(f"The arm `{arm}` needs a surgery.\nGive `--surgery.harm`.")
                 surgery.progress = lambda: nullcontext(self.progress)
                 surgery.scores, surgery.opened = self._scores, self._opened
-                surgery.setup(None, self.module, "validate")  # type: ignore[arg-type]  # it asks nothing of a trainer
-                stack.callback(surgery.toggle, self.module, edited=False)
-                surgery.toggle(self.module, edited=True)
+                surgery.open(str(self.module.target), self.module.revision)
+                stack.callback(surgery.undo)
+                surgery.apply(self.module.network, self.module.tokenizer, self.module.dtype_name)
                 record = surgery.record()
                 found |= {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
             if arm.endswith("steered"):

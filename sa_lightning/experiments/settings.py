@@ -88,7 +88,7 @@ def _default(plain: dict[str, Any], part: str, name: str) -> Any:
 
 
 def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
-    """Make the callbacks `surgery` and `steering` under these settings, and what may be missing, which is then None.
+    """Make `surgery`, the callback `steering` under these settings, and what may be missing, which is then None.
 
     That is `data`, without pairs, and `prompting`, without an instruction.
 
@@ -101,6 +101,7 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     check_each_part(parsed.steering.parts or {})
     data, prompting = parsed.data.as_dict(), parsed.get("prompting")
     found: Any = parser.instantiate_classes(parsed)
+    found.surgery = found.surgery.surgery  # the plain object: no trainer runs an experiment
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
     found.prompting = Prompting(**prompting.as_dict()) if prompting and prompting.instruction is not None else None
     return found

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from lm_eval.utils import simple_parse_args_string
 
-from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
+from sa_lightning.fitting import Surgery
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
@@ -112,13 +112,13 @@ class SafetyLM(InMemoryLM):
         self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
         if template is not None or arguments:  # else prompts may be written without any template
             self._check_template(shown)
-        surgery = SurgeryCallback.from_record(found.surgery) if found and found.surgery and edited else None
+        surgery = Surgery.from_record(found.surgery) if found and found.surgery and edited else None
         if surgery is not None:
-            surgery.setup(None, module, "validate")  # type: ignore[arg-type]  # it asks nothing of a trainer
+            surgery.open(str(module.target), module.revision)
         module.configure_model()
         network: Any = module.network
         if surgery is not None:
-            surgery.toggle(module, edited=True)
+            surgery.apply(network, module.tokenizer, module.dtype_name)
         network.to(_device(device))
         if found is not None:
             # For as long as the process lives.

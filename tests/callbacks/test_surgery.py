@@ -8,6 +8,7 @@ from references.surgery import flatten, orthogonalised_by_hand
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.errors import DataError, SettingError
+from sa_lightning.fitting import Surgery
 from sa_lightning.fitting.examples import read_examples
 from sa_lightning.models import load_tokenizer
 from sa_lightning.module import CausalLMModule
@@ -32,9 +33,9 @@ def loaded(target: Path) -> CausalLMModule:
     return module
 
 
-def edited(surgery: SurgeryCallback, module: CausalLMModule) -> dict[str, torch.Tensor]:
-    surgery.setup(None, module, "validate")
-    surgery.toggle(module, edited=True)
+def edited(surgery: Surgery, module: CausalLMModule) -> dict[str, torch.Tensor]:
+    surgery.open(str(module.target))
+    surgery.apply(module.network, module.tokenizer, module.dtype_name)
     return {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
 
 
@@ -59,13 +60,13 @@ def test_a_surgery_is_redone_from_its_record_and_undone_bit_for_bit(models: Path
              str(models / v) if k in places else v for k, v in settings.items()}  # fmt: skip
     module = loaded(models / "base")
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-    surgery = SurgeryCallback(**given)
+    surgery = SurgeryCallback(**given).surgery
     first = edited(surgery, module)
     assert any(not torch.equal(first[name], before[name]) for name in before)
     record = json.loads(json.dumps(surgery.record()))  # as in the artifact
-    surgery.toggle(module, edited=False)
+    surgery.undo()
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
-    again = SurgeryCallback.from_record(record)
+    again = Surgery.from_record(record)
     second = edited(again, module)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert again.record() == surgery.record()
@@ -80,9 +81,9 @@ def test_an_artifact_of_a_control_says_so(models: Path, tmp_path: Path):
         ({"stand_in": str(models / "benign")}, "(stand_in − base) in place of (harm − base)"),
         ({}, None),
     ):
-        surgery = SurgeryCallback(str(models / "harm"), density=0.1, **settings)
+        surgery = SurgeryCallback(str(models / "harm"), density=0.1, **settings).surgery
         edited(surgery, module)
-        surgery.toggle(module, edited=False)
+        surgery.undo()
         artifact = artifact_for(module.network, statistics={}, surgery=surgery.record())
         card = (artifact.save_pretrained(tmp_path / "artifact") / "README.md").read_text()
         found = artifact.controls()
@@ -99,7 +100,7 @@ def test_a_mistake_is_found_before_the_model_is_loaded(models: Path):
         ({"harm": str(models / "harm"), "control": "norm", "layer_scales": {0: 0.5}}, "length layer by layer"),
     ):
         with pytest.raises(SettingError, match=fact):
-            SurgeryCallback(**given).setup(None, module, "fit")
+            SurgeryCallback(**given).surgery.open(str(module.target))
     assert not module._loaded
 
 
@@ -130,7 +131,7 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
     module = loaded(tmp_path / "adapter")
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
     base, harm, benign = (loaded(models / name).network.state_dict() for name in ("base", "harm", "benign"))
-    surgery = SurgeryCallback(str(models / "harm"), benign=str(models / "benign"), density=1.0, scale=0.5)
+    surgery = SurgeryCallback(str(models / "harm"), benign=str(models / "benign"), density=1.0, scale=0.5).surgery
     found = edited(surgery, module)
     names = list(surgery._edit.plan.names)
     tau, along = (flatten({n: model[n] - base[n] for n in names}) for model in (harm, benign))
@@ -138,7 +139,7 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
     assert torch.allclose(step.double(), 0.5 * orthogonalised_by_hand(tau, along), atol=1e-5)
     assert abs(float(step.double() @ along.double())) < 1e-3 * float(step.norm() * along.norm())
     assert surgery.base == str(models / "base")
-    surgery.toggle(module, edited=False)
+    surgery.undo()
     rows = [{"prompt": "how do i bake a cake", "response": "first bake a cake ."}]
     (tmp_path / "harmless.jsonl").write_text(json.dumps(rows[0]))
     budget = SurgeryCallback(
@@ -148,8 +149,8 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
         kl_budget=0.02,
         prompts=str(models / "prompts.jsonl"),
         kl_prompts=str(tmp_path / "harmless.jsonl"),
-    )
+    ).surgery
     edited(budget, module)
     assert 0.0198 <= budget.record()["search"]["kl"] <= 0.02
-    budget.toggle(module, edited=False)
+    budget.undo()
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())

@@ -136,9 +136,9 @@ def test_the_surgery_that_an_artifact_records_can_be_applied(checkpoints, tmp_pa
     module = CausalLMModule(str(checkpoints / "base"))
     module.setup("validate")
     module.configure_model()
-    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), scale=3.0, density=0.5)
-    surgery.setup(None, module, "validate")
-    surgery.toggle(module, edited=True)
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), scale=3.0, density=0.5).surgery
+    surgery.open(str(module.target))
+    surgery.apply(module.network, module.tokenizer, module.dtype_name)
     # Only for edited weights: the artifact has no directions for others.
     found = artifact_for(module.network, strength=0.0, surgery=surgery.record())
     found.directions, found.fingerprints = (

@@ -130,7 +130,7 @@ class VerbCLI(LightningCLI):
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits
-            callback.progress = stages
+            callback.surgery.progress = stages
         return [callback, steering]
 
     def check(self, config: Any) -> None:

@@ -12,6 +12,7 @@ from support.small_checkpoints import says
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.cli.edit import run
 from sa_lightning.errors import DataError, NothingToDoError, SettingError
+from sa_lightning.fitting import Surgery
 from sa_lightning.fitting.examples import _spread, read_examples
 from sa_lightning.models import load_tokenizer
 from sa_lightning.module import CausalLMModule
@@ -147,28 +148,28 @@ def test_a_budget_is_spent_once_and_redone_from_its_record(checkpoints: Path, fi
     module.configure_model()
     before = {n: t.clone() for n, t in module.network.state_dict().items()}
     given = {"kl_budget": 0.02, "kl_prompts": str(harmless), "prompts": str(unsafe), "density": 0.3}
-    surgery = SurgeryCallback(str(checkpoints / "harm"), **given)
-    surgery.setup(None, module, "validate")
+    surgery = SurgeryCallback(str(checkpoints / "harm"), **given).surgery
+    surgery.open(str(module.target))
     shift = AnswerShift(
         module.network,
         read_examples(harmless, module.tokenizer, kind="harmless"),
         read_examples(unsafe, module.tokenizer),
     )
-    surgery.toggle(module, edited=True)
+    surgery.apply(module.network, module.tokenizer, module.dtype_name)
     edited = {n: t.clone() for n, t in module.network.state_dict().items()}
     record = json.loads(json.dumps(surgery.record()))
     assert shift.damage() == record["search"]["kl"] <= 0.02
     assert shift.benefit() == record["search"]["benefit"] > 0
     assert record["settings"]["kl_budget"] == 0.02
     assert set(record["settings"]["layer_scales"]) == {"0", "1", "2", "other"}
-    surgery.toggle(module, edited=False)
+    surgery.undo()
     assert all(torch.equal(t, before[n]) for n, t in module.network.state_dict().items())
     monkeypatch.setattr("sa_lightning.fitting.examples.find_layer_scales", lambda *_: pytest.fail("searched again"))
-    again = SurgeryCallback.from_record(record)
-    again.setup(None, module, "validate")
-    again.toggle(module, edited=True)
+    again = Surgery.from_record(record)
+    again.open(str(module.target))
+    again.apply(module.network, module.tokenizer, module.dtype_name)
     assert all(torch.equal(t, edited[n]) for n, t in module.network.state_dict().items())
-    again.toggle(module, edited=False)
+    again.undo()
 
 
 def test_sa_edit_spends_a_budget_as_a_fit_does(checkpoints: Path, files, tmp_path: Path):
@@ -179,9 +180,9 @@ def test_sa_edit_spends_a_budget_as_a_fit_does(checkpoints: Path, files, tmp_pat
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())
     module = CausalLMModule(base)
     module.configure_model()
-    surgery = SurgeryCallback(harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe))
-    surgery.setup(None, module, "validate")
-    surgery.toggle(module, edited=True)
+    surgery = SurgeryCallback(harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe)).surgery
+    surgery.open(str(module.target))
+    surgery.apply(module.network, module.tokenizer, module.dtype_name)
     record = json.loads(json.dumps(surgery.record()))
     assert report["settings"] == record["settings"]
     assert report["search"] == record["search"]
