@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub import HfApi
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import whole_directory, write_whole
 from sa_lightning.steering.artifact.card import card, sign
+from sa_lightning.steering.artifact.reading import read_artifact, values_of
 from sa_lightning.steering.directions.controls import in_words, random_directions
 from sa_lightning.steering.gates.fitting import FittedGate, rebuilt, vector_shape
 from sa_lightning.steering.gates.gate import Gate
@@ -34,10 +34,8 @@ from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.gates.settings import GateSettings, Kind
 from sa_lightning.steering.intervention import INTERVENTIONS, check_strength, times
 
-FORMAT_VERSION = 5
 UNITS = ("state", "typical")
 SIZED = ("match", "add_mapped")  # interventions whose directions have a length of their own
-FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 
 
 @dataclass
@@ -407,71 +405,21 @@ class SteeringArtifact:
         Raises:
             ArtifactError: If it is missing, damaged, or of a newer format.
         """
-        path = Path(path_or_repo)
-        if not path.is_dir():
-            try:
-                path = Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=list(FILES)))
-            except (OSError, ValueError) as error:
-                raise ArtifactError(
-                    f"There is no artifact at {path_or_repo}, neither as a directory nor on the Hub.\n"
-                    "`sa fit` writes one to <output>/artifact.\n"
-                    "Check the path: `--artifact DIR/artifact`."
-                ) from error
-        try:
-            config = json.loads((path / "sa_config.json").read_text())
-            tensors = load_file(path / "steering.safetensors")
-        except (OSError, json.JSONDecodeError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{path} holds no complete artifact: {error}.\n"
-                f"An artifact is a directory with {', '.join(FILES)}.\n"
-                "Fit it again with `sa fit`, or check the path."
-            ) from error
-        if config.get("format_version") not in range(1, FORMAT_VERSION + 1):
-            raise ArtifactError(
-                f"{path} has format version {config.get('format_version')}, this one reads 1 to {FORMAT_VERSION}.\n"
-                "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
-            )
-        held: dict[str, dict[str, dict[str, dict[int, Tensor]]]] = {}
-        for key, tensor in tensors.items():
-            found = re.fullmatch(r"(?:parts\.([\w-]+)\.)?(\w+)\.layers\.(\d+)\.(direction|gate)", key)
-            if found is not None:
-                part, name, layer, what = found.groups()
-                held.setdefault(part or "", {}).setdefault(what, {}).setdefault(name, {})[int(layer)] = tensor
+        path, config, held = read_artifact(path_or_repo, revision)
         parts = config.pop("parts", {})
+        known = {item.name for item in fields(cls)} - {"directions", "gates"}
         try:
             shared = {key: value for key, value in config.items() if key not in ("gate", "statistics", "control")}
-            read = {name: cls._read(held.get(name, {}), {**shared, **part}, path) for name, part in parts.items()}
-            return cls._read(held.get("", {}), {**config, "parts": read}, path)
+            read = {
+                name: cls(**values_of(held.get(name, {}), {**shared, **part}, known, path))
+                for name, part in parts.items()
+            }
+            return cls(**values_of(held.get("", {}), {**config, "parts": read}, known, path))
         except TypeError as error:
             raise ArtifactError(
                 f"sa_config.json in {path} is not complete: {error}.\n"
                 "Without it the directions cannot be applied.\nFit it again with `sa fit`."
             ) from error
-
-    @classmethod
-    def _read(
-        cls, held: dict[str, dict[str, dict[int, Tensor]]], config: dict[str, Any], path: Path
-    ) -> "SteeringArtifact":
-        """Make one of tensors and of what a sa_config.json says."""
-        sets = config.get("fingerprints", {})
-        directions = {name: held.get("direction", {}).get(name, {}) for name in sets} | held.get("direction", {})
-        found = {name: sorted(layers) for name, layers in directions.items()}
-        if found != config.get("layers") or found.keys() != sets.keys():
-            raise ArtifactError(
-                f"The directions in {path} are {found}, but its sa_config.json says {config.get('layers')} with "
-                f"fingerprints of {sorted(sets)}.\n"
-                "A direction without its weights, or weights without directions, cannot be applied.\n"
-                "Fit it again with `sa fit`."
-            )
-        known = {item.name for item in fields(cls)} - {"directions", "gates"}
-        given = {key: value for key, value in config.items() if key in known}
-        if given.get("gate") == "always":
-            given["gate"] = None
-        if isinstance(given.get("strength"), dict):  # JSON has only text as keys
-            given["strength"] = _by_layer(given["strength"])
-        for key in ("typical_norms", "dose"):
-            given[key] = {name: _by_layer(layers) for name, layers in given.get(key, {}).items()}
-        return cls(directions=directions, gates=held.get("gate", {}), **given)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the artifact to a Hub repository, made if needed, and return its address."""
@@ -485,11 +433,6 @@ class SteeringArtifact:
 
 def _shallow(artifact: SteeringArtifact) -> dict[str, Any]:
     return {item.name: getattr(artifact, item.name) for item in fields(artifact)}
-
-
-def _by_layer(values: dict[str, Any]) -> dict[Any, Any]:
-    """With layers as numbers again, where they are any."""
-    return {int(key) if key.isdigit() else key: value for key, value in values.items()}
 
 
 def _seed_of(seed: int, part: str) -> int:
