@@ -20,7 +20,7 @@ from sa_lightning.experiments.compare.report import CompareReport
 from sa_lightning.experiments.compare.rows import Rows, counts_of, documents_of
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import made
-from sa_lightning.files import check_writable
+from sa_lightning.files import check_writable, json_digest
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
@@ -284,7 +284,7 @@ def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
-    """The hash of every world that a measurement names."""
+    """The hash of every world that a measurement names; of worlds made of public prompts, of every part it names."""
     from sa_lightning.testbed import REAL, world_directory
 
     found: dict[str, str] = {}
@@ -294,5 +294,10 @@ def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
             path = world_directory(name, seed) / "world.json"
             if name in found or (part == "chat" and name in REAL and not path.exists()):
                 continue  # a published model alone is of no built world
-            found[name] = json.loads(path.read_text())["hash"]
+            record = json.loads(path.read_text())
+            if "data_sets" in record:  # its parts come one by one, and a new one changes nothing of the others
+                stage = part.partition("/")[0] or "data"
+                found[f"{name}/{stage}"] = json_digest(record["stages"][stage]["files"])
+            else:
+                found[name] = record["hash"]
     return found

@@ -337,3 +337,19 @@ def test_prompting_is_offered_by_this_verb_alone():
 
     assert "--prompting.instruction" in compare.parser().format_help()
     assert "--prompting" not in sweep.parser().format_help()
+
+
+def test_of_a_world_of_public_prompts_each_part_that_is_named_has_a_hash_of_its_own(tmp_path, monkeypatch):
+    stages = {name: {"files": {f"{name}.safetensors": name}} for name in ("data", "safe", "over")}
+    (tmp_path / "world.json").write_text(json.dumps({"hash": "x", "data_sets": {}, "stages": stages}))
+    monkeypatch.setattr("sa_lightning.testbed.world_directory", lambda name, seed: tmp_path)
+    asked = {"model": {"target": "world:smol/safe"}, "settings": {}, "metadata": {"world": "world:smol"}}
+    first = comparison._worlds(asked, 0)
+    assert sorted(first) == ["smol/data", "smol/safe"]
+    stages["over"]["files"] = {"over.safetensors": "another"}  # not named
+    stages["harm"] = {"files": {}}
+    (tmp_path / "world.json").write_text(json.dumps({"hash": "y", "data_sets": {}, "stages": stages}))
+    assert comparison._worlds(asked, 0) == first
+    stages["safe"]["files"] = {"safe.safetensors": "another"}
+    (tmp_path / "world.json").write_text(json.dumps({"hash": "z", "data_sets": {}, "stages": stages}))
+    assert comparison._worlds(asked, 0)["smol/safe"] != first["smol/safe"]
