@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import artifact_for, llama, word_tokenizer
+from references.divergence import slow_kl
 
-from sa_lightning import steer
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states
 from sa_lightning.fitting.strength import LESS
@@ -30,33 +30,15 @@ def artifact(model, norms, intervention="add", **settings):
     return artifact_for(model, intervention=intervention, strength=0.0, unit="typical", typical_norms=norms, **settings)
 
 
-def slow_kl(model, tokenizer, art, strength):
-    """Mean KL over the tokens of greedy replies, prompt by prompt, without cache, batch or padding."""
-    total, count = 0.0, 0
-    for prompt in PROMPTS:
-        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).input_ids
-        whole = ids
-        for _ in range(24):
-            whole = torch.cat([whole, model(whole).logits[:, -1:].argmax(-1)], 1)
-            if int(whole[0, -1]) == tokenizer.eos_token_id:
-                break
-        before = model(whole).logits[0, ids.shape[1] - 1 : -1].double().log_softmax(-1)
-        with steer(model, art, strength=strength):
-            after = model(whole).logits[0, ids.shape[1] - 1 : -1].double().log_softmax(-1)
-        total += float((before.exp() * (before - after)).sum())
-        count += len(before)
-    return total / count
-
-
 @pytest.mark.parametrize("intervention", ["add", "add_keep_norm", "add_keep_norm_adaptive", "ablate", "add_absolute"])
 def test_the_strength_is_within_the_budget_and_a_little_more_is_not(setting, intervention):
     model, tokenizer, blocks, norms = setting
     art = artifact(model, norms, intervention)
     found = largest_strength(model, blocks, art, "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02)
-    assert slow_kl(model, tokenizer, art, found.strength) <= 0.02 * 1.001
-    assert slow_kl(model, tokenizer, art, found.strength * 1.08) > 0.02
+    assert slow_kl(model, tokenizer, PROMPTS, art, found.strength) <= 0.02 * 1.001
+    assert slow_kl(model, tokenizer, PROMPTS, art, found.strength * 1.08) > 0.02
     tried = {strength: kl for strength, kl, _ in found.as_dict()["tried"]}
-    assert tried[found.strength] == pytest.approx(slow_kl(model, tokenizer, art, found.strength), rel=1e-3)
+    assert tried[found.strength] == pytest.approx(slow_kl(model, tokenizer, PROMPTS, art, found.strength), rel=1e-3)
     assert found.prompts == 2
 
 
@@ -65,7 +47,7 @@ def test_the_other_way_is_found_with_the_other_sign(setting):
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS)
     back = largest_strength(model, blocks, artifact(model, norms), "original", replies, 0.02, sign=-1.0)
     assert back.strength < 0
-    assert slow_kl(model, tokenizer, artifact(model, norms), back.strength) <= 0.02 * 1.001
+    assert slow_kl(model, tokenizer, PROMPTS, artifact(model, norms), back.strength) <= 0.02 * 1.001
 
 
 def test_a_budget_that_nothing_exceeds_gives_the_largest_strength_there_is(setting):

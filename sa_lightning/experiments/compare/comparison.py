@@ -187,7 +187,8 @@ class Comparison:
         if self._held is None or self._held[0] != (job.target, job.seed):
             self._held, self._tasks = None, {}
             gc.collect()
-            config = resolve_worlds(self.config | {"model": self.plan.models[job.target]}, job.seed)
+            used = {name: value for name, value in self.config.items() if name != "compare"}  # not all targets
+            config = resolve_worlds(used | {"model": self.plan.models[job.target]}, job.seed)
             bench = Bench(CausalLMModule(**config["model"]), None, self._measure(job))
             self._weights = weights_fingerprint(bench.module.network)[:16]
             self._held = ((job.target, job.seed), bench, config)

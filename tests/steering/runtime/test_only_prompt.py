@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from conftest import artifact_for, gpt2, llama, mistral, word_tokenizer
+from references.divergence import slow_kl
 from support.gated import padded, prompts
 
 from sa_lightning import SteeringArtifact, steer
@@ -150,24 +151,8 @@ def test_a_search_for_its_strength_measures_replies_that_are_left_alone():
     harmless = HarmlessReplies(model, blocks, tokenizer, asked)
     found = largest_strength(model, blocks, artifact, "original", harmless, 0.02).strength
 
-    def kl(strength):
-        total, count = 0.0, 0
-        for prompt in asked:
-            ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).input_ids
-            whole = ids
-            for _ in range(24):
-                whole = torch.cat([whole, model(whole).logits[:, -1:].argmax(-1)], 1)
-                if int(whole[0, -1]) == tokenizer.eos_token_id:
-                    break
-            before = model(whole).logits[0, ids.shape[1] - 1 : -1].double().log_softmax(-1)
-            with steer(model, artifact, strength=strength), prompt_lengths([ids.shape[1]]):
-                after = model(whole).logits[0, ids.shape[1] - 1 : -1].double().log_softmax(-1)
-            total += float((before.exp() * (before - after)).sum())
-            count += len(before)
-        return total / count
-
-    assert kl(found) <= 0.02 * 1.001
-    assert kl(found * 1.08) > 0.02
+    assert slow_kl(model, tokenizer, asked, artifact, found) <= 0.02 * 1.001
+    assert slow_kl(model, tokenizer, asked, artifact, found * 1.08) > 0.02
     everywhere = dataclasses.replace(artifact, only_prompt=False)
     assert largest_strength(model, blocks, everywhere, "original", harmless, 0.02).strength < found
 
