@@ -17,6 +17,7 @@ from sa_lightning.errors import DataError, WorldError
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal.detector import judge
 from sa_lightning.experiments.compare.comparison import _worlds
+from sa_lightning.files import json_digest
 from sa_lightning.names import resolve_worlds
 from sa_lightning.testbed import world_directory
 from sa_lightning.testbed.smol import SMOL, acceptance, answers, build, build_smol, lessons, smol_directory
@@ -258,7 +259,8 @@ def test_the_command_line_names_its_files_and_comparisons_its_hash(data, tmp_pat
     found = resolve_worlds({"a": "world:smol/data/train.jsonl", "b": ["world:smol"]}, 0, quiet=True)
     assert Path(found["a"]) == Path(found["b"][0]) / "data" / "train.jsonl"
     assert Path(found["a"]).is_file()
-    assert _worlds({**alone, "metadata": {"world": "world:smol"}}, 0) == {"smol": record(Path(found["b"][0]))["hash"]}
+    files = record(Path(found["b"][0]))["stages"]["data"]["files"]
+    assert _worlds({**alone, "metadata": {"world": "world:smol"}}, 0) == {"smol/data": json_digest(files)}
     assert world_directory("smol", 0) == Path(found["b"][0])
 
 
