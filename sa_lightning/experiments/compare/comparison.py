@@ -294,11 +294,12 @@ def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
             name, _, part = text.removeprefix("world:").partition("/")
             path = world_directory(name, seed) / "world.json"
             if name in found or (part == "chat" and name in REAL and not path.exists()):
-                continue  # a published model alone is of no built world
+                continue
             record = json.loads(path.read_text())
             if "data_sets" in record:  # its parts come one by one, and a new one changes nothing of the others
                 stage = part.partition("/")[0] or "data"
-                found[f"{name}/{stage}"] = json_digest(record["stages"][stage]["files"])
+                if stage in record["stages"]:  # a published model alone is of no built world
+                    found[f"{name}/{stage}"] = json_digest(record["stages"][stage]["files"])
             else:
                 found[name] = record["hash"]
     return found
