@@ -83,7 +83,7 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
             for key, setting in _flat(_read_config(value), options, f"`{value}`"):
                 given[key] = setting
         elif not options.knows(name):
-            raise SettingError(_unknown(f"`sa {verb}` has no option `--{name}`", name, options))
+            raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
         given[name] = value
     if "print_config" in given:  # nothing runs
         return None
@@ -154,7 +154,7 @@ def _unknown(fact: str, name: str, options: Options) -> str:
     last = [known for known in sorted(options.names) if known.rpartition(".")[2] == name.rpartition(".")[2]]
     found = list(dict.fromkeys([*near, *last[:3]]))
     meant = f"Near it: {', '.join(f'--{known}' for known in found)}." if found else "`--help` lists all there are."
-    return f"{fact}.\nIt would be ignored.\n{meant}"
+    return f"{fact}.\nNothing would read it.\n{meant}"
 
 
 def _check_file(name: str, value: Any) -> None:

@@ -232,7 +232,7 @@ def _measure(build: _Build, part: str, record: dict[str, Any]) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(build.chat, local_files_only=True)
     if (place / "adapter_config.json").exists():
         model: Any = load(str(build.place(str(build.settings.lessons[part].stage.parent))))
-        model = PeftModel.from_pretrained(model, str(place)).merge_and_unload()  # type: ignore[operator]
+        model = PeftModel.from_pretrained(model, str(place)).merge_and_unload()  # type: ignore[operator]  # peft's own type
     else:
         model = load(str(place))
     others = [gate for gate in record["gates"] if gate["model"] != part]
