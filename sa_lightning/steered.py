@@ -1,7 +1,6 @@
 """The steered model: a Hugging Face model while an artifact acts on it."""
 
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
@@ -13,18 +12,15 @@ from sa_lightning.errors import ArtifactError, ModelError, SettingError
 from sa_lightning.models import locate_blocks
 from sa_lightning.models.blocks import Blocks
 from sa_lightning.steering import (
-    INTERVENTIONS,
-    AlwaysGate,
-    Band,
     Component,
-    Policy,
+    Rule,
     SteeringArtifact,
     Step,
-    check_strength,
     conditional,
     steering,
     weights_fingerprint,
 )
+from sa_lightning.steering.gates.fitted import UNGATED
 from sa_lightning.steering.runtime.conditional import is_gated
 
 
@@ -45,15 +41,16 @@ def steer(
     The set of directions is chosen by the fingerprint of the weights: those fitted on the
     original target for the original, those fitted on the edited one for the edited. An artifact with a gate
     steers each prompt as its gate decides, once, from the last token of the prompt on (`steering.conditional`), and
-    its parts act together. Where some have gates and others have none, prompts run twice: read unsteered, then steered.
-    One with `only_prompt` leaves the tokens of replies alone: what begins a KV cache is the prompt.
+    all rules act together. Where some have gates and others have none, prompts run twice: read unsteered, then steered.
+    A rule with `only_prompt` leaves the tokens of replies alone: what begins a KV cache is the prompt.
 
     Args:
         model: A causal language model of transformers, on any device, in any dtype.
         artifact: From `sa fit` or `SteeringArtifact.from_pretrained`.
         strength: Instead of the artifact's own, in the unit of its intervention (`INTERVENTIONS`): a number for
             all layers, or one per layer, of which those not named are not steered. Where the unit has a neutral
-            value, 0, no hook is set, so that not a bit changes. Of an artifact with parts, their strengths stay.
+            value, 0, no hook is set, so that not a bit changes. It is that of the artifact's `first` rule; those of
+            others stay.
         allow_other_weights: Steer weights that the artifact does not know (another dtype, a further
             fine-tune) with its `original` directions, instead of refusing.
 
@@ -62,48 +59,37 @@ def steer(
 
     Raises:
         ArtifactError: If the model has another shape, or weights that the artifact does not know.
-        SettingError: If the intervention cannot take this strength, or there are only parts, which have their own.
+        SettingError: If the intervention cannot take this strength, or there are several rules, and none of pairs.
     """
     blocks = locate_blocks(model, artifact.blocks)
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
-    if strength is not None:  # before all weights are looked at
-        check_strength(strength, artifact.intervention)
-        artifact.gate_settings.check(strength, artifact.intervention)
+    artifact = artifact.with_strength(strength)  # refused before all weights are looked at
     name = choose_set(model, artifact, allow_other_weights=allow_other_weights)
-    if strength is not None and not artifact.directions[name] and artifact.parts:
-        raise SettingError(
-            f"A strength of {strength} is given, but this artifact has parts alone: {', '.join(artifact.parts)}.\n"
-            "Each has a strength of its own, and this one would be ignored.\nLeave it out, or fit again."
-        )
-    components: list[tuple[SteeringArtifact, list[tuple[nn.Module, Step]]]] = []
-    for part in artifact.together.values():
-        taken = strength if part is artifact and strength is not None else part.strength
-        changes = changes_of(model, blocks, part, name, taken)
-        if changes:
-            components.append((part, changes))
-    gated = [part for part, _ in components if part.gate is not None]
-    if not gated and not any(part.only_prompt for part, _ in components):
-        if is_gated(model) and components:
+    rules = [(rule, changes_of(model, blocks, rule, name)) for rule in artifact.rules.values()]
+    rules = [(rule, changes) for rule, changes in rules if changes]
+    gates = [rule.gate for rule, _ in rules if rule.gate is not None]
+    if not gates and not any(rule.only_prompt for rule, _ in rules):
+        if is_gated(model) and rules:
             raise ModelError(
                 f"Gates steer this {type(model).__name__} already, and would read states that this artifact moves.\n"
                 "They were fitted on states as they are.\n"
-                "Leave the other block first, or fit one artifact with both as `--steering.parts`."
+                "Leave the other block first, or fit one artifact with both as `--steering.rules`."
             )
-        with steering(blocks.decoder, [change for _, changes in components for change in changes], blocks.callers):
+        with steering(blocks.decoder, [change for _, changes in rules for change in changes], blocks.callers):
             yield model
         return
-    appended = {tuple(part.gate["ids"]) for part in gated if part.gate and part.gate["ids"]}
+    appended = {gate.ids for gate in gates if gate.ids}
     if len(appended) > 1:
         raise SettingError(
             f"The gates of this artifact append {len(appended)} different texts to a prompt.\n"
             "It is read behind one of them.\nFit the gates with the same `append`."
         )
     found = []
-    for part, changes in components:
-        gate, policy = part.gate_of(name)
+    for rule, changes in rules:
+        gate, policy = rule.gate_of(name)
         gate = gate.to(changes[0][1].direction.device)
-        found.append(Component(gate, policy, changes, part.only_prompt, part.whole_prompt))
+        found.append(Component(gate, policy, changes, rule.only_prompt, rule.whole_prompt))
     ids = next(iter(appended), ())
     with conditional(blocks.generating, blocks.decoder, blocks.at("residual"), found, ids, blocks.callers):
         yield model
@@ -123,36 +109,45 @@ def acting(
     """
     if not only_prompt or not changes:
         return steering(blocks.decoder, changes, blocks.callers)
-    every = Policy((Band(-math.inf, math.inf, 1.0),))
-    component = Component(AlwaysGate(), every, changes, only_prompt=True, whole_prompt=True)
+    component = Component(*UNGATED, changes, only_prompt=True, whole_prompt=True)
     return conditional(blocks.generating, blocks.decoder, blocks.at("residual"), [component], (), blocks.callers)
 
 
 def changes_of(
-    model: nn.Module, blocks: Blocks, artifact: SteeringArtifact, name: str, strength: float | dict[int, float]
+    model: nn.Module, blocks: Blocks, rule: Rule, name: str, strength: float | Mapping[int, float] | None = None
 ) -> list[tuple[nn.Module, Step]]:
-    """Modules, and what is done to their outputs; none at a strength that changes nothing."""
-    directions = artifact.directions[name]
+    """Modules, and what a rule does to their outputs; none at a strength that changes nothing.
+
+    Args:
+        model: A causal language model of transformers.
+        blocks: Of the model.
+        rule: Of an artifact.
+        name: Of the set of directions that was fitted on these weights.
+        strength: Instead of the rule's.
+    """
+    directions = rule.directions[name]
+    strength = rule.strength if strength is None else strength
     check_layers(strength, directions)
-    modules = blocks.at(artifact.site)  # type: ignore[arg-type]
+    modules = blocks.at(rule.site)  # type: ignore[arg-type]
     changes = []
     for layer, direction in sorted(directions.items()):
-        step = strength.get(layer) if isinstance(strength, dict) else strength
-        if step is not None and not (step == 0 and INTERVENTIONS[artifact.intervention].neutral):
+        step = strength.get(layer) if isinstance(strength, Mapping) else strength
+        if step is not None and not rule.is_idle(step):
             # Placed once, where the module computes: no copy and no synchronisation while steering.
             device = _device(modules[layer], model)
-            norms = artifact.norms_at(name, layer)
-            changes.append((modules[layer], Step(artifact.intervention, direction, step, device, *norms)))
+            changes.append(
+                (modules[layer], Step(rule.intervention, direction, step, device, *rule.norms_at(name, layer)))
+            )
     return changes
 
 
-def check_layers(strength: float | dict[int, float], directions: Collection[int]) -> None:
+def check_layers(strength: float | Mapping[int, float], directions: Collection[int]) -> None:
     """Refuse strengths of layers without a direction, and of none at all.
 
     Raises:
         SettingError: If a strength per layer would be ignored.
     """
-    if isinstance(strength, dict) and (not strength or not strength.keys() <= set(directions)):
+    if isinstance(strength, Mapping) and (not strength or not strength.keys() <= set(directions)):
         raise SettingError(
             f"`steering.strength` names layers {sorted(strength)}, but there are directions for {sorted(directions)}.\n"
             "A strength without a direction would be ignored.\n"

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from sa_lightning.steered import check_layers, choose_set, steer
-from sa_lightning.steering import SteeringArtifact, check_strength, times
+from sa_lightning.steering import SteeringArtifact, check_strength
 
 
 class SteeringCallback(Callback):
@@ -15,16 +15,20 @@ class SteeringCallback(Callback):
 
     Args:
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
-        strength: Instead of the artifact's own, in the unit of its intervention: a number for all layers, or one per
-            layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind each colon).
+        strength: Instead of that of the artifact's rule of pairs, or of its only rule, in the unit of its intervention:
+            a number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind each
+            colon).
     """
 
     def __init__(self, artifact: str | None = None, strength: float | dict[int, float] | None = None) -> None:
         self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
-        if strength is not None:
-            check_strength(strength, self.artifact.intervention if self.artifact else "add_keep_norm")
-            for directions in self.artifact.directions.values() if self.artifact else ():
+        if strength is not None and self.artifact is not None:
+            self.artifact = self.artifact.with_strength(strength)
+            assert self.artifact.first is not None
+            for directions in self.artifact.first.directions.values():
                 check_layers(strength, directions)
+        elif strength is not None:
+            check_strength(strength)
         self.strength = strength
         self._hooks = ExitStack()
 
@@ -51,11 +55,7 @@ class SteeringCallback(Callback):
         if arm.steered:
             assert self.artifact is not None
             artifact = self.artifact if arm.control is None else self.artifact.randomised(arm.control)
-            strength = self.strength
-            if not arm.gated:
-                found = artifact.gate_settings.found
-                artifact, strength = artifact.without_gates(), None if strength is None else times(strength, found)
-            self._hooks.enter_context(steer(pl_module.network, artifact, strength=strength))
+            self._hooks.enter_context(steer(pl_module.network, artifact if arm.gated else artifact.without_gates()))
 
     @override
     def on_validation_batch_start(

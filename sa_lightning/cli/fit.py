@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
 from sa_lightning.cli.common.fit_strengths import say_strengths
-from sa_lightning.cli.common.fitted import say_gates, say_layers, say_vocabulary
+from sa_lightning.cli.common.fitted import say_gates, say_layers, say_unused, say_vocabulary
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.degenerate import is_language
-from sa_lightning.experiments.settings import check_each_part
+from sa_lightning.experiments.settings import check_each_rule
 from sa_lightning.files import refuse_existing
 from sa_lightning.progress import Report, lines, stages
 
@@ -54,7 +54,7 @@ class FitCLI(VerbCLI):
                 "Edit first, from checkpoint to checkpoint and in little memory: `sa edit`.\n"
                 "Then fit directions on its output: `--model.target <edited>`, without `--surgery`."
             )
-        check_each_part(config.steering.parts or {})
+        check_each_rule(config.steering.rules or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
         passes = 2 if _surgery(config) else 1
         if config.trainer.max_epochs not in (None, passes):
@@ -69,7 +69,7 @@ class FitCLI(VerbCLI):
     def callbacks(self) -> list[Callback]:
         if self.config.trainer.enable_progress_bar is not False:
             self.config_init.surgery.surgery.progress = stages
-        self.config_init.steering.is_language = is_language
+        self.config_init.steering.fit.is_language = is_language
         return [self.config_init.surgery, self.config_init.steering]
 
 
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
 
 def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
-    cli.config_init.steering.report = report
+    cli.config_init.steering.fit.report = report
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
@@ -110,22 +110,24 @@ def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
             Console(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
         raise KeyboardInterrupt from stop
     if cli.trainer.is_global_zero:
-        data, output = cli.datamodule, Path(cli.config.output)
+        steering, output = cli.config_init.steering, Path(cli.config.output)
+        data, artifact = steering.fit.data, steering.artifact
         console = Console()
-        if cli.config_init.steering.artifact.statistics:
+        if steering.settings.fits_pairs:
             console.print(
                 f"Read {data.count} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
             )
-        resumed = max(cli.config_init.steering.resumed.values(), default=0)
+        resumed = max(steering.resumed.values(), default=0)
         if resumed:
             console.print(f"The states of {resumed} pairs had been read before an interruption.")
         console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
-        for phrase in cli.config_init.steering.artifact.controls():
+        for phrase in artifact.controls():
             console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
-        say_layers(cli.config_init.steering, output, console)
-        say_vocabulary(cli.config_init.steering, output, console)
-        say_strengths(cli.config_init.steering.artifact, output, console)
-        say_gates(cli.config_init.steering, output, console)
+        say_layers(artifact, output, console)
+        say_vocabulary(artifact, output, console)
+        say_strengths(artifact, output, console)
+        say_gates(artifact, output, console)
+        say_unused(steering.fit.prompts, console)
         callback = cli.config_init.surgery
         surgery = callback.surgery
         if surgery.harm:

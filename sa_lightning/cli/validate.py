@@ -46,7 +46,7 @@ from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import check_writable, refuse_existing, write_whole
 from sa_lightning.progress import Report, lines
 from sa_lightning.resources import shipped
-from sa_lightning.steering import weights_fingerprint
+from sa_lightning.steering import PAIRS, Rule, weights_fingerprint
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
@@ -259,7 +259,7 @@ class ValidateCLI(VerbCLI):
         # Controls stand beside the arms; a test against each of them would drown the others.
         named = {name: found for name, found in samples.items() if name in ARM_NAMES}
         artifact, strength = self.config_init.steering.artifact, self.config_init.steering.strength
-        control = [] if artifact is None else artifact.controls(strength)
+        control = [] if artifact is None else artifact.controls()
         original = samples.get("original")
         arms = {
             name: summarise(found, seed, None if name == "original" else original) for name, found in samples.items()
@@ -276,8 +276,8 @@ class ValidateCLI(VerbCLI):
                 *([self.template_warning] if self.template_warning else []),
                 *warnings(
                     arms,
-                    strength if artifact is None or strength is not None else artifact.strength,
-                    gated=artifact is not None and any(part.gate for part in artifact.together.values()),
+                    strength if artifact is None or artifact.first is None else artifact.first.strength,
+                    gated=artifact is not None and bool(artifact.gated),
                 ),
             ],
             generation={
@@ -292,21 +292,23 @@ class ValidateCLI(VerbCLI):
             judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
         )
-        directions, gates = None, {}
+        directions, gates, vocabulary = None, {}, {}
         if artifact is not None:
             gates = {
-                " ".join(filter(None, [part, name])): record
-                for part, one in artifact.together.items()
-                for name, record in (one.gate or {"sets": {}})["sets"].items()
+                " ".join([*([] if key == PAIRS else [key]), name]): state.record
+                for key, rule in artifact.gated.items()
+                for name, state in (rule.gate.states if rule.gate else {}).items()
             }
-            directions = {name: _by_layer(found, artifact.num_layers) for name, found in artifact.statistics.items()}
+            pairs = artifact.rules.get(PAIRS, Rule({}))
+            directions = {name: _by_layer(found, artifact.num_layers) for name, found in pairs.statistics.items()}
+            vocabulary = pairs.extraction.get("vocabulary", {})
         write_html(
             results,
             output / "report.html",
             samples=named,
             directions=directions,
             gates=gates,
-            vocabulary={} if artifact is None else artifact.extraction.get("vocabulary", {}),
+            vocabulary=vocabulary,
             settings=self.config_text,
             notes=[f"Edited and steered arms are a control here, not a method: {phrase}." for phrase in control],
             show_replies=self.config.evaluation.show_replies,

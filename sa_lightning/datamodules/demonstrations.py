@@ -1,7 +1,5 @@
 """DemonstrationDataModule: contrastive pairs as batches under a token budget, both sides of a pair together."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +8,9 @@ from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.files import sha256
+from sa_lightning.fitting.demonstrations import Demonstrations
 from sa_lightning.fitting.extraction import StateReader, plan_for
-from sa_lightning.models import PassageBatch, PassagePair, Position, collate, passage
-from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
+from sa_lightning.models import PassageBatch, PassagePair, collate
 
 
 class DemonstrationDataModule(LightningDataModule):
@@ -55,86 +52,22 @@ class DemonstrationDataModule(LightningDataModule):
                     f"`data.{name}` must be at least 1, but is {value}.\n"
                     "Nothing would be read.\nLeave it out for the default."
                 )
-        self.path = demonstrations
-        self.limit = limit
+        self.demonstrations = Demonstrations(demonstrations, limit, max_length, skip_incomplete)
         self.batch_tokens = batch_tokens
         self.batch_size = batch_size
         self.share_prefixes = share_prefixes
-        self.max_length = max_length
-        self.skip_incomplete = skip_incomplete
-        self.pairs: list[Demonstration] = []
-        self.skipped = 0
-        self.truncated = 0
         self.shared = False
-        self.reader: StateReader | None = None  # whoever reads says how; batches are planned for it
-        self._reading: tuple[Position, int] = ("last", 1)
-        self._shuffle: int | None = None
-        self._passages: list[PassagePair] | None = None
+        self.reader: StateReader | None = None  # batches are planned for the reader that is going to run them
 
     def setup(self, stage: str) -> None:
         """Read and check the pairs; the model is not loaded yet."""
-        if not self.pairs:
-            self.pairs, self.skipped = read_demonstrations(self.path, self.limit, self.skip_incomplete)
-
-    def read_at(self, position: Position, tokens: int) -> None:
-        """Say where states will be read, as `models.passage` takes it."""
-        if (position, tokens) != self._reading:
-            self._reading, self._passages = (position, tokens), None
-
-    def shuffle(self, seed: int | None) -> None:
-        """Let the sides differ in nothing, as a control (`steering.shuffled`), or, without a seed, as they do."""
-        if seed != self._shuffle:
-            self._shuffle, self._passages = seed, None
-
-    @property
-    def count(self) -> int:
-        """How many pairs are read; of shuffled ones, an even number."""
-        return len(self.pairs) - (len(self.pairs) % 2 if self._shuffle is not None else 0)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What the artifact says about its demonstrations."""
-        return {
-            "file": Path(self.path).name,
-            "sha256": sha256(self.path),
-            "pairs": self.count,
-            "role": self.pairs[0].role,
-            "skipped": self.skipped,
-            "truncated": self.truncated,
-        }
-
-    def passages(self) -> list[PassagePair]:
-        """Tokenise every pair once; count sequences that were cut."""
-        if self._passages is None:
-            module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
-            limit = min(filter(None, (self.max_length, module.max_length)), default=None)
-            self._passages = []
-            for number, pair in enumerate(self.pairs, start=1):
-                try:
-                    safe, unsafe = (
-                        passage(module.tokenizer, pair.messages(side), *self._reading, max_length=limit)
-                        for side in ("safe", "unsafe")
-                    )
-                except DataError as error:
-                    raise DataError(f"Pair {number} of {Path(self.path).name}: {error}") from error
-                self._passages.append((safe, unsafe))
-            if self._shuffle is not None:
-                self._passages = shuffled(self._passages, self._shuffle)
-            self.truncated = sum(member.cut for pair in self._passages for member in pair)
-        return self._passages
-
-    def fingerprint(self) -> str:
-        """Identify the tokens that are run, and where they are read."""
-        found = hashlib.sha256()
-        for pair in self.passages():
-            found.update(repr([(member.ids, member.read) for member in pair]).encode())
-        return found.hexdigest()
+        self.demonstrations.read()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of pairs, alike in length, in an order that no seed changes."""
-        passages = self.passages()
         trainer: Any = self.trainer
         module: Any = trainer.lightning_module
+        passages = self.demonstrations.passages(module.tokenizer, module.max_length)
         if module.sharded and self.share_prefixes:
             raise SettingError(
                 "`--data.share_prefixes true` with `--trainer.strategy sharded`.\n"

@@ -1,19 +1,18 @@
 """A model on the bench: loaded once, measured under one setting after another, and given back after each."""
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 
-from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.degenerate import is_language
-from sa_lightning.fitting import Surgery
+from sa_lightning.fitting import SteeringSettings, Surgery, fit_artifact
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
+from sa_lightning.steering import SteeringArtifact
 
 __all__ = ["Bench"]
 
@@ -45,7 +44,7 @@ class Bench:
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
 
-    def run(self, arm: str, surgery: Surgery, steering: ExtractionCallback | None) -> dict[str, Any]:
+    def run(self, arm: str, surgery: Surgery, steering: SteeringSettings | None) -> dict[str, Any]:
         """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
 
         Returns:
@@ -69,28 +68,18 @@ class Bench:
             found["samples"] = self.measure(self.module.network, self.module.tokenizer)
         return found
 
-    def _fit(self, steering: ExtractionCallback) -> Any:
+    def _fit(self, steering: SteeringSettings) -> SteeringArtifact:
         """Fit directions on the weights as they are now."""
-        from lightning.pytorch import Trainer
-
         if self.data is None:
             raise SettingError(
                 "Steered arms need demonstrations to fit directions on.\nGive `--data.demonstrations pairs.jsonl`."
             )
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        steering.save = False
-        steering.is_language = is_language
-        trainer = Trainer(
-            max_epochs=1,
-            devices=1,
-            logger=False,
-            callbacks=[steering],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            use_distributed_sampler=False,
+        return fit_artifact(
+            self.module,
+            steering,
+            self.data.demonstrations,
+            batch_tokens=self.data.batch_tokens,
+            batch_size=self.data.batch_size,
+            share_prefixes=self.data.share_prefixes,
+            is_language=is_language,
         )
-        device = self.module.network.device
-        trainer.fit(self.module, datamodule=self.data)
-        self.module.network.to(device)  # type: ignore[arg-type]  # Lightning takes it to the CPU when it is done
-        return steering.artifact

@@ -8,13 +8,14 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
+from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import Prompting
-from sa_lightning.steering import GateSettings, PartSettings
+from sa_lightning.fitting import SteeringSettings
+from sa_lightning.steering import GateSettings, RuleSettings
 
-__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_each_part", "differing", "made", "with_settings"]
+__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_each_rule", "differing", "made", "with_settings"]
 
 MODEL_PARTS = ("surgery", "steering", "data")  # what is done to a model
 PARTS = (*MODEL_PARTS, "prompting")
@@ -28,7 +29,7 @@ def add_parts(parser: ArgumentParser, parts: Sequence[str]) -> None:
         parts: `MODEL_PARTS`; or `PARTS`, for the options of an instruction, too.
     """
     parser.add_class_arguments(SurgeryCallback, "surgery")
-    parser.add_class_arguments(ExtractionCallback, "steering")
+    parser.add_class_arguments(SteeringSettings, "steering")
     parser.add_class_arguments(DemonstrationDataModule, "data", skip={"demonstrations"}, instantiate=False)
     parser.add_argument(
         "--data.demonstrations", type=str | None, default=None, help="Pairs to fit directions on, for steered arms."
@@ -67,16 +68,42 @@ def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> di
         part: {name: value for name, value in found[part].items() if value != _default(plain, part, name)}
         for part in parts
     }
-    if found.get("steering", {}).get("direction") == "none":  # which has no strength of its own
-        found["steering"].pop("strength", None)
-    for name, told in found.get("steering", {}).items():
-        if name == "gate":
-            found["steering"][name] = _unlike(GateSettings(), told)
-        elif name == "parts":
-            found["steering"][name] = {part: _unlike(PartSettings(), one) for part, one in (told or {}).items()}
+    if "steering" in found:
+        found["steering"] = _on_record(found["steering"])
     return found
 
 
+def _on_record(steering: dict[str, Any]) -> dict[str, Any]:
+    """Settings of steering in the words of rows on record, so that these are found: `parts` for rules, and others."""
+    found = {name: value for name, value in steering.items() if name not in ("rules", "gate")}
+    if "gate" in steering:
+        found["gate"] = _gate_on_record(_unlike(GateSettings(), steering["gate"]))
+    if found.get("direction") == "principal":  # the default, named
+        del found["direction"]
+    if steering.get("rules"):
+        rules = {name: _unlike(RuleSettings(), rule) for name, rule in steering["rules"].items()}
+        found["parts"] = {
+            name: {**rule, **({"gate": _gate_on_record(rule["gate"])} if "gate" in rule else {})}
+            for name, rule in rules.items()
+        }
+        if "direction" not in steering:
+            found["direction"] = "none"
+            found.pop("strength", None)
+    return found
+
+
+def _gate_on_record(gate: dict[str, Any]) -> dict[str, Any]:
+    return {GATE_ON_RECORD.get(name, name): value for name, value in gate.items()}
+
+
+#: What the settings of a gate were called when rows on record were measured.
+GATE_ON_RECORD = {
+    "positive": "finds",
+    "negative": "against",
+    "exempt": "spares",
+    "positive_factor": "found",
+    "negative_factor": "others",
+}
 #: What rows on record mean where they name none of these, which had other defaults when they were measured.
 ON_RECORD = {"steering": {"strength": 0.12, "unit": "state", "sinks": None}}
 
@@ -98,7 +125,7 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     """
     parser = _parser(prog, _there(config))
     parsed: Any = parser.parse_object(_parts(config, settings))
-    check_each_part(parsed.steering.parts or {})
+    check_each_rule(parsed.steering.rules or {})
     data, prompting = parsed.data.as_dict(), parsed.get("prompting")
     found: Any = parser.instantiate_classes(parsed)
     found.surgery = found.surgery.surgery  # the plain object: no trainer runs an experiment
@@ -107,18 +134,18 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     return found
 
 
-def check_each_part(parts: Mapping[str, Any]) -> None:
-    """Refuse settings of a part of `steering.parts` under its name; jsonargparse would list all that a part could be.
+def check_each_rule(rules: Mapping[str, Any]) -> None:
+    """Refuse settings of one of `steering.rules` under its name; jsonargparse would list all that a rule could be.
 
     Raises:
         SettingError: If a value cannot be meant.
     """
-    for name, part in parts.items():
-        given = part.as_dict()
+    for name, rule in rules.items():
+        given = rule.as_dict()
         try:
-            PartSettings(**{**given, "gate": GateSettings(**given["gate"])})
+            RuleSettings(**{**given, "gate": GateSettings(**given["gate"])})
         except SettingError as error:
-            raise SettingError(f"`steering.parts.{name}`: {error}") from error
+            raise SettingError(f"`steering.rules.{name}`: {error}") from error
 
 
 def _unlike(default: Any, told: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
 from sa_lightning.files import whole_file
 from sa_lightning.models import load_config, locate_blocks
-from sa_lightning.steering import INTERVENTIONS, SteeringArtifact
+from sa_lightning.steering import SteeringArtifact
 
 # Intervention to what `steered` calls it, with the coefficient of a strength; None where it cannot be said.
 ACTIONS: dict[str, Callable[[float], tuple[str, float] | None]] = {
@@ -46,21 +46,23 @@ def steered_hooks(
         ArtifactError: If the format cannot express the artifact, or the artifact has no such set.
         NothingToDoError: If no layer is steered.
     """
-    if weights not in artifact.directions:
+    if weights not in artifact.fingerprints:
         raise ArtifactError(
-            f"The artifact has no directions for `{weights}` weights, only for {', '.join(artifact.directions)}.\n"
+            f"The artifact has no directions for `{weights}` weights, only for {', '.join(artifact.fingerprints)}.\n"
             "Directions belong to the weights they were fitted on.\nChoose one that is there: `--weights`."
         )
-    if artifact.parts:
+    if len(artifact.rules) != 1:
         raise ArtifactError(
-            f"lm-eval's `steered` knows one set of directions, but this artifact has parts: {', '.join(artifact.parts)}"
-            ".\nEach acts by itself, on prompts of its own, and an approximation would not be what was measured.\n"
+            f"lm-eval's `steered` knows one set of directions, but this artifact has the rules "
+            f"{', '.join(artifact.rules)}.\n"
+            "Each acts by itself, on prompts of its own, and an approximation would not be what was measured.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured."
         )
-    fixed = artifact.intervention == "add" and artifact.unit == "typical"  # one length for all tokens
-    if artifact.gate is not None or not (fixed or artifact.intervention in ACTIONS):
-        what = f"the gate `{artifact.gate['kind']}`" if artifact.gate else f"`{artifact.intervention}`"
-        unit = INTERVENTIONS[artifact.intervention].unit_of(artifact.unit)
+    (rule,) = artifact.rules.values()
+    fixed = rule.intervention == "add" and rule.unit == "typical"  # one length for all tokens
+    if rule.gate is not None or not (fixed or rule.intervention in ACTIONS):
+        what = f"the gate `{rule.gate.settings.kind}`" if rule.gate else f"`{rule.intervention}`"
+        unit = rule.how.unit_of(rule.unit)
         raise ArtifactError(
             f"lm-eval's `steered` cannot express {what}: it moves every token of every prompt, by the same vector or "
             f"to the same coordinate, and this artifact's strength is a {unit}.\n"
@@ -68,15 +70,15 @@ def steered_hooks(
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.intervention "
             "add_absolute`, `clamp` or `ablate`."
         )
-    if artifact.only_prompt:
+    if rule.only_prompt:
         raise ArtifactError(
             "lm-eval's `steered` moves every token, but this artifact leaves the tokens of replies alone.\n"
             "It would be stronger than what was measured.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.only_prompt false`."
         )
-    if artifact.sinks is not None:
+    if rule.sinks is not None:
         raise ArtifactError(
-            f"lm-eval's `steered` moves every state, but this artifact leaves states over {artifact.sinks:g} typical "
+            f"lm-eval's `steered` moves every state, but this artifact leaves states over {rule.sinks:g} typical "
             "norms alone.\nThe first token of a prompt, on which all others lean, would be moved, too.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.sinks null`."
         )
@@ -86,23 +88,23 @@ def steered_hooks(
     with torch.device("meta"):  # names are all that is wanted
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     names = {id(module): name for name, module in network.base_model.named_modules()}
-    modules = locate_blocks(network, artifact.blocks).at(artifact.site)  # type: ignore[arg-type]
+    modules = locate_blocks(network, artifact.blocks).at(rule.site)  # type: ignore[arg-type]
     hooks = {}
-    for layer in artifact.steered_layers(weights):
-        strength = artifact.strength[layer] if isinstance(artifact.strength, dict) else artifact.strength
-        if strength == 0 and INTERVENTIONS[artifact.intervention].neutral:
+    for layer in rule.steered_layers(weights):
+        strength = rule.strength[layer] if isinstance(rule.strength, dict) else rule.strength
+        if rule.is_idle(strength):
             continue
-        typical = artifact.typical_norms[weights][layer] if fixed else 1.0
-        action = ("add", strength * typical) if fixed else ACTIONS[artifact.intervention](strength)
+        typical = rule.typical_norms[weights][layer] if fixed else 1.0
+        action = ("add", strength * typical) if fixed else ACTIONS[rule.intervention](strength)
         if action is None:
             raise ArtifactError(
-                f"lm-eval's `steered` cannot express `{artifact.intervention}` with strength {strength} (layer {layer})"
-                f", a {INTERVENTIONS[artifact.intervention].unit}: it ablates all or nothing.\n"
+                f"lm-eval's `steered` cannot express `{rule.intervention}` with strength {strength} (layer {layer})"
+                f", a {rule.how.unit}: it ablates all or nothing.\n"
                 "An approximation would not be what was measured.\n"
                 "Use `sa lm-eval run --model sa`, or an artifact of strength 1."
             )
         hooks[names[id(modules[layer])]] = {
-            "steering_vector": artifact.directions[weights][layer].detach().cpu().float().clone(),
+            "steering_vector": rule.directions[weights][layer].detach().cpu().float().clone(),
             "steering_coefficient": float(action[1]),
             "action": action[0],
             "bias": None,

@@ -179,6 +179,7 @@ def extract(
     site: Site = "residual",
     layers: Sequence[int] | None = None,
     batch_tokens: int | None = None,
+    batch_size: int | None = None,
     share_prefixes: bool | None = None,
     blocks: str | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
@@ -192,6 +193,7 @@ def extract(
         layers: Which blocks to read, from the first to the last; all if not set. Nothing runs behind them.
         batch_tokens: Most tokens a batch may have, padding included; halved where memory does not suffice. If not set,
             1024 on a CPU, which gains nothing from more, and 4096 elsewhere.
+        batch_size: Most pairs a batch may have; as many as `batch_tokens` allows if not set.
         share_prefixes: Whether what both passages of a pair begin with runs once; if not set, where it pays and
             the model is found to allow it.
         blocks: Path of the decoder blocks, where they are not found by their number.
@@ -205,7 +207,7 @@ def extract(
             "There are no pairs to read.\nA direction needs two sides.\nGive at least one pair of passages."
         )
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
-    safe, unsafe = _read_groups(reader, pairs, batch_tokens, share_prefixes, progress)
+    safe, unsafe = _read_groups(reader, pairs, (batch_tokens, batch_size), share_prefixes, progress)
     return PairStates(safe, unsafe)
 
 
@@ -220,19 +222,19 @@ def extract_passages(
 ) -> States:
     """Read the states that single passages leave in a model: arguments and shape as of `extract`, one side."""
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
-    return _read_groups(reader, [(passage,) for passage in passages], batch_tokens)[0]
+    return _read_groups(reader, [(passage,) for passage in passages], (batch_tokens, None))[0]
 
 
 def _read_groups(
     reader: StateReader,
     groups: Sequence[Group],
-    budget: int | None,
+    most: tuple[int | None, int | None],  # tokens, and groups, of a batch
     share: bool | None = False,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Float[Tensor, "members groups layers d_model"]:
     """Read groups of as many passages each, on the CPU, in their order."""
     device = next(reader.model.parameters()).device
-    batches, share = plan_for(reader, groups, budget, share=share)
+    batches, share = plan_for(reader, groups, *most, share)
     width = reader.config.get_text_config(decoder=True).hidden_size
     found = torch.empty(len(groups[0]), len(groups), len(reader.modules), width)
     for indices in progress(batches):

@@ -1,4 +1,4 @@
-"""Prompts that gates and parts are fitted on, and the states that they leave: at the end, behind a word, on average."""
+"""Prompts that gates and rules are fitted on, and the states that they leave: at the end, behind a word, on average."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ import torch
 
 from sa_lightning.errors import DataError
 from sa_lightning.fitting.extraction import extract_passages
-from sa_lightning.models import Passage, passage, tokenize
+from sa_lightning.models import Passage, Target, passage, tokenize
 from sa_lightning.resources import shipped
 from sa_lightning.rows import iter_rows, read_rows
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
-from sa_lightning.steering.artifact.part import BORDERLINE, HARMFUL, HARMLESS
+from sa_lightning.steering.directions.prompted import BORDERLINE, HARMFUL, HARMLESS
 
 Conversation = list[dict[str, str]]
 
@@ -48,7 +48,7 @@ def read_prompts(path: str | Path) -> Prompts:
     if not path.is_file():
         raise DataError(
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
-            "Mend `prompts` of the gate or the part."
+            "Mend `prompts` of the gate or the rule."
         )
     for number, row in iter_rows(path):
         try:
@@ -97,7 +97,7 @@ def questions(pairs: list[Demonstration]) -> Prompts:
     """
     if not pairs or pairs[0].role != "user":
         raise DataError(
-            "A gate, or a part, is fitted on prompts, but the demonstrations are answers.\n"
+            "A gate, or a rule, is fitted on prompts, but the demonstrations are answers.\n"
             "It has to see harmful and harmless questions before they are answered.\n"
             'Give `--steering.gate.prompts FILE` with lines {"prompt": …, "kind": "harmful"}, or demonstrations of '
             "questions alone, with `harmless` and `harmful`."
@@ -140,26 +140,26 @@ def of_kinds(prompts: Prompts, kinds: Iterable[str], per_kind: int) -> list[Know
 
 
 def gate_prompts(settings: GateSettings, prompts: Prompts) -> dict[str, list[KnownPrompt]]:
-    """Return the prompts to be found, the others, and those that are spared, if any are.
+    """Return the positive prompts, the negative ones, and those that are exempt, if any are.
 
-    Where gates are joined, those to be found are kind by kind: `finds harmful`, `finds wrapped`, and `against`.
+    Where gates are joined, positive ones are kind by kind: `positive harmful`, `positive wrapped`, and `negative`.
 
     Raises:
         DataError: If there are too few of a class.
         SettingError: If those that are held out cannot show the `recall`.
     """
-    sides = _sides(settings)
+    sides = settings.kinds()
     for name, kinds in sides.items():
         _check_kinds(f"gate.{name}", kinds, prompts)
     if settings.join is not None:
-        sides = {**{f"finds {kind}": [kind] for kind in settings.finds}, "against": settings.against}
+        sides = {**{f"positive {kind}": (kind,) for kind in settings.positive}, "negative": settings.negative}
     found = {name: of_kinds(prompts, kinds, settings.per_kind) for name, kinds in sides.items() if kinds}
     if any(len(side) < 2 for side in found.values()):
         counts = ", ".join(f"{len(side)} of {' and '.join(sides[name])}" for name, side in found.items())
         raise DataError(
             f"There are prompts of the kinds {', '.join(prompts) or 'none'}: {counts}.\n"
             "A gate tells the first of these from the others, and each class needs two prompts at least, better 64.\n"
-            "Give more, or say which kinds it `finds`, and `against` which."
+            "Give more, or say which kinds are `positive`, and which `negative`."
         )
     held = [[prompt.held for prompt in side] for side in found.values()]
     for together in [held] if settings.join is None else [(side, held[-1]) for side in held[:-1]]:
@@ -171,13 +171,9 @@ def counts(settings: GateSettings, prompts: Prompts) -> dict[str, dict[str, int]
     """Return how many prompts of each kind a gate is fitted on, for the artifact; kinds without any are left out."""
     return {
         name: {kind: len(found) for kind in kinds if (found := of_kinds(prompts, [kind], settings.per_kind))}
-        for name, kinds in _sides(settings).items()
+        for name, kinds in settings.kinds().items()
         if kinds
     }
-
-
-def _sides(settings: GateSettings) -> dict[str, Sequence[str]]:
-    return {"finds": settings.finds, "against": settings.against, "spares": settings.spares}
 
 
 def _check_kinds(name: str, kinds: Iterable[str], prompts: Prompts) -> None:
@@ -210,12 +206,12 @@ class PromptStates:
     """States of prompts, under the weights as they are, each read once.
 
     Args:
-        module: The model with its tokenizer.
+        target: The model with its tokenizer.
         layers: Which layers to read.
     """
 
-    def __init__(self, module: Any, layers: list[int]) -> None:
-        self.module, self.layers = module, layers
+    def __init__(self, target: Target, layers: list[int]) -> None:
+        self.target, self.layers = target, layers
         self._known: dict[tuple[str, tuple[int, ...], bool], torch.Tensor] = {}
 
     def __call__(self, prompts: list[KnownPrompt], ids: list[int] | None = None, mean: bool = False) -> Anchors:
@@ -229,14 +225,14 @@ class PromptStates:
         return {name: self._read(prompts, [], False) for name, prompts in kinds.items() if prompts}
 
     def _read(self, prompts: list[KnownPrompt], ids: list[int], mean: bool) -> torch.Tensor:
-        module = self.module
+        target = self.target
         new = [p for p in dict.fromkeys(prompt.text for prompt in prompts) if (p, tuple(ids), mean) not in self._known]
         if new:
             found = []
             for text in new:
-                one = passage(module.tokenizer, [{"role": "user", "content": text}], max_length=module.max_length)
+                one = passage(target.tokenizer, [{"role": "user", "content": text}], max_length=target.max_length)
                 whole = [*one.ids, *ids]
                 found.append(Passage(whole, tuple(range(len(whole))) if mean else (len(whole) - 1,)))
-            rows = extract_passages(module.network, found, layers=self.layers, blocks=module.blocks_path)
+            rows = extract_passages(target.network, found, layers=self.layers, blocks=target.blocks_path)
             self._known |= {(text, tuple(ids), mean): row for text, row in zip(new, rows, strict=True)}
         return torch.stack([self._known[prompt.text, tuple(ids), mean] for prompt in prompts])

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.models import Target
 from sa_lightning.steering import choose_segment, project, segments_of
 from sa_lightning.steering.directions.vocabulary import refusal_lexicon, speaks_of_refusal
 
@@ -53,14 +54,14 @@ def check_vocabulary(segment: SegmentName, depth: int, sharded: bool) -> None:
 
 
 def chosen_segment(
-    segment: SegmentName, directions: Tensor, module: Any, words: Sequence[str] | None
+    segment: SegmentName, directions: Tensor, target: Target | None, words: Sequence[str] | None
 ) -> tuple[list[int], dict[str, Any] | None]:
     """Return the layers of the segment, and what the directions of every segment write where it is chosen by that.
 
     Args:
         segment: Not `none`.
         directions: Of all layers, shape (layers, d_model).
-        module: The LightningModule with network and tokenizer.
+        target: The model, whose output head is read.
         words: Of refusal, or None for those of the package.
 
     Returns:
@@ -75,8 +76,9 @@ def chosen_segment(
     if segment != "vocabulary":
         return list(parts[PLACES.index(segment)]), None
     said = speaks_of_refusal if words is None else refusal_lexicon(words)
-    tokenizer = module.tokenizer
-    head = _head(module.network, directions.shape[-1])[: len(tokenizer)]  # heads are padded to round sizes
+    assert target is not None
+    tokenizer = target.tokenizer
+    head = _head(target.network, directions.shape[-1])[: len(tokenizer)]  # heads are padded to round sizes
 
     def decode(token: int) -> str:
         return tokenizer.decode([token])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.models import Blocks
 from sa_lightning.steered import acting, changes_of
-from sa_lightning.steering import INTERVENTIONS, SteeringArtifact, Step, prompt_lengths
+from sa_lightning.steering import Rule, Step, prompt_lengths
 from sa_lightning.surgery.edit.answer_shift import TOGETHER, answer_logits
 from sa_lightning.surgery.edit.saliency import Example
 
@@ -164,7 +164,7 @@ class HarmlessReplies:
 def largest_strength(
     model: nn.Module,
     blocks: Blocks,
-    artifact: SteeringArtifact,
+    rule: Rule,
     name: str,
     replies: HarmlessReplies,
     budget: float,
@@ -180,7 +180,7 @@ def largest_strength(
     Args:
         model: Unsteered.
         blocks: From `locate_blocks`.
-        artifact: With directions, typical norms and an intervention whose strength 0 changes nothing.
+        rule: With directions, typical norms and an intervention whose strength 0 changes nothing.
         name: Of the set of directions that was fitted on these weights.
         replies: Of the model as it is now.
         budget: In nats a token.
@@ -189,15 +189,15 @@ def largest_strength(
     Raises:
         NothingToDoError: If not even the smallest step is borne.
     """
-    chosen = INTERVENTIONS[artifact.intervention]
+    chosen = rule.how
     most = min(chosen.high if sign > 0 else -chosen.low, 1e4) * (1.0 if chosen.closed else 0.999)
     search = StrengthSearch(0.0, budget, len(replies.prompts))
 
     def steps(strength: float) -> list[Any]:
-        return changes_of(model, blocks, artifact, name, sign * strength)
+        return changes_of(model, blocks, rule, name, sign * strength)
 
     def within(strength: float) -> bool:
-        kl = replies.kl(steps(strength), artifact.only_prompt)
+        kl = replies.kl(steps(strength), rule.only_prompt)
         search.tried.append(Tried(sign * strength, kl))
         return kl <= budget
 
@@ -208,9 +208,9 @@ def largest_strength(
         else:
             high, at = at, at / 3 if not low else math.sqrt(low * at)
     while low >= SMALLEST:
-        garbled = replies.garbled(steps(low), artifact.only_prompt)
+        garbled = replies.garbled(steps(low), rule.only_prompt)
         kl = next((one.kl for one in search.tried if one.strength == sign * low), math.nan)
-        kl = replies.kl(steps(low), artifact.only_prompt) if math.isnan(kl) else kl
+        kl = replies.kl(steps(low), rule.only_prompt) if math.isnan(kl) else kl
         search.tried = [one for one in search.tried if one.strength != sign * low]
         search.tried.append(Tried(sign * low, kl, garbled))
         if garbled <= replies.degenerate + round(math.sqrt(replies.degenerate)):

@@ -12,13 +12,16 @@ from sa_lightning.models.loading import base_of, is_adapter, load_config, load_m
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
 from sa_lightning.models.sharded import load_sharded
+from sa_lightning.models.target import LoadedModel, Target
 
 __all__ = [
     "Blocks",
+    "LoadedModel",
     "Passage",
     "PassageBatch",
     "PassagePair",
     "Position",
+    "Target",
     "base_of",
     "collate",
     "is_adapter",

@@ -6,9 +6,10 @@ a gate says, prompt by prompt, how strongly (`gates`). What was fitted is kept w
 with the chat template that it was fitted in (`template`).
 """
 
-from sa_lightning.steering.artifact.artifact import SteeringArtifact
+from sa_lightning.steering.artifact.artifact import PAIRS, SteeringArtifact
 from sa_lightning.steering.artifact.fingerprint import weights_fingerprint
-from sa_lightning.steering.artifact.part import PartSettings, fit_part
+from sa_lightning.steering.artifact.rule import Rule
+from sa_lightning.steering.artifact.rule_settings import RuleSettings, fit_rule
 from sa_lightning.steering.demonstrations import Demonstration, read_demonstrations
 from sa_lightning.steering.directions.controls import Control, random_directions, shuffled
 from sa_lightning.steering.directions.fitting import fit_pairs
@@ -18,12 +19,14 @@ from sa_lightning.steering.directions.separability import auroc, choose_layers
 from sa_lightning.steering.directions.states import PairMoments, PairStates, gather_mean
 from sa_lightning.steering.directions.unpaired import refusal_directions, without
 from sa_lightning.steering.directions.vocabulary import Segment, choose_segment, project, segments_of
-from sa_lightning.steering.gates.combined import AlwaysGate, JoinedGate, SparingGate
+from sa_lightning.steering.gates.combined import AlwaysGate, ExemptingGate, JoinedGate
 from sa_lightning.steering.gates.condition import ConditionGate
-from sa_lightning.steering.gates.fitting import Anchors, FittedGate, fit_gate, fit_joined
-from sa_lightning.steering.gates.gate import Gate, Reading
+from sa_lightning.steering.gates.fitted import FittedGate
+from sa_lightning.steering.gates.fitting import GateState, fit_gate, fit_joined
+from sa_lightning.steering.gates.gate import Anchors, Gate, Reading
 from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, threshold_at_recall, threshold_between
 from sa_lightning.steering.gates.policy import Band, Policy
+from sa_lightning.steering.gates.record import GateRecord
 from sa_lightning.steering.gates.settings import GateSettings
 from sa_lightning.steering.gates.transition import TransitionGate, transition_reference, transition_scores
 from sa_lightning.steering.intervention import (
@@ -50,6 +53,7 @@ from sa_lightning.steering.runtime.self_contrast import SelfContrast
 __all__ = [
     "DIRECTIONS",
     "INTERVENTIONS",
+    "PAIRS",
     "AlwaysGate",
     "Anchors",
     "Band",
@@ -58,19 +62,22 @@ __all__ = [
     "Control",
     "Decisions",
     "Demonstration",
+    "ExemptingGate",
     "FittedGate",
     "Gate",
+    "GateRecord",
     "GateSettings",
+    "GateState",
     "JoinedGate",
     "LinearGate",
     "PairMoments",
     "PairStates",
-    "PartSettings",
     "Policy",
     "Reading",
+    "Rule",
+    "RuleSettings",
     "Segment",
     "SelfContrast",
-    "SparingGate",
     "SteeringArtifact",
     "Step",
     "TransitionGate",
@@ -93,7 +100,7 @@ __all__ = [
     "fit_joined",
     "fit_linear_gate",
     "fit_pairs",
-    "fit_part",
+    "fit_rule",
     "gather_mean",
     "match",
     "null_space_map",

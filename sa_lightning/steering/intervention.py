@@ -161,6 +161,9 @@ class Intervention:
         closed: Whether the bounds themselves are allowed.
         neutral: Whether strength 0 changes nothing.
         relative: Whether the strength is a fraction of a norm, of the state's own or of the typical one.
+        full: The strength at which all is done that there is to do, where there is one.
+        sized: Whether what takes the place of a unit direction has a length of its own.
+        mapped: Whether a matrix takes its place.
     """
 
     change: Callable[..., Tensor]
@@ -170,10 +173,17 @@ class Intervention:
     closed: bool = False
     neutral: bool = True
     relative: bool = False
+    full: float | None = None
+    sized: bool = False
+    mapped: bool = False
 
     def __call__(self, hidden: Tensor, direction: Tensor, strength: Strength, typical: Norm = None) -> Tensor:
         """Return the moved states."""
         return self.change(hidden, direction, strength, *([typical] if self.relative else []))
+
+    def shape(self, d_model: int) -> tuple[int, ...]:
+        """Return the shape of a direction, or of what takes its place."""
+        return (d_model, d_model) if self.mapped else (d_model,)
 
     def unit_of(self, unit: str) -> str:
         """Say what a strength means where fractions are of `unit`: `typical` norms, or each `state`'s own."""
@@ -197,9 +207,9 @@ INTERVENTIONS: dict[str, Intervention] = {
     "add_absolute": Intervention(add_absolute, LENGTH),
     "add_keep_norm": Intervention(add_keep_norm, FRACTION, -1, 1, relative=True),
     "add_keep_norm_adaptive": Intervention(add_keep_norm_adaptive, FRACTION, -1, 0.5, relative=True),
-    "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True),
-    "match": Intervention(match, WAY, 0, 1, closed=True),
-    "add_mapped": Intervention(add_mapped, TIMES),
+    "ablate": Intervention(ablate, REMOVED, 0, 1, closed=True, full=1.0),
+    "match": Intervention(match, WAY, 0, 1, closed=True, full=1.0, sized=True),
+    "add_mapped": Intervention(add_mapped, TIMES, full=1.0, sized=True, mapped=True),
     "clamp": Intervention(clamp, "coordinate along the direction, in the unit of the activations", neutral=False),
 }
 

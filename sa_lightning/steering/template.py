@@ -29,8 +29,7 @@ def check_template(
     Raises:
         ArtifactError: If the artifact has a gate, which would read other text than it was fitted on.
     """
-    parts = artifact.together.values()
-    if not any(layers for part in parts for layers in part.directions.values()):
+    if not any(layers for rule in artifact.rules.values() for layers in rule.directions.values()):
         return None  # nothing acts on activations
     fitted, used = _named(artifact.template, artifact.template_arguments), _named(template, arguments)
     if artifact.template_tail is None or tail is None:
@@ -49,7 +48,7 @@ def check_template(
             f"This artifact was fitted with the template {fitted}, which writes {artifact.template_tail!r} behind a "
             f"prompt, and is used with {used}, which writes {tail!r}."
         )
-        if any(part.gate is not None for part in parts):
+        if artifact.gated:
             raise ArtifactError(
                 f"{fact}\nIts gate reads prompts at their end, and would read what it was not fitted on.\n"
                 f"{_advice(artifact, how)}"

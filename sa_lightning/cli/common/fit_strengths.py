@@ -1,4 +1,4 @@
-"""What `sa fit` says of strengths: how one was found, what it moves in each layer and in all, what is left alone."""
+"""What `sa fit` says of strengths: how one was found, what it moves in each layer and in all, what is left alrule."""
 
 from pathlib import Path
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from rich.console import Console
 
 from sa_lightning.evaluation.report.strength_chart import draw_strength
-from sa_lightning.steering import SteeringArtifact
+from sa_lightning.steering import PAIRS, SteeringArtifact
 
 LARGE = 1.0  # a dose in all from which replies of real models were seen to break
 
 
 def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) -> None:
-    """Print, and draw, strengths and doses of an artifact and its parts."""
+    """Print, and draw, strengths and doses of the rules of an artifact."""
     for old in output.glob("strength*.svg"):
         old.unlink()  # of an earlier fit, which `--overwrite` gave up
-    for part, one in artifact.together.items():
-        if not any(one.dose.values()):
+    for key, rule in artifact.rules.items():
+        if not any(rule.dose.values()):
             continue
-        what, search = f" of {part}" if part else "", one.extraction.get("strength_search")
+        what, search = "" if key == PAIRS else f" of {key}", rule.extraction.get("strength_search")
         lines = [_searched(what, search)] if search else []
-        for name, found in one.dose.items():
+        for name, found in rule.dose.items():
             weights = f"{what}, {name} weights"
             most = max(found, key=lambda layer: found[layer])
             lines.append(
@@ -32,16 +32,16 @@ def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) ->
                     "  [yellow]That leads the stream further than its own length:[/yellow] real models were seen to "
                     "lose their language from about 1 on. `--steering.strength auto` finds what this one bears."
                 )
-            sinks = one.extraction.get("sinks", {}).get(name)
+            sinks = rule.extraction.get("sinks", {}).get(name)
             if sinks and sinks["states"]:
                 lines.append(
                     f"Left alone{weights}: {sinks['states']} of {sinks['tokens']} tokens, with states over "
-                    f"{one.sinks:g} typical norms (attention sinks; {sinks['first_tokens']} of them first tokens)."
+                    f"{rule.sinks:g} typical norms (attention sinks; {sinks['first_tokens']} of them first tokens)."
                 )
         for line in lines:
             console.print(line, soft_wrap=True, highlight=False)
-        path = output / f"strength{f'-{part}' if part else ''}.svg"
-        draw_strength(search, one.dose, path)
+        path = output / f"strength{'' if key == PAIRS else f'-{key}'}.svg"
+        draw_strength(search, rule.dose, path)
         console.print(f"[bold]{path}[/bold]  the same, drawn")
 
 

@@ -2,29 +2,29 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.report.curves import draw_layers
 from sa_lightning.evaluation.report.gate_charts import draw_gate
 from sa_lightning.evaluation.report.vocabulary_chart import draw_vocabulary
+from sa_lightning.fitting.rules import PromptRules
+from sa_lightning.steering import PAIRS, FittedGate, GateRecord, SteeringArtifact
 from sa_lightning.steering.directions.vocabulary import visible
+from sa_lightning.steering.gates.record import Count
 
 
-def say_layers(steering: ExtractionCallback, output: Path, console: Console) -> None:
+def say_layers(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Say, and draw, how well the layers tell safe from unsafe."""
-    artifact = steering.artifact
-    assert artifact is not None
-    chosen = {name: artifact.steered_layers(name) for name in artifact.directions}
-    if not artifact.statistics:  # no pairs were read
+    rule = artifact.rules.get(PAIRS)
+    if rule is None:  # no pairs were read
         return
-    draw_layers(artifact.statistics, chosen, output / "layers.svg")
-    for name, found in artifact.statistics.items():
+    chosen = {name: rule.steered_layers(name) for name in rule.directions}
+    draw_layers(rule.statistics, chosen, output / "layers.svg")
+    for name, found in rule.statistics.items():
         known = {layer: area for layer, area in zip(found["layers"], found["auroc"], strict=True) if area == area}
         if known:
             best = max(known, key=lambda layer: known[layer])
@@ -37,13 +37,12 @@ def say_layers(steering: ExtractionCallback, output: Path, console: Console) -> 
     console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
 
 
-def say_vocabulary(steering: ExtractionCallback, output: Path, console: Console) -> None:
+def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Say, and draw, which words the directions of each segment of layers write."""
-    artifact = steering.artifact
-    assert artifact is not None
     path = output / "vocabulary.svg"
     path.unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
-    vocabulary = artifact.extraction.get("vocabulary", {})
+    rule = artifact.rules.get(PAIRS)
+    vocabulary = {} if rule is None else rule.extraction.get("vocabulary", {})
     for name, found in vocabulary.items():
         table = Table(title=f"Words that the directions write, {name} weights", title_justify="left")
         for heading in ("layers", "words of refusal", "top tokens", "of the other sign", "steered"):
@@ -66,56 +65,70 @@ def say_vocabulary(steering: ExtractionCallback, output: Path, console: Console)
         console.print(f"[bold]{path}[/bold]  the same, with the logits")
 
 
-def say_gates(steering: ExtractionCallback, output: Path, console: Console) -> None:
+def say_gates(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Say, and draw, what the gates make of prompts."""
-    artifact = steering.artifact
-    assert artifact is not None
     for old in output.glob("gate*.svg"):
         old.unlink()  # of an earlier fit, which `--overwrite` gave up
-    for part, one in artifact.together.items():
-        kinds = one.finds()
-        for name, found in (one.gate or {"sets": {}})["sets"].items():
-            (k, n), (j, m) = found["found"], found["others"]
-            recall, alarms = rate(k, n), rate(j, m)
-            which = "held-out prompts" if found["held_out"] else "the prompts it was fitted on"
+    for key, rule in artifact.gated.items():
+        gate = rule.gate
+        assert gate is not None
+        kinds, of = gate.said(), "" if key == PAIRS else f" of {key}"
+        for name, (_, found) in gate.states.items():
+            which = "held-out prompts" if found.held_out else "the prompts it was fitted on"
             console.print(
-                f"Gate{f' of {part}' if part else ''}, {name} weights: from {found['threshold']:.4g} on a prompt "
-                f"counts as {kinds}. Of {which}: {k}/{n} {kinds} ({_percent(recall)}), "
-                f"{j}/{m} others ({_percent(alarms)}); AUROC {found['auroc']:.3f}.",
+                f"Gate{of}, {name} weights: from {found.threshold:.4g} on a prompt counts as {kinds}. Of {which}: "
+                f"{_of(found.positive)} {kinds} ({_percent(found.positive)}), {_of(found.negative)} others "
+                f"({_percent(found.negative)}); AUROC {found.auroc:.3f}.",
                 soft_wrap=True,
             )
-            for kind, single in found.get("joined", {}).items():
-                (d, e), (f, g) = single["found"], single["others"]
+            for kind, one in found.joined.items():
                 console.print(
-                    f"  Of these, that for {kind}: from {single['threshold']:.4g} on, {d}/{e} of them and {f}/{g} "
-                    f"others; AUROC {single['auroc']:.3f}.",
+                    f"  Of these, that for {kind}: from {one.threshold:.4g} on, {_of(one.positive)} of them and "
+                    f"{_of(one.negative)} others; AUROC {one.auroc:.3f}.",
                     soft_wrap=True,
                 )
-            if "spares" in found:
-                first = found["spares"]
-                (a, b), (c, _) = first["spared"]["found"], first["spared"]["others"]
-                (d, e), (f, _) = first["found"], first["steered"]
-                console.print(
-                    f"  Spared before that: {d}/{e} {' and '.join(one.gate_kinds('spares'))}, of which {f} are steered "
-                    f"nonetheless; and {a} {kinds} and {c} others, which are so not found.",
-                    soft_wrap=True,
-                )
-                if k < math.ceil(one.gate_settings.recall * n - 1e-9) <= k + a:
-                    console.print(
-                        f"  [yellow]A recall of {one.gate_settings.recall} was asked for:[/yellow] {a} of {b} are "
-                        "spared first. Are the kinds in `gate.spares` too like those in `gate.finds`?",
-                        soft_wrap=True,
-                    )
-            path = output / "-".join(["gate", *([part] if part else []), *([name] if name != "original" else [])])
+            if found.exempt:
+                _say_exempt(gate, found, console)
+            path = output / "-".join(
+                ["gate", *([] if key == PAIRS else [key]), *([] if name == "original" else [name])]
+            )
             path = path.with_name(f"{path.name}.svg")
-            if draw_gate(found, path, f"{part}, {name}" if part else name):
+            if draw_gate(found, path, name if key == PAIRS else f"{key}, {name}"):
                 console.print(f"[bold]{path}[/bold]  its scores, how sure they are, and each layer alone")
-    for file, kinds in steering.unused_kinds.items():
+
+
+def _say_exempt(gate: FittedGate, found: GateRecord, console: Console) -> None:
+    first = found.exempt
+    assert first is not None
+    kinds, (lost, count), (others, _) = gate.said(), first.exempted["positive"], first.exempted["negative"]
+    console.print(
+        f"  Exempted before that: {_of(first.positive)} {' and '.join(gate.kinds_of('exempt'))}, of which "
+        f"{first.steered[0]} are steered nonetheless; and {lost} {kinds} and {others} others, which so do not count as "
+        "such.",
+        soft_wrap=True,
+    )
+    k, n = found.positive
+    if k < math.ceil(gate.settings.recall * n - 1e-9) <= k + lost:
+        console.print(
+            f"  [yellow]A recall of {gate.settings.recall} was asked for:[/yellow] {lost} of {count} are exempted "
+            "first. Are the kinds in `gate.exempt` too like those in `gate.positive`?",
+            soft_wrap=True,
+        )
+
+
+def say_unused(prompts: PromptRules | None, console: Console) -> None:
+    """Say which kinds of prompts nothing was fitted on."""
+    for file, kinds in ({} if prompts is None else prompts.unused).items():
         told = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
-        console.print(f"No gate and no part is fitted on these kinds of {file}: {told}.", soft_wrap=True)
+        console.print(f"No gate and no rule is fitted on these kinds of {file}: {told}.", soft_wrap=True)
 
 
-def _percent(found: Any) -> str:
+def _of(count: Count) -> str:
+    return f"{count[0]}/{count[1]}"
+
+
+def _percent(count: Count) -> str:
+    found = rate(*count)
     return f"{100 * found['low']:.0f} to {100 * found['high']:.0f} %"
 
 

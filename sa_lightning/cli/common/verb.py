@@ -122,7 +122,7 @@ class VerbCLI(LightningCLI):
                 print(f"Warning. {self.template_warning}\n", file=sys.stderr)
         has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
         if artifact is not None:
-            has["has_gate"] = any(one.gate is not None for one in artifact.together.values())
+            has["has_gate"] = bool(artifact.gated)
         self.datamodule.choose(**has)
         if surgery is None:
             return [steering]

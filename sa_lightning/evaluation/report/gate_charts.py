@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-FOUND, OTHERS = COLOURS[4], COLOURS[0]
+    from sa_lightning.steering import GateRecord
+
+POSITIVE, NEGATIVE = COLOURS[4], COLOURS[0]
 FEW = 10  # prompts of a class; of fewer, no curve is drawn
 
 
-def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
+def draw_gate(record: "GateRecord", path: Path, name: str) -> bool:
     """Draw scores, calibration and layers of a fitted gate, side by side (`gate_axes`), into a file.
 
     Args:
@@ -35,17 +37,17 @@ def draw_gate(record: Mapping[str, Any], path: Path, name: str) -> bool:
     return axes is not None
 
 
-def gate_image(record: Mapping[str, Any], name: str) -> str:
+def gate_image(record: "GateRecord", name: str) -> str:
     """Return the same as an `img` for a page; nothing if there is nothing to draw."""
     axes = gate_axes(record, name)
     return "" if axes is None else image(axes.figure, f"Scores, calibration and layers of the gate, {name} weights")
 
 
-def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
+def gate_axes(record: "GateRecord", name: str) -> "Axes | None":
     """Plot scores, calibration and layers of a fitted gate, side by side.
 
-    - Histograms of the scores of the prompts that are to be found and of the others, with the threshold.
-    - How often prompts of like probability are to be found: the probability of each is read from a logistic curve of
+    - Histograms of the scores of the prompts that are positive and of the others, with the threshold.
+    - How often prompts of like probability are positive: the probability of each is read from a logistic curve of
       label over score that was fitted on other prompts of the same set (`calibration.cross_fitted`); ten bins of equal
       mass, Wilson 95 % intervals, and the expected calibration error over these bins. Both classes are weighted as they
       are: the share of harmful prompts among those asked in earnest is another, and so are the probabilities.
@@ -60,47 +62,47 @@ def gate_axes(record: Mapping[str, Any], name: str) -> "Axes | None":
     """
     import numpy as np
 
-    known = {side: _finite((record.get("scores") or {}).get(side)) for side in ("found", "others")}
-    areas = {kind: _areas(one) for kind, one in (record.get("joined") or {"": record}).items()}
+    known = {side: _finite(record.scores.get(side)) for side in ("positive", "negative")}
+    areas = {kind: _areas(one) for kind, one in (record.joined or {"": record}).items()}
     if not any(areas.values()) and not all(map(len, known.values())):
         return None
     scores, curve, single = new_axes(3)
-    held = "held-out prompts" if record.get("held_out") else "the prompts that the gate was fitted on"
+    held = "held-out prompts" if record.held_out else "the prompts that the gate was fitted on"
     scores.set_title(f"gate, {name} weights", fontsize=9, loc="left")
     if all(map(len, known.values())):
-        spared = {side: count for side, (count, _) in record.get("spares", {}).get("spared", {}).items()}
-        _draw_scores(scores, known, spared, record.get("threshold"), held)
+        exempted = {side: count for side, (count, _) in (record.exempt.exempted if record.exempt else {}).items()}
+        _draw_scores(scores, known, exempted, record.threshold, held)
     else:
         _say(scores, "not recorded")
     if min(map(len, known.values())) >= FEW:
-        both = np.concatenate([known["found"], known["others"]])
-        labels = np.arange(len(both)) < len(known["found"])
+        both = np.concatenate([known["positive"], known["negative"]])
+        labels = np.arange(len(both)) < len(known["positive"])
         _draw_reliability(curve, both, labels)
         caption = (
             f"Middle: each of {held} has its probability from a logistic curve of label over score, fitted on the "
             "others (5 folds); ten bins of equal mass,\nWilson 95 % intervals. Both classes are weighted as they are: "
-            f"{len(known['found'])} to be found, {len(known['others'])} others."
+            f"{len(known['found'])} positive, {len(known['others'])} others."
         )
         curve.figure.supxlabel(caption, fontsize=7.5)
     else:
         _say(curve, f"fewer than {FEW} prompts of a class" if all(map(len, known.values())) else "not recorded")
     curve.set_xlabel("probability from the score")
-    curve.set_ylabel("share that is to be found")
+    curve.set_ylabel("share that is positive")
     _draw_areas(single, areas)
     return scores
 
 
 def _draw_scores(
-    axes: "Axes", known: Mapping[str, "np.ndarray"], spared: Mapping[str, int], threshold: float | None, held: str
+    axes: "Axes", known: Mapping[str, "np.ndarray"], exempted: Mapping[str, int], threshold: float, held: str
 ) -> None:
     import numpy as np
 
     edges = np.histogram_bin_edges(np.concatenate(list(known.values())), bins=24)
-    for side, colour, label in (("found", FOUND, "to be found"), ("others", OTHERS, "others")):
-        without = f"; {spared[side]} more are spared first" if side in spared else ""
+    for side, colour, label in (("positive", POSITIVE, "positive"), ("negative", NEGATIVE, "negative")):
+        without = f"; {exempted[side]} more are exempted first" if side in exempted else ""
         label = f"{label} (n = {len(known[side])}{without})"
         axes.hist(known[side], bins=edges.tolist(), color=colour, alpha=0.6, label=label)
-    if threshold is not None:
+    if math.isfinite(threshold):
         axes.axvline(threshold, linestyle="--", linewidth=1.5, color="black", label=f"threshold {threshold:.4g}")
     axes.set_xlabel("score")
     axes.set_ylabel(held)
@@ -124,9 +126,9 @@ def _draw_reliability(axes: "Axes", scores: "np.ndarray", labels: "np.ndarray") 
     axes.legend(fontsize=8, loc="upper left")
 
 
-def _areas(record: Mapping[str, Any]) -> dict[int, float]:
+def _areas(record: "GateRecord") -> dict[int, float]:
     """The AUROC of each layer, as far as it is known."""
-    layers = record.get("layer_auroc") or {}
+    layers = record.layer_auroc
     return {
         layer: area
         for layer, area in zip(layers.get("layers", ()), layers.get("auroc", ()), strict=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.report import sections
 from sa_lightning.evaluation.report.charts import COLOURS, MARKERS, PALE, lines
@@ -14,6 +14,9 @@ from sa_lightning.evaluation.samples import Outcome, Sample
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.files import write_whole
 
+if TYPE_CHECKING:
+    from sa_lightning.steering import GateRecord
+
 
 def write_html(
     results: Mapping[str, Any],
@@ -21,7 +24,7 @@ def write_html(
     *,
     samples: Mapping[str, Sequence[Sample]] | None = None,
     directions: Mapping[str, Sequence[float]] | None = None,
-    gates: Mapping[str, Mapping[str, Any]] | None = None,
+    gates: Mapping[str, "GateRecord"] | None = None,
     vocabulary: Mapping[str, Mapping[str, Any]] | None = None,
     settings: str | Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -34,7 +37,7 @@ def write_html(
         path: Where to write it, whole or not at all.
         samples: Arm to its samples, for the prompts in which arms differ; without them no prompt is shown.
         directions: Name to one number a block: the norm of the fitted direction there.
-        gates: Name to what `fit_gate` says of a gate.
+        gates: Name to the record of a gate.
         vocabulary: Weights to the segments of layers, and the words that their directions write.
         settings: What else made the numbers, shown as it is.
         notes: Sentences to show under the headline, such as a limit of the run.
@@ -51,7 +54,7 @@ def _content(
     results: Mapping[str, Any],
     samples: Mapping[str, Sequence[Sample]],
     directions: Mapping[str, Sequence[float]],
-    gates: Mapping[str, Mapping[str, Any]],
+    gates: Mapping[str, "GateRecord"],
     vocabulary: Mapping[str, Mapping[str, Any]],
     settings: str | Mapping[str, Any] | None,
     notes: Sequence[str],

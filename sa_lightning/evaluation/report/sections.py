@@ -1,7 +1,7 @@
 """Sections of the report: what of the results stands in which, as plain data for the template."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.report.charts import plane
 from sa_lightning.evaluation.report.flips import flips
@@ -9,6 +9,9 @@ from sa_lightning.evaluation.report.gate_charts import gate_image
 from sa_lightning.evaluation.report.results import COLUMNS, pooled
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 from sa_lightning.evaluation.statistics.intervals import Rate, macro, rate
+
+if TYPE_CHECKING:
+    from sa_lightning.steering import GateRecord
 
 GROUPS = (("safety", 2), ("over-safety", 2), ("utility", 1), ("broken", 1))
 """Headings over the columns of the main table, and how many each spans."""
@@ -196,17 +199,17 @@ def differing(
     ]
 
 
-def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def gates(records: Mapping[str, "GateRecord"]) -> list[dict[str, Any]]:
     """What gates make of prompts: how many of each class they find, with intervals, and a plot."""
     return [
         {
             "name": name,
-            "found": rate(*record["found"]),
-            "others": rate(*record["others"]),
-            "auroc": record["auroc"],
-            "threshold": record["threshold"],
-            "held_out": record["held_out"],
-            "spared": [count for count, _ in record.get("spares", {}).get("spared", {}).values()],
+            "positive": rate(*record.positive),
+            "negative": rate(*record.negative),
+            "auroc": record.auroc,
+            "threshold": record.threshold,
+            "held_out": record.held_out,
+            "exempted": [count for count, _ in record.exempt.exempted.values()] if record.exempt else [],
             "image": gate_image(record, name),
         }
         for name, record in records.items()

@@ -4,84 +4,24 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
+from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible
-from sa_lightning.steering.gates.settings import GateSettings
-from sa_lightning.steering.intervention import INTERVENTIONS
+
+if TYPE_CHECKING:
+    from sa_lightning.steering.artifact.artifact import SteeringArtifact
+    from sa_lightning.steering.artifact.rule import Rule
 
 ELSEWHERE = ("vocabulary", "strength_search", "sinks")  # of `extraction`, what the card tells in words
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
 
 
-#: Of directions of parts: where they point, and what a positive strength does.
-SIGNS = {
-    "refusal": "directions point from harmless to harmful prompts; a positive strength leads to refusal",
-    "false_refusal": "directions point from harmless to borderline prompts; a positive strength leads to false "
-    "refusal; of `ablate` and `match` it says how much of that is taken away",
-    "null_space": "maps lead to where harmful prompts are refused; a positive strength leads to refusal",
-}
-
-
-@runtime_checkable
-class Described(Protocol):
-    """What a card tells of an artifact; see `SteeringArtifact`."""
-
-    model: str
-    num_layers: int
-    d_model: int
-    site: str
-    intervention: str
-    strength: float | dict[int, float]
-    unit: str
-    sinks: float | None
-    dose: dict[str, dict[int, float]]
-    gate: dict[str, Any] | None
-    only_prompt: bool
-    demonstrations: dict[str, Any]
-    extraction: dict[str, Any]
-    surgery: dict[str, Any] | None
-    statistics: dict[str, dict[str, list[Any]]]
-    control: dict[str, Any] | None
-
-    @property
-    def parts(self) -> Mapping[str, "Described"]: ...
-
-    @property
-    def whole_prompt(self) -> bool: ...
-
-    @property
-    def gate_settings(self) -> GateSettings: ...
-
-    def finds(self) -> str: ...
-
-    def gate_kinds(self, side: str) -> list[str]: ...
-
-    def steered_layers(self, name: str) -> list[int]: ...
-
-    def controls(self) -> list[str]: ...
-
-
-def card(artifact: Described, results: str = "") -> str:
+def card(artifact: "SteeringArtifact", results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
-    rows = []
-    for name, found in artifact.statistics.items():
-        columns = [found.get(key, []) for key in COLUMNS]
-        for row in range(len(found["activation_norm"])):
-            values = [column[row] if row < len(column) else None for column in columns]
-            layer = row if values[0] is None else values[0]
-            steered = _strength(artifact, layer) if layer in artifact.steered_layers(name) else "–"
-            rows.append(f"| {name} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
-    table = "\n".join(rows)
-    extraction = _how(artifact) or "not recorded"
-    pairs = artifact.demonstrations.get("pairs", "?")
-    asked = artifact.demonstrations.get("role") == "user"
-    what = "harmless and harmful questions" if asked else "safe and unsafe passages"
-    main = f"""Directions for the {artifact.site} output of its blocks, from {pairs} pairs of {what}.
-How they were found: {extraction}. `{artifact.intervention}` with strength {_said(artifact)}{_where(artifact)},
-{_gate(artifact)}.
-"""
-    main = main if artifact.statistics or not artifact.parts else ""
+    described = "\n".join(_described(name, rule, artifact.demonstrations) for name, rule in artifact.rules.items())
+    table = "\n".join(row for name, rule in artifact.rules.items() for row in _rows(name, rule))
+    words = "".join(_vocabulary(rule) for rule in artifact.rules.values())
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
     controls = artifact.controls()
     warning = f"\n**This is a control, not a method: {'; '.join(controls)}.**\n" if controls else ""
@@ -94,8 +34,8 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 # Steering artifact for {artifact.model}
 {warning}
 For a model with {artifact.num_layers} layers (d_model {artifact.d_model}).
-{main}{_parts(artifact)}
 
+{described}
 ```python
 from sa_lightning import SteeringArtifact, steer
 
@@ -106,10 +46,10 @@ with steer(model, artifact):
 
 ## States
 {of}
-| weights | layer | norm of states | norm of mean(safe − unsafe) | pairs on the right side | held-out AUROC | strength |
-|---|---|---|---|---|---|---|
+| rule | weights | layer | norm of states | norm of mean(safe − unsafe) | right side | held-out AUROC | strength |
+|---|---|---|---|---|---|---|---|
 {table}
-{_vocabulary(artifact)}
+{words}
 ## Results
 
 {results or "Not measured yet: `sa validate --artifact <this directory> --output DIR`."}
@@ -122,83 +62,98 @@ with steer(model, artifact):
 """
 
 
-def sign(artifact: Described) -> str:
-    """Say where the directions point, and what a positive strength does."""
-    fitted = SIGNS.get(artifact.extraction.get("direction", ""))
-    if fitted is None and artifact.demonstrations.get("role") == "user":
+def sign(rule: "Rule", demonstrations: Mapping[str, Any]) -> str:
+    """Say where the directions of a rule point, and what a positive strength does."""
+    known = PROMPTED.get(rule.extraction.get("direction", ""))
+    if known is not None:
+        return known.sign
+    if demonstrations.get("role") == "user":
         return "directions point from harmful to harmless questions; a positive strength leads away from refusal"
-    return fitted or "directions point towards the safe side; a positive strength makes safer"
+    return "directions point towards the safe side; a positive strength makes safer"
 
 
-def _parts(artifact: Described) -> str:
-    """Say what acts besides."""
-    return "".join(
-        f"\nPart `{name}`: {_how(part)}. "
-        f"`{part.intervention}` with strength {_said(part)}"
-        f"{_where(part)}, {_gate(part)}.\n"
-        for name, part in artifact.parts.items()
+def _described(name: str, rule: "Rule", demonstrations: Mapping[str, Any]) -> str:
+    """What a rule does, in a paragraph."""
+    what = "harmless and harmful questions" if demonstrations.get("role") == "user" else "safe and unsafe passages"
+    pairs = f" from {demonstrations.get('pairs', '?')} pairs of {what}," if rule.statistics else ""
+    return (
+        f"Rule `{name}`:{pairs} {_how(rule) or 'how its directions were found is not recorded'}; on the {rule.site} "
+        f"output of blocks. `{rule.intervention}` with strength {_said(rule)}{_where(rule)}, {_gate(rule)}.\n"
     )
 
 
-def _where(artifact: Described) -> str:
+def _rows(name: str, rule: "Rule") -> list[str]:
+    """What is known of the states that a rule was fitted on, layer by layer."""
+    rows = []
+    for weights, found in rule.statistics.items():
+        columns = [found.get(key, []) for key in COLUMNS]
+        for row in range(len(found["activation_norm"])):
+            values = [column[row] if row < len(column) else None for column in columns]
+            layer = row if values[0] is None else values[0]
+            steered = _strength(rule, layer) if layer in rule.steered_layers(weights) else "–"
+            rows.append(f"| {name} | {weights} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
+    return rows
+
+
+def _where(rule: "Rule") -> str:
     """Say which tokens are steered, unless all are."""
-    if not artifact.only_prompt:
+    if not rule.only_prompt:
         return ""
-    return ", at the tokens of the prompt alone" if artifact.whole_prompt else ", where the prompt ends alone"
+    return ", at the tokens of the prompt alone" if rule.whole_prompt else ", where the prompt ends alone"
 
 
-def _gate(artifact: Described) -> str:
+def _gate(rule: "Rule") -> str:
     """Say which prompts are steered."""
-    if artifact.gate is None:
+    gate = rule.gate
+    if gate is None:
         return "at every prompt"
-    settings = artifact.gate_settings
-    told, kinds = [], artifact.finds()
-    for name, found in artifact.gate["sets"].items():
-        (k, n), (j, m) = found["found"], found["others"]
-        seen = "held-out" if found["held_out"] else "the very"
+    told, kinds = [], gate.said()
+    for name, (_, found) in gate.states.items():
+        (k, n), (j, m) = found.positive, found.negative
+        seen = "held-out" if found.held_out else "the very"
         told.append(
-            f"on {name} weights from a score of {found['threshold']:.4g} on: {k} of {n} {kinds} and {j} of {m} other "
-            f"prompts among {seen} prompts (AUROC {found['auroc']:.3f})"
+            f"on {name} weights from a score of {found.threshold:.4g} on: {k} of {n} {kinds} and {j} of {m} other "
+            f"prompts among {seen} prompts (AUROC {found.auroc:.3f})"
         )
-        if "spares" in found:
-            first = found["spares"]
+        if found.exempt:
             told.append(
-                f"{first['found'][0]} of {first['found'][1]} {' and '.join(artifact.gate_kinds('spares'))} are spared "
-                f"before that, and {first['steered'][0]} of them steered nonetheless"
+                f"{found.exempt.positive[0]} of {found.exempt.positive[1]} {' and '.join(gate.kinds_of('exempt'))} are "
+                f"exempted before that, and {found.exempt.steered[0]} of them steered nonetheless"
             )
         told += [
-            f"of which that for {kind}, from {one['threshold']:.4g} on, finds {one['found'][0]} of {one['found'][1]} "
-            f"and {one['others'][0]} of {one['others'][1]} others"
-            for kind, one in found.get("joined", {}).items()
+            f"of which that for {kind}, from {one.threshold:.4g} on, finds {one.positive[0]} of {one.positive[1]} "
+            f"and {one.negative[0]} of {one.negative[1]} others"
+            for kind, one in found.joined.items()
         ]
+    settings = gate.settings
     return (
-        f"weighted by a `{settings.kind}` gate, {settings.found:+g} at prompts that it takes for {kinds} and "
-        f"{settings.others:+g} at others; " + "; ".join(told)
+        f"weighted by a `{settings.kind}` gate, {settings.positive_factor:+g} at prompts that it takes for {kinds} and "
+        f"{settings.negative_factor:+g} at others; " + "; ".join(told)
     )
 
 
-def _how(artifact: Described) -> str:
+def _how(rule: "Rule") -> str:
     """How directions were found, in a line."""
-    return ", ".join(f"{key} `{value}`" for key, value in artifact.extraction.items() if key not in ELSEWHERE)
+    return ", ".join(f"{key} `{value}`" for key, value in rule.extraction.items() if key not in ELSEWHERE)
 
 
-def _said(artifact: Described) -> str:
+def _said(rule: "Rule") -> str:
     """A strength with its unit, how it was found, what it comes to, and what is left alone."""
-    told = [f"{artifact.strength} ({INTERVENTIONS[artifact.intervention].unit_of(artifact.unit)})"]
-    search = artifact.extraction.get("strength_search")
+    told = [f"{rule.strength} ({rule.how.unit_of(rule.unit)})"]
+    search = rule.extraction.get("strength_search")
     if search:
         told.append(f"the largest whose KL divergence on harmless replies is within {search['budget']:g} nats a token")
-    for name, found in artifact.dose.items():
+    for name, found in rule.dose.items():
         told.append(f"a dose of {sum(found.values()):.2g} of the typical norm of the stream in all on {name} weights")
-    if artifact.sinks is not None:
-        told.append(f"states over {artifact.sinks:g} typical norms left alone")
+    if rule.sinks is not None:
+        told.append(f"states over {rule.sinks:g} typical norms left alone")
     return "; ".join(told)
 
 
-def _vocabulary(artifact: Described) -> str:
+def _vocabulary(rule: "Rule") -> str:
     """Say which words the directions of each segment of layers write."""
     rows = []
-    for name, found in artifact.extraction.get("vocabulary", {}).items():
+    for name, found in rule.extraction.get("vocabulary", {}).items():
         for number, one in enumerate(found["segments"]):
             tokens, opposite = (", ".join(map(_code, one[side])) for side in ("tokens", "opposite"))
             rows.append(
@@ -226,8 +181,8 @@ def _code(token: str) -> str:
     return f"{fence}{blank}{visible(token) or ' '}{blank}{fence}".replace("|", "\\|")
 
 
-def _strength(artifact: Described, layer: int) -> str:
-    strength = artifact.strength
+def _strength(rule: "Rule", layer: int) -> str:
+    strength = rule.strength
     return f"{strength[layer] if isinstance(strength, dict) else strength:g}"
 
 

@@ -20,8 +20,8 @@ class AlwaysGate(Gate):
 
 
 @dataclass(frozen=True, eq=False)
-class SparingGate(Gate):
-    """A gate for prompts that another gate leaves: whatever reaches the threshold of the first has no score (NaN).
+class ExemptingGate(Gate):
+    """A gate for prompts that another gate leaves: those that reach the threshold of the first have no score (NaN).
 
     What removes false refusals must leave true ones alone: it asks who is borderline among those who are not harmful.
 
@@ -37,14 +37,9 @@ class SparingGate(Gate):
     threshold: float
 
     @property
-    def appends(self) -> bool:
-        """Whether one reads behind an appended text."""
-        return self.gate.appends or self.first.appends
-
-    @property
-    def averages(self) -> bool:
-        """Whether one reads the mean over the prompt."""
-        return self.gate.averages or self.first.averages
+    def reads(self) -> frozenset[str]:
+        """What one of the two reads."""
+        return self.gate.reads | self.first.reads
 
     def __call__(self, reading: Reading) -> PerPrompt:
         """Return the scores of `gate`, or NaN, which is in no band of a policy."""
@@ -70,14 +65,9 @@ class JoinedGate(Gate):
     every: bool
 
     @property
-    def appends(self) -> bool:
-        """Whether one reads behind an appended text."""
-        return any(gate.appends for gate in self.gates)
-
-    @property
-    def averages(self) -> bool:
-        """Whether one reads the mean over the prompt."""
-        return any(gate.averages for gate in self.gates)
+    def reads(self) -> frozenset[str]:
+        """What any of them reads."""
+        return frozenset().union(*(gate.reads for gate in self.gates))
 
     def to(self, device: torch.device) -> "JoinedGate":
         """The same with the tensors of all on a device."""

@@ -1,7 +1,7 @@
 """A two-class gate: Fisher's discriminant over the states of a few layers, with thresholds set on held-out prompts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering.directions.probe import whitened
-from sa_lightning.steering.gates.gate import Gate, PerPrompt, Reading
+from sa_lightning.steering.gates.gate import Anchors, FittableGate, PerPrompt, Reading
 
 States = Float[Tensor, "prompts layers d_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class LinearGate(Gate):
+class LinearGate(FittableGate):
     """Σ over layers of weight · state, plus a bias: 1 at the mean of harmful prompts, −1 at that of the others.
 
     Attributes:
@@ -27,6 +27,22 @@ class LinearGate(Gate):
 
     weight: Float[Tensor, "layers d_model"]
     bias: float
+
+    @classmethod
+    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> "LinearGate":
+        """Fit the discriminant (`fit_linear_gate`)."""
+        return fit_linear_gate(positive.end, negative.end, layers)
+
+    def kept(self) -> tuple[Float[Tensor, "layers d_model"], dict[str, float]]:
+        """Return the weights, and the bias."""
+        return self.weight, {"bias": self.bias}
+
+    @classmethod
+    def restored(
+        cls, layers: Sequence[int], vectors: Float[Tensor, "layers d_model"], numbers: Mapping[str, float]
+    ) -> "LinearGate":
+        """Return the gate that was `kept`."""
+        return cls(tuple(layers), vectors, numbers["bias"])
 
     def __call__(self, reading: Reading) -> PerPrompt:
         """Return the scores, of any size."""
@@ -123,7 +139,7 @@ def check_recall(count: int, recall: float) -> None:
         )
 
 
-def threshold_between(found: Float[Tensor, " prompts"], others: Float[Tensor, " others"], recall: float) -> float:
+def threshold_between(positive: Float[Tensor, " prompts"], negative: Float[Tensor, " others"], recall: float) -> float:
     """Return a threshold that enough prompts reach, no higher than it need be for the others that stay below it.
 
     Where `threshold_at_recall` leaves room below itself, with none of the others in it, the threshold goes to the
@@ -134,9 +150,9 @@ def threshold_between(found: Float[Tensor, " prompts"], others: Float[Tensor, " 
         >>> threshold_between(torch.tensor([2.0, 3.0, 4.0, 5.0]), torch.tensor([0.0, 1.0]), 0.5)
         1.5
     """
-    at = threshold_at_recall(found, recall)
-    below = others[others < at]
+    at = threshold_at_recall(positive, recall)
+    below = negative[negative < at]
     if not len(below):
         return at
     highest = float(below.max())
-    return (highest + float(found[found > highest].min())) / 2
+    return (highest + float(positive[positive > highest].min())) / 2

@@ -4,14 +4,16 @@ Written from the paper and from what its code (zouyingcao/SCANS at 9dc20d2) was 
 docstrings say which is which.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.steering.directions.unpaired import PerLayer, States, check_anchors
-from sa_lightning.steering.gates.gate import Gate, PerPrompt, Reading
+from sa_lightning.steering.gates.gate import Anchors, FittableGate, PerPrompt, Reading
 
 
 def transition_reference(end: States, appended: States) -> PerLayer:
@@ -49,7 +51,7 @@ def transition_scores(end: States, appended: States, reference: PerLayer) -> Flo
 
 
 @dataclass(frozen=True, eq=False)
-class TransitionGate(Gate):
+class TransitionGate(FittableGate):
     """SCANS: the mean cosine of a prompt's transition with that of harmful anchors (`transition_scores`).
 
     Attributes:
@@ -57,12 +59,27 @@ class TransitionGate(Gate):
         reference: From `transition_reference`, shape (layers, d_model).
     """
 
+    READS: ClassVar[frozenset[str]] = frozenset({"appended"})
+    COSINE: ClassVar[bool] = True
+
     reference: Float[Tensor, "layers d_model"]
 
-    @property
-    def appends(self) -> bool:
-        """It does."""
-        return True
+    @classmethod
+    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> Self:
+        """Take the mean transition of the first; the others are not looked at."""
+        assert positive.appended is not None, "states behind the word are read where a transition is asked for"
+        return cls(tuple(layers), transition_reference(positive.end, positive.appended).float())
+
+    def kept(self) -> tuple[Float[Tensor, "layers d_model"], dict[str, float]]:
+        """Return the reference."""
+        return self.reference, {}
+
+    @classmethod
+    def restored(
+        cls, layers: Sequence[int], vectors: Float[Tensor, "layers d_model"], numbers: Mapping[str, float]
+    ) -> Self:
+        """Return the gate that was `kept`."""
+        return cls(tuple(layers), vectors)
 
     def __call__(self, reading: Reading) -> PerPrompt:
         """Return the scores, in [−1, 1]."""

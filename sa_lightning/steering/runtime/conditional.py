@@ -67,7 +67,7 @@ def conditional(
             off, or one that was not decided on; if it holds a part of a prompt, or drafts behind it; if it is asked for
             a loss, or the decoder runs without the model.
     """
-    if any(component.gate.appends for component in components) and not len(appended):
+    if any("appended" in component.gate.reads for component in components) and not len(appended):
         raise SettingError(
             "A gate reads the states behind an appended text, but there is none.\n"
             "SCANS compares a prompt with and without `Sure`.\nGive the ids of the text."
@@ -76,13 +76,13 @@ def conditional(
         raise ModelError(
             f"This {type(model).__name__} is steered by gates already.\n"
             "Each prompt is decided on once, before anything is steered.\n"
-            "Leave the other block first, or fit one artifact with both as `--steering.parts`."
+            "Leave the other block first, or fit one artifact with both as `--steering.rules`."
         )
     if is_steered(decoder):
         raise ModelError(
             f"This {type(decoder).__name__} is steered already, and gates would read steered states.\n"
             "They were fitted on states as they are.\n"
-            "Leave the other block first, or fit one artifact with both as `--steering.parts`."
+            "Leave the other block first, or fit one artifact with both as `--steering.rules`."
         )
     reader = PromptReader(layers, components)
     runner = PromptRunner(model, components, reader, tuple(appended))

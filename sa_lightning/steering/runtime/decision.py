@@ -63,7 +63,7 @@ class PromptRunner:
         self.components, self.reader = components, reader
         self.whole_prompt = any(component.whole_prompt for component in components)
         self._text: dict[torch.device, Tensor] = {}  # the appended text, where it has been brought
-        self.appended = appended if any(component.gate.appends for component in components) else ()
+        self.appended = appended if any("appended" in component.gate.reads for component in components) else ()
         self.reads = bool(reader.layers)  # with no gate that reads, all prompts are steered from their first token on
         self.decisions = Decisions()
         self.busy = self.inside = self.is_prompt = self.warned = False

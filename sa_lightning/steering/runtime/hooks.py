@@ -66,7 +66,7 @@ def capture(modules: Iterable[nn.Module], read: Read, *, stop: bool = False) -> 
 
     def reader(index: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            captured.values[index] = read(_hidden(output).detach())
+            captured.values[index] = read(hidden_of(output).detach())
             if stop and index == len(modules) - 1:
                 raise Stopped
 
@@ -109,7 +109,7 @@ def steering(
 
     def changer(change: Change) -> Callable[..., Any]:
         def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            hidden, real = _hidden(output), current[0]
+            hidden, real = hidden_of(output), current[0]
             changed = change(hidden)
             if real is not None and real.numel() * hidden.shape[-1] == hidden.numel():
                 changed = torch.where(real.to(hidden.device).view(*hidden.shape[:-1], 1), changed, hidden)
@@ -148,6 +148,6 @@ def _real_tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None
     return mask[:, -tokens.shape[1] :, None].bool()
 
 
-def _hidden(output: Any) -> Tensor:
+def hidden_of(output: Any) -> Tensor:
     """Blocks of most families return the stream itself, of some a tuple that starts with it."""
     return output if isinstance(output, Tensor) else output[0]

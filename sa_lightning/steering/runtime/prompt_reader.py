@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sa_lightning.steering.runtime.component import Component
-from sa_lightning.steering.runtime.hooks import _hidden
+from sa_lightning.steering.runtime.hooks import hidden_of
 
 
 class PromptReader:
@@ -24,7 +24,7 @@ class PromptReader:
 
     def __init__(self, layers: Sequence[nn.Module], components: Sequence[Component]) -> None:
         self.layers = tuple(sorted({layer for component in components for layer in component.gate.layers}))
-        self.averages = any(component.gate.averages for component in components)
+        self.averages = any("mean" in component.gate.reads for component in components)
         self.on = False
         self.mask: Tensor | None = None
         self.ends: dict[int, Tensor] = {}
@@ -36,7 +36,7 @@ class PromptReader:
         def read(_module: nn.Module, _args: Any, output: Any) -> None:
             if not self.on:
                 return
-            hidden = _hidden(output).detach()
+            hidden = hidden_of(output).detach()
             self.ends[index] = hidden[:, -1].float().clone()
             if self.averages:
                 real = torch.ones_like(hidden[..., 0]) if self.mask is None else self.mask.to(hidden.device)

@@ -1,29 +1,32 @@
-"""Parts of an artifact, fitted on prompts of several kinds: what leads to refusals, true or false, or spares them."""
+"""Rules that are fitted on prompts before they are answered: their settings, and the fit."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering.directions.null_space import null_space_map, null_space_projector
-from sa_lightning.steering.directions.unpaired import refusal_directions, without
+from sa_lightning.steering.directions.prompted import PROMPTED, Prompted
 from sa_lightning.steering.directions.vocabulary import segments_of
 from sa_lightning.steering.gates.settings import GateSettings
-from sa_lightning.steering.intervention import check_strength
+from sa_lightning.steering.intervention import INTERVENTIONS, check_strength
+
+if TYPE_CHECKING:
+    FromPrompts = str
+    Acting = str
+else:
+    FromPrompts = Literal[tuple(PROMPTED)]
+    Acting = Literal[tuple(name for name, known in INTERVENTIONS.items() if not known.mapped)]
 
 States = Float[Tensor, "prompts layers d_model"]
 
-#: Kinds of prompts by what they are: to be refused; ordinary; harmless, but looking as if they were not.
-HARMFUL, HARMLESS, BORDERLINE = ("harmful", "wrapped"), ("harmless",), ("borderline", "contrast")
-
 
 @dataclass(frozen=True)
-class PartSettings:
+class RuleSettings:
     """One more way to steer, fitted on prompts before they are answered, with a gate of its own.
 
     Args:
@@ -48,10 +51,10 @@ class PartSettings:
             of its own for `null_space`, which takes no other.
         strength: In the unit of the intervention, as `steering.strength`, `auto` and `steering.unit` included; if not
             set, 1 for `ablate`, `match` and `null_space`, else `auto`.
-        gate: Which prompts this part steers, and which way.
+        gate: Which prompts this rule steers, and which way.
     """
 
-    direction: Literal["refusal", "false_refusal", "null_space"] = "refusal"
+    direction: FromPrompts = "refusal"
     prompts: str | None = None
     per_kind: int = 64
     orthogonal: float = 1.0
@@ -61,45 +64,50 @@ class PartSettings:
     segment: Literal["none", "first", "middle", "last"] = "none"
     only_prompt: bool = False
     of_layer: int | None = None
-    intervention: Literal["add_keep_norm", "add", "add_absolute", "ablate", "match", "clamp"] | None = None
+    intervention: Acting | None = None
     strength: float | Literal["auto"] | None = None
     gate: GateSettings = field(default_factory=GateSettings)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse values out of range, and settings that contradict each other.
 
         Raises:
             SettingError: With the value and what to write.
         """
-        if self.direction == "null_space" and (self.intervention is not None or self.of_layer is not None):
+        if self.direction not in PROMPTED or self.taken_intervention not in INTERVENTIONS:
             raise SettingError(
-                f"A part with direction `null_space` has `intervention` {self.intervention} and `of_layer` "
+                f"A rule has `direction` {self.direction!r} and `intervention` {self.intervention!r}, but there are "
+                f"the directions {', '.join(PROMPTED)}.\nIt could not be fitted.\nChoose one of these."
+            )
+        if self.fitted.alone and (self.intervention is not None or self.of_layer is not None):
+            raise SettingError(
+                f"A rule with direction `{self.direction}` has `intervention` {self.intervention} and `of_layer` "
                 f"{self.of_layer}.\nIt is a map of each state at its own layer, and takes steps of its own.\n"
                 "Leave the two out."
             )
         if not (math.isfinite(self.orthogonal) and 0 <= self.orthogonal <= 1):
             raise SettingError(
-                f"`orthogonal` of a part is {self.orthogonal}.\nIt is a share, in [0, 1].\nTo take all out, write 1."
+                f"`orthogonal` of a rule is {self.orthogonal}.\nIt is a share, in [0, 1].\nTo take all out, write 1."
             )
         if self.per_kind < 2 or self.layers == []:
             raise SettingError(
-                f"A part has `per_kind` {self.per_kind} and `layers` {self.layers}.\n"
+                f"A rule has `per_kind` {self.per_kind} and `layers` {self.layers}.\n"
                 "A kind needs two prompts at least, and a direction acts behind some layer.\nLeave them out."
             )
         if self.layers is not None and self.segment != "none":
             raise SettingError(
-                f"A part has `layers` {self.layers} and `segment` {self.segment}.\n"
+                f"A rule has `layers` {self.layers} and `segment` {self.segment}.\n"
                 "Both say behind which blocks it acts.\nLeave one of the two out."
             )
         if self.intervention == "clamp" and self.strength in (None, "auto"):
             raise SettingError(
-                "A part with intervention `clamp` has no `strength`, or `auto`.\n"
+                "A rule with intervention `clamp` has no `strength`, or `auto`.\n"
                 "It is the coordinate that every state gets, and none is meant by itself.\n"
                 "Give it, or take `match`, which leads to that of harmless prompts."
             )
         if not 0 < self.free < 1 or not self.ridge >= 0:
             raise SettingError(
-                f"A part has `free` {self.free} and `ridge` {self.ridge}.\n"
+                f"A rule has `free` {self.free} and `ridge` {self.ridge}.\n"
                 "The one is a share, in (0, 1), the other a penalty, at least 0.\nThe authors take 0.3 to 0.6, and 10."
             )
         taken = self.taken_strength
@@ -119,23 +127,25 @@ class PartSettings:
         return self.steered(depth) if self.of_layer is None else [self.of_layer]
 
     @property
+    def fitted(self) -> Prompted:
+        """How its directions are fitted."""
+        return PROMPTED[self.direction]
+
+    @property
     def taken_intervention(self) -> str:
         """The intervention, named or not."""
-        own = {"null_space": "add_mapped", "false_refusal": "ablate", "refusal": "add_keep_norm"}
-        return self.intervention or own[self.direction]
+        return self.intervention or self.fitted.intervention
 
     @property
     def taken_strength(self) -> float | Literal["auto"]:
         """The strength, named or not; `auto` is found on the model."""
-        if self.strength is None:
-            return 1.0 if self.taken_intervention in ("ablate", "match", "add_mapped") else "auto"
-        return self.strength
+        full = INTERVENTIONS[self.taken_intervention].full
+        return self.strength if self.strength is not None else "auto" if full is None else full
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """The kinds of prompts that it is fitted on, by what they are to it."""
-        found = {"harmful": HARMFUL, "harmless": HARMLESS}
-        return found if self.direction == "refusal" else found | {"borderline": BORDERLINE}
+        return dict(self.fitted.kinds)
 
     def check_prompts(self, counts: Mapping[str, int]) -> None:
         """Refuse too few prompts, given how many there are by what they are to it.
@@ -146,22 +156,22 @@ class PartSettings:
         missing = [name for name in self.kinds if counts.get(name, 0) < 2]
         if missing:
             raise DataError(
-                f"A part with direction `{self.direction}` has fewer than two {' and '.join(missing)} prompts.\n"
+                f"A rule with direction `{self.direction}` has fewer than two {' and '.join(missing)} prompts.\n"
                 "It is fitted on the states that each kind leaves.\n"
                 f"Give lines of kind {', '.join(name for kind in missing for name in self.kinds[kind])}."
             )
 
 
-def fit_part(
-    settings: PartSettings, states: Mapping[str, States], depth: int, of: Sequence[int] | None = None
+def fit_rule(
+    settings: RuleSettings, states: Mapping[str, States], depth: int, of: Sequence[int] | None = None
 ) -> dict[int, Tensor]:
     """Return the unit direction, or the map, behind each layer that is steered, in float32.
 
     With `match`, a direction is as long as the coordinate of the mean harmless prompt along it, and points to its side.
 
     Args:
-        settings: Of the part.
-        states: By what the prompts are (`PartSettings.kinds`): at their last token.
+        settings: Of the rule.
+        states: By what the prompts are (`RuleSettings.kinds`): at their last token.
         depth: How many layers there are.
         of: Which of them the states are of; all if not set.
 
@@ -169,26 +179,15 @@ def fit_part(
         DataError: If there are no prompts of a kind that is needed, or two kinds have the same mean state.
     """
     settings.check_prompts({name: len(found) for name, found in states.items()})
-    layers = settings.steered(depth)
     known = list(range(depth)) if of is None else list(of)
     read = [known.index(layer) for layer in settings.read(depth)]
     kinds = {name: states[name][:, read] for name in settings.kinds}
-    refusal = refusal_directions(kinds["harmful"], kinds["harmless"], unit=False)
-    if settings.direction == "null_space":
-        benign = torch.cat([kinds["harmless"], kinds["borderline"]])
-        return {
-            layer: null_space_map(
-                kinds["harmful"][:, i], refusal[i], null_space_projector(benign[:, i], settings.free), settings.ridge
-            ).float()
-            for i, layer in enumerate(layers)
-        }
-    if settings.direction == "false_refusal":
-        false = refusal_directions(kinds["borderline"], kinds["harmless"], unit=False)
-        vectors = without(false, refusal, settings.orthogonal)
-    else:
-        vectors = torch.nn.functional.normalize(refusal, dim=-1)
-    if settings.taken_intervention == "match":
+    options = {name: getattr(settings, name) for name in settings.fitted.options}
+    vectors = settings.fitted.fit(kinds, **options)
+    how = INTERVENTIONS[settings.taken_intervention]
+    if how.sized and not how.mapped:
         unit = torch.nn.functional.normalize(vectors, dim=-1)
         vectors = (kinds["harmless"].double().mean(0) * unit).sum(-1, keepdim=True) * unit
     vectors = vectors.float()
-    return {layer: vectors[0 if settings.of_layer is not None else i] for i, layer in enumerate(layers)}
+    one = settings.of_layer is not None
+    return {layer: vectors[0 if one else i] for i, layer in enumerate(settings.steered(depth))}

@@ -1,0 +1,199 @@
+"""sa_config.json and the tensors beside it: how an artifact is written down, and read in all formats so far.
+
+The rule of pairs stands at the top, all others behind `rules`. Formats 1 to 5 had `parts` in their place, a main
+direction that could be empty, and other words for the sides of a gate: `_converted` makes the first of the second.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sa_lightning.errors import ArtifactError, SettingError
+from sa_lightning.steering.artifact.card import sign
+from sa_lightning.steering.artifact.rule import Rule
+from sa_lightning.steering.gates.fitted import FittedGate
+
+if TYPE_CHECKING:
+    from sa_lightning.steering.artifact.artifact import SteeringArtifact
+
+FORMAT_VERSION = 6
+FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
+#: What the sides of a gate, and what became of prompts there, were called up to format 5.
+WORDS = {"finds": "positive", "against": "negative", "spares": "exempt", "spared": "exempted"}
+COUNTS = {"found": "positive", "others": "negative"}
+FACTORS = {"found": "positive_factor", "others": "negative_factor"}
+
+#: Rule to `direction` or `gate` to set to layer to tensor.
+Held = dict[str, dict[str, dict[str, dict[int, Tensor]]]]
+
+
+def written(artifact: "SteeringArtifact", main: str) -> dict[str, Any]:
+    """Return the content of sa_config.json.
+
+    Args:
+        artifact: Whose settings are written down.
+        main: Name of the rule that stands at the top.
+    """
+    shared = {item.name: getattr(artifact, item.name) for item in fields(artifact) if item.name != "rules"}
+    for name in ("template_arguments", "template_tail"):  # left out where there are none
+        if not shared[name]:
+            del shared[name]
+    rules = {name: _written_rule(rule, artifact) for name, rule in artifact.rules.items()}
+    top = rules.pop(main, {})
+    return {"format_version": FORMAT_VERSION, **shared, **top, **({"rules": rules} if rules else {})}
+
+
+def _written_rule(rule: Rule, artifact: "SteeringArtifact") -> dict[str, Any]:
+    values: dict[str, Any] = {item.name: getattr(rule, item.name) for item in fields(rule)}
+    directions = values.pop("directions")
+    return {
+        **values,
+        "gate": "always" if rule.gate is None else rule.gate.as_dict(),
+        "dose_in_all": {name: sum(layers.values()) for name, layers in rule.dose.items()},
+        "statistics": {name: _finite(found) for name, found in rule.statistics.items()},
+        "layers": {name: sorted(layers) for name, layers in directions.items()},
+        "sign": sign(rule, artifact.demonstrations),
+        "strength_unit": rule.how.unit_of(rule.unit),
+    }
+
+
+def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = None) -> dict[str, Any]:
+    """Read an artifact from a directory or a Hub repository: its attributes.
+
+    Raises:
+        ArtifactError: If it is missing, damaged, or of a newer format.
+    """
+    path = Path(path_or_repo)
+    if not path.is_dir():
+        try:
+            path = Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=list(FILES)))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"There is no artifact at {path_or_repo}, neither as a directory nor on the Hub.\n"
+                "`sa fit` writes one to <output>/artifact.\n"
+                "Check the path: `--artifact DIR/artifact`."
+            ) from error
+    try:
+        config = json.loads((path / "sa_config.json").read_text())
+        tensors = load_file(path / "steering.safetensors")
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path} holds no complete artifact: {error}.\n"
+            f"An artifact is a directory with {', '.join(FILES)}.\n"
+            "Fit it again with `sa fit`, or check the path."
+        ) from error
+    version = config.get("format_version")
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise ArtifactError(
+            f"{path} has format version {version}, this one reads 1 to {FORMAT_VERSION}.\n"
+            "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
+        )
+    if version < FORMAT_VERSION:
+        config = _converted(config)
+    held = _held(tensors, main)
+    rules = ({main: config} if "layers" in config else {}) | config.get("rules", {})
+    sets = config.get("fingerprints", {})
+    try:
+        read = {name: _read_rule(one, held.get(name, {}), sets, path) for name, one in rules.items()}
+        known = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "template_arguments")
+        known += ("template_tail", "demonstrations", "surgery", "control", "command", "versions")
+        missing = [name for name in known[:4] if name not in config]
+        if missing:
+            raise TypeError(f"it has no {missing[0]!r}")
+        return {"rules": read, **{name: config[name] for name in known if name in config}}
+    except (TypeError, SettingError) as error:
+        raise ArtifactError(
+            f"sa_config.json in {path} is not complete: {error}.\n"
+            "Without it the directions cannot be applied.\nFit it again with `sa fit`."
+        ) from error
+
+
+def _held(tensors: Mapping[str, Tensor], main: str) -> Held:
+    held: Held = {}
+    for key, tensor in tensors.items():
+        found = re.fullmatch(r"(?:(?:parts|rules)\.([\w-]+)\.)?(\w+)\.layers\.(\d+)\.(direction|gate)", key)
+        if found is not None:
+            rule, name, layer, what = found.groups()
+            held.setdefault(rule or main, {}).setdefault(what, {}).setdefault(name, {})[int(layer)] = tensor
+    return held
+
+
+def _read_rule(
+    config: Mapping[str, Any],
+    held: dict[str, dict[str, dict[int, Tensor]]],
+    sets: Mapping[str, str],
+    path: Path,
+) -> Rule:
+    """Return a rule, of what sa_config.json says of it and of its tensors.
+
+    Raises:
+        ArtifactError: If the two do not say the same.
+    """
+    directions = {name: held.get("direction", {}).get(name, {}) for name in sets} | held.get("direction", {})
+    layers = {name: sorted(found) for name, found in directions.items()}
+    if layers != config.get("layers") or layers.keys() != sets.keys():
+        raise ArtifactError(
+            f"The directions in {path} are {layers}, but its sa_config.json says {config.get('layers')} with "
+            f"fingerprints of {sorted(sets)}.\n"
+            "A direction without its weights, or weights without directions, cannot be applied.\n"
+            "Fit it again with `sa fit`."
+        )
+    names = {item.name for item in fields(Rule)} - {"directions", "gate"}
+    given = {key: value for key, value in config.items() if key in names}
+    if isinstance(given.get("strength"), dict):  # JSON has only text as keys
+        given["strength"] = _by_layer(given["strength"])
+    for key in ("typical_norms", "dose"):
+        given[key] = {name: _by_layer(norms) for name, norms in given.get(key, {}).items()}
+    gate = config.get("gate", "always")
+    fitted = None if gate in ("always", None) else FittedGate.from_dict(gate, held.get("gate", {}))
+    return Rule(directions, gate=fitted, **given)
+
+
+def _converted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An artifact of format 1 to 5 in the words of format 6."""
+    found = dict(config)
+    parts = found.pop("parts", {})
+    if parts and not any(found.get("layers", {}).values()):  # parts alone: the main directions were none
+        for name in ("layers", "gate"):
+            found.pop(name, None)
+    for one in (found, *parts.values()):
+        if isinstance(one.get("gate"), Mapping):
+            gate = {FACTORS.get(name, WORDS.get(name, name)): value for name, value in one["gate"].items()}
+            gate["kinds"] = {WORDS.get(side, side): kinds for side, kinds in gate.get("kinds", {}).items()}
+            gate["sets"] = {name: _converted_record(record) for name, record in gate.get("sets", {}).items()}
+            one["gate"] = gate
+    return found | ({"rules": parts} if parts else {})
+
+
+def _converted_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = {COUNTS.get(name, WORDS.get(name, name)): value for name, value in record.items()}
+    found["scores"] = {COUNTS.get(side, side): scores for side, scores in found.get("scores", {}).items()}
+    found["numbers"] = {name: found[name] for name in ("bias", "sign") if name in found}
+    found["joined"] = {kind: _converted_record(one) for kind, one in found.get("joined", {}).items()}
+    if found.get("exempt"):
+        first = _converted_record(found["exempt"])
+        first["exempted"] = {COUNTS.get(side, side): count for side, count in first.get("exempted", {}).items()}
+        found["exempt"] = first
+    return found
+
+
+def _by_layer(values: dict[str, Any]) -> dict[Any, Any]:
+    """With layers as numbers again, where they are any."""
+    return {int(key) if key.isdigit() else key: value for key, value in values.items()}
+
+
+def _finite(statistics: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """JSON has no NaN and no infinity: what is not known, or unbounded, is null."""
+    return {
+        name: [value if value is not None and math.isfinite(value) else None for value in values]
+        for name, values in statistics.items()
+    }
