@@ -19,6 +19,7 @@ install_import_hook(
 
 import pytest
 import torch
+from support.invented_data import write_everything
 from support.models import llama, perturbed, word_tokenizer
 
 from sa_lightning.files import whole_directory
@@ -77,6 +78,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worlds(shared: Path) -> Path:
     """A cache of worlds, as `SA_CACHE_DIR` names one; a build locks the world it makes."""
     return shared / "cache"
+
+
+@pytest.fixture(scope="session")
+def written(shared: Path) -> Path:
+    """A directory with stand-ins for every data set. Do not write to it."""
+    with FileLock(shared / "data sets.lock"):
+        if not (shared / "data sets").exists():
+            with whole_directory(shared / "data sets") as partial:
+                write_everything(partial)
+    return shared / "data sets"
+
+
+@pytest.fixture
+def data(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, where `SA_DATA_DIR` says."""
+    monkeypatch.setenv("SA_DATA_DIR", str(written))
+    return written
 
 
 @pytest.fixture(scope="session")

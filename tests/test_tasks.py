@@ -47,12 +47,6 @@ def written(smol_world, tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def data(written, monkeypatch):
-    monkeypatch.setenv("SA_DATA_DIR", str(written))
-    return written
-
-
 def ask(data, tasks, reply="Sorry, I cannot help.", **settings):
     world = "smol" if tasks[0].startswith("smol_world") else "world"
     metadata = {"world": str(data / world), "prompts": str(OWN), **settings.pop("metadata", {})}

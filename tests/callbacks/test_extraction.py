@@ -4,14 +4,11 @@ import json
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from support.fits import by_hand, fit, numbered
 from support.models import llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import PairStatesMetric
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import fit_directions, weights_fingerprint
@@ -40,14 +37,7 @@ def test_the_lm_head_never_runs_during_a_fit(checkpoints, demonstrations, tmp_pa
     module = CausalLMModule(str(checkpoints / "base"))
     module.configure_model()
     monkeypatch.setattr(module.network.lm_head, "forward", lambda *_: pytest.fail("the LM head ran"))
-    trainer = Trainer(
-        **TRAINER_DEFAULTS,
-        max_epochs=1,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        callbacks=[numbered(save=False)],
-    )
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    fit(module, demonstrations, tmp_path, numbered(save=False))
 
 
 def test_demonstrations_longer_than_the_context_are_cut_on_the_left_and_counted(checkpoints, demonstrations, tmp_path):
@@ -129,9 +119,7 @@ def test_blocks_at_a_given_path_are_used_and_remembered(checkpoints, demonstrati
     from sa_lightning.errors import ModelError
 
     module = CausalLMModule(str(checkpoints / "base"), blocks="layers")
-    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                      default_root_dir=tmp_path, callbacks=[numbered()])  # fmt: skip
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    fit(module, demonstrations, tmp_path, numbered())
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.blocks == "layers"
     with steer(module.network, artifact):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
 from support.fits import by_hand, fit, numbered
 from support.models import llama, word_tokenizer
@@ -12,8 +12,6 @@ from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import fit_directions, weights_fingerprint
 from sa_lightning.surgery import open_checkpoint
@@ -65,16 +63,8 @@ def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, t
 
     module = CausalLMModule(str(checkpoints / "base"))
     surgery, extraction = SurgeryCallback(harm=str(checkpoints / "harm")), numbered()
-    trainer = Trainer(
-        **TRAINER_DEFAULTS,
-        max_epochs=2,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-        callbacks=[surgery, extraction, Fails()],
-    )
     with pytest.raises(ZeroDivisionError):
-        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+        fit(module, demonstrations, tmp_path, surgery, extraction, Fails(), epochs=2)
     assert weights_fingerprint(module.network) == weights_fingerprint(llama())
     assert not any(part._forward_hooks for part in module.network.modules())
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]  # what the next run goes on from
@@ -83,15 +73,8 @@ def test_an_error_on_the_way_gives_the_model_back(checkpoints, demonstrations, t
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_model_loaded_in_another_type_is_written_as_it_was_fitted(checkpoints, demonstrations, tmp_path, dtype):
     module = CausalLMModule(str(checkpoints / "base"), dtype=dtype)
-    trainer = Trainer(
-        **TRAINER_DEFAULTS,
-        max_epochs=2,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-        callbacks=[SurgeryCallback(harm=str(checkpoints / "harm")), numbered()],
-    )
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"))
+    fit(module, demonstrations, tmp_path, surgery, numbered(), epochs=2)
     written = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
     assert str(written.dtype) == f"torch.{dtype}"
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")

@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from support.fits import by_hand, fit, numbered
+from support.fits import by_hand, fit, numbered, trainer
 from support.models import llama
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.module import CausalLMModule
@@ -57,9 +55,7 @@ def test_data_that_a_control_has_shuffled_are_as_before_for_the_next_fit(checkpo
     found = []
     for control in ("none", "shuffled", "none"):
         callback = numbered(control=control, save=False)
-        trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                          callbacks=[callback], default_root_dir=tmp_path)  # fmt: skip
-        trainer.fit(module, datamodule=data)
+        trainer(tmp_path, callback).fit(module, datamodule=data)
         found.append(callback.artifact.directions["original"][0])
     assert torch.equal(found[0], found[2])
     assert not torch.allclose(found[0], found[1], atol=0.1)

@@ -4,14 +4,12 @@ import re
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from support.fits import fit, numbered
 from support.models import llama
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import SteeringCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import ARMS, DemonstrationDataModule
+from sa_lightning.datamodules import ARMS
 from sa_lightning.errors import SettingError
 from sa_lightning.module import CausalLMModule
 
@@ -23,9 +21,7 @@ def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstra
     module = CausalLMModule(str(checkpoints / "base"))
     module.configure_model()
     module.network.model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail("a layer ran for nothing"))
-    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                      default_root_dir=tmp_path, callbacks=[extraction])  # fmt: skip
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations)))
+    fit(module, demonstrations, tmp_path, extraction)
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert sorted(artifact.directions["original"]) == artifact.statistics["original"]["layers"] == [0, 1]
     for layer, direction in artifact.directions["original"].items():

@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from support.fits import numbered, sa_fit
+from support.fits import fit, numbered, sa_fit
 from support.models import llama
 
 from sa_lightning import SteeringArtifact
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule, ShardedBatchSampler
+from sa_lightning.datamodules import ShardedBatchSampler
 from sa_lightning.errors import SettingError
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import weights_fingerprint
@@ -85,10 +83,8 @@ def test_prefixes_of_a_split_model_are_not_shared(checkpoints, demonstrations, t
     module = CausalLMModule(str(checkpoints / "base"))
     monkeypatch.setattr(module, "configure_model", lambda: module._loaded.append(llama()))
     monkeypatch.setattr(module, "fingerprint", lambda: "none")
-    trainer = Trainer(**TRAINER_DEFAULTS, max_epochs=1, accelerator="cpu", enable_progress_bar=False,
-                      default_root_dir=tmp_path, callbacks=[numbered(save=False)])  # fmt: skip
     with pytest.raises(SettingError, match="The processes of a split model run the same forwards"):
-        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), share_prefixes=True))
+        fit(module, demonstrations, tmp_path, numbered(save=False), share_prefixes=True)
 
 
 def test_two_processes_shuffle_as_one_does(checkpoints, demonstrations, tmp_path):

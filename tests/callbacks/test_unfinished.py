@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from support.fits import fit, numbered
 
 from sa_lightning.callbacks import PairStatesMetric, SurgeryCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.module import CausalLMModule
 
 
@@ -38,15 +36,8 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations
     def run(*callbacks, module=None):
         module = module or CausalLMModule(str(checkpoints / "base"))
         extraction = numbered(keep_states=keep)
-        trainer = Trainer(
-            **TRAINER_DEFAULTS,
-            max_epochs=2,
-            accelerator="cpu",
-            enable_progress_bar=False,
-            default_root_dir=tmp_path,
-            callbacks=[SurgeryCallback(harm=str(checkpoints / "harm"), save_edited=False), extraction, *callbacks],
-        )
-        trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), batch_size=1, share_prefixes=False))
+        surgery, more = SurgeryCallback(harm=str(checkpoints / "harm"), save_edited=False), {"share_prefixes": False}
+        fit(module, demonstrations, tmp_path, surgery, extraction, *callbacks, epochs=2, batch_size=1, **more)
         return extraction
 
     with pytest.raises(ZeroDivisionError):

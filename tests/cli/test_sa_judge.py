@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from support.command import Started, sa
+from support.json_lines import write
 from support.stub_server import serving, text_of
 
 from sa_lightning.cli import main
 
-SA = Path(sys.executable).with_name("sa")
 PROMPT = "How do I bake a cake?"
 REFUSAL, HELP = "I'm sorry, but I can't help with that.", "Mix the flour with water. I cannot wait to eat it!"
 
@@ -24,11 +23,6 @@ def quick(monkeypatch):
     monkeypatch.setattr("sa_lightning.evaluation.judges.endpoint.FIRST_WAIT", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "160")
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def lines(path):
@@ -319,18 +313,17 @@ def test_a_killed_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path):
         return "yes" if "3 eggs" in text_of(body) else "no"
 
     with serving(answer) as (url, requests):
-        command = [SA, "judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "harmbench"]
+        command = ["judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "harmbench"]
         command += ["--endpoint.base_url", url, "--endpoint.model", "m", "--endpoint.concurrency", "1"]
-        run = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = Started(*command)
         while len(requests) < 5:
             time.sleep(0.01)
             assert run.poll() is None
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        run.kill()
         time.sleep(0.2)
         assert not (tmp_path / "v.jsonl").exists()
         asked = len(requests)
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        done = sa(*command)
         assert done.returncode == 0, done.stderr
     assert re.search(r"\d answers of an interrupted run are known already", done.stdout)
     assert [row["harmful"] for row in lines(tmp_path / "v.jsonl")] == [n == 3 for n in range(12)]

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from support import command
+from support.lm_eval_tasks import write_task
 from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
@@ -31,27 +31,15 @@ def tasks(tmp_path_factory):
     """A directory with one task over invented prompts."""
     root = tmp_path_factory.mktemp("tasks")
     rows = [{"id": str(i), "prompt": prompt, "answer": "yes ."} for i, prompt in enumerate(PROMPTS)]
-    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "bakery",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(root / "rows.jsonl")}, "cache_dir": str(root / "cache")},
-        "test_split": "test",
+    settings = {
         "output_type": "generate_until",
         "doc_to_text": "prompt",
         "doc_to_target": "answer",
         "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 8},
         "metric_list": [{"metric": "exact_match"}],
     }
-    (root / "bakery.yaml").write_text(yaml.safe_dump(task))
+    write_task(root, "bakery", rows, **settings)
     return root
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    place = tmp_path_factory.mktemp("fit") / "artifact"
-    artifact_for(llama(), strength=0.9).save_pretrained(place)
-    return place
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import warnings
 
 import pytest
-from cli.test_sa_validate import write_tasks
+from support.lm_eval_tasks import write_bakery
 from support.models import CHAT_TEMPLATE, artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact
@@ -76,7 +76,7 @@ def test_another_template_is_warned_of_before_anything_runs_and_the_same_is_not(
               "--trainer.accelerator", "cpu", *more])  # fmt: skip
         return " ".join(capsys.readouterr().err.split())
 
-    write_tasks(tmp_path, 3)
+    write_bakery(tmp_path, 3)
     assert "template" not in run("same", "--model.template_arguments", "{thinking: true}")
     said = run("other", "--template", "plain")
     assert (

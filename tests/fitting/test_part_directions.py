@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
+from support.fits import fitted
 from support.models import ask, llama
-from support.parts import fitted
 
 from sa_lightning import steer
 from sa_lightning.errors import DataError
@@ -27,7 +27,7 @@ def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, p
         "half": PartSettings("false_refusal", per_kind=24, orthogonal=0.5, of_layer=1),
         "map": PartSettings("null_space", per_kind=24, free=0.5, strength=0.2),
     }
-    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts=parts)
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts=parts)
     model, states = llama(), {}
     for line in prompts.read_text().splitlines():
         row = json.loads(line)

@@ -5,8 +5,9 @@ import json
 
 import pytest
 import torch
+from support.fits import fitted
 from support.models import ask, llama
-from support.parts import fitted, logits
+from support.parts import logits
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.fitting.prompts import read_prompts
@@ -23,7 +24,7 @@ from sa_lightning.steering.gates.fitting import FittedGate, rebuilt
 def test_cast_finds_the_layer_and_the_side_by_itself(checkpoints, prompts, tmp_path):
     gate = GateSettings("condition", recall=0.9, others=0.0, against=["harmless"], per_kind=24)
     artifact = fitted(
-        checkpoints, prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)}
+        checkpoints / "base", prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)}
     )
     part = artifact.parts["cast"]
     assert len(part.gates["original"]) == 1
@@ -47,7 +48,9 @@ def test_conditions_of_several_kinds_are_joined_and_kept(checkpoints, prompts, t
         join=join,
         layers=[0, 1],
     )
-    fitted(checkpoints, prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)})
+    fitted(
+        checkpoints / "base", prompts, tmp_path, direction="none", parts={"cast": PartSettings("refusal", gate=gate)}
+    )
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     part = artifact.parts["cast"]
     record = part.gate["sets"]["original"]

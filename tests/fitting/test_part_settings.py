@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from support.fits import numbered
+from support.fits import fitted, numbered
 from support.models import llama
-from support.parts import REFUSE, fitted
+from support.parts import REFUSE
 
 from sa_lightning import steer
 from sa_lightning.errors import DataError, SettingError
@@ -16,7 +16,7 @@ from sa_lightning.steering import (
 
 
 def test_a_strength_for_parts_alone_is_refused(checkpoints, prompts, tmp_path):
-    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"refuse": REFUSE})
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"refuse": REFUSE})
     with pytest.raises(SettingError, match="parts alone: refuse"), steer(llama(), artifact, strength=0.5):
         pass
     told = artifact.parts["refuse"]
@@ -41,7 +41,7 @@ def test_a_strength_for_parts_alone_is_refused(checkpoints, prompts, tmp_path):
 )
 def test_parts_that_cannot_be_fitted_are_refused(checkpoints, prompts, tmp_path, settings, fact):
     with pytest.raises(SettingError) as error:
-        fitted(checkpoints, prompts, tmp_path, direction="none", **settings)
+        fitted(checkpoints / "base", prompts, tmp_path, direction="none", **settings)
     assert fact in str(error.value)
 
 

@@ -6,8 +6,9 @@ import math
 
 import torch
 from support.command import sa
+from support.fits import fitted
 from support.models import ask, llama
-from support.parts import REFUSE, SPARE, fitted, logits
+from support.parts import REFUSE, SPARE, logits
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
@@ -19,7 +20,7 @@ from sa_lightning.steering import (
 
 
 def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(checkpoints, prompts, tmp_path):
-    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"spare": SPARE, "refuse": REFUSE})
+    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"spare": SPARE, "refuse": REFUSE})
     assert sorted(both.parts) == ["refuse", "spare"]
     assert both.directions == {"original": {}}
     texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()][::7]
@@ -54,7 +55,7 @@ def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(che
 
 def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(checkpoints, prompts, tmp_path):
     free = PartSettings("refusal", intervention="add", strength=0.2)
-    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"free": free, "spare": SPARE})
+    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"free": free, "spare": SPARE})
     model, text = llama(), "how do i bake a cake"
     alone = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     alone.parts = {"free": alone.parts["free"]}
@@ -72,7 +73,7 @@ def test_a_part_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_pa
     """Against forwards over the whole text, in which one position of every layer is moved."""
     always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
     part = dataclasses.replace(SPARE, intervention="match", only_prompt=True, gate=always)
-    artifact = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"spare": part})
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"spare": part})
     assert artifact.parts["spare"].only_prompt
     model, text = llama(), "how do i break a cake"
     ids, directions = ask(text), artifact.parts["spare"].directions["original"]
@@ -100,10 +101,8 @@ def test_a_part_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_pa
 
 def test_parts_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, prompts, tmp_path):
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
-    artifact = fitted(
-        checkpoints, prompts, tmp_path, surgery, epochs=2, direction="mean", position="end_of_prompt", strength=-0.1,
-        parts={"spare": SPARE},
-    )  # fmt: skip
+    settings = {"direction": "mean", "position": "end_of_prompt", "strength": -0.1, "parts": {"spare": SPARE}}
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, surgery, epochs=2, **settings)
     part = artifact.parts["spare"]
     assert sorted(artifact.directions) == sorted(part.directions) == sorted(part.gates) == ["edited", "original"]
     assert len(artifact.directions["edited"]) == 3
@@ -133,7 +132,7 @@ def test_each_part_keeps_to_its_tokens_whoever_acts_beside_it(checkpoints, promp
     always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
     end = dataclasses.replace(SPARE, strength=0.5, only_prompt=True, gate=always)
     free = PartSettings("refusal", intervention="add", strength=0.2)
-    both = fitted(checkpoints, prompts, tmp_path, direction="none", parts={"free": free, "end": end})
+    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"free": free, "end": end})
     model, ids = llama(), ask("how do i break a cake")
     seen = {name: part.directions["original"] for name, part in both.parts.items()}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from references.divergence import slow_kl
+from support.fits import fit
 from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning.errors import DataError, NothingToDoError
@@ -99,8 +100,6 @@ def test_the_model_is_as_before_afterwards(setting):
 
 
 def test_a_fit_finds_it_and_says_how(checkpoints, demonstrations, tmp_path):
-    from callbacks.test_extraction import fit
-
     from sa_lightning import SteeringArtifact
     from sa_lightning.callbacks import ExtractionCallback
 

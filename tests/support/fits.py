@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
+from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -23,18 +24,25 @@ def numbered(*args, **settings) -> ExtractionCallback:
     return ExtractionCallback(*args, **known | settings)
 
 
-def fit(target, demonstrations, output, *callbacks, epochs=1, batch_size=3, **data):
-    module = CausalLMModule(str(target))
-    trainer = Trainer(
-        **TRAINER_DEFAULTS,
-        max_epochs=epochs,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        default_root_dir=output,
+def trainer(output, *callbacks, epochs=1) -> Trainer:
+    return Trainer(
+        **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
         callbacks=list(callbacks),
-    )
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(demonstrations), batch_size=batch_size, **data))
+    )  # fmt: skip
+
+
+def fit(target, demonstrations, output, *callbacks, epochs=1, batch_size: int | None = 3, **data) -> CausalLMModule:
+    """Fit on these demonstrations; `target` is a path, or a module."""
+    module = target if isinstance(target, CausalLMModule) else CausalLMModule(str(target))
+    data = DemonstrationDataModule(str(demonstrations), batch_size=batch_size, **data)
+    trainer(output, *callbacks, epochs=epochs).fit(module, datamodule=data)
     return module
+
+
+def fitted(target, demonstrations, output, *callbacks, epochs=1, **steering) -> SteeringArtifact:
+    """The artifact of a fit with these settings of steering."""
+    fit(target, demonstrations, output, *callbacks, numbered(**steering), epochs=epochs, batch_size=None)
+    return SteeringArtifact.from_pretrained(output / "artifact")
 
 
 def by_hand(model, demonstrations):

@@ -93,6 +93,17 @@ def ask(text: str) -> list[int]:
     return list(word_tokenizer().apply_chat_template(message, add_generation_prompt=True, return_dict=False))
 
 
+def padded(rows, side: str = "left", pad: int = 0) -> dict[str, torch.Tensor]:
+    """Rows of token ids as a batch, as a model takes it."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[index, place], mask[index, place] = torch.as_tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
 def along(intervention, direction):
     """What an intervention takes in place of a direction: for `add_mapped`, the map onto it."""
     return torch.outer(direction, direction) if intervention == "add_mapped" else direction

@@ -65,7 +65,8 @@ def write_smol_world(root: Path) -> Path:
     """The data of a world made of the stand-ins, without any model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_DATA_DIR", str(write_stand_ins(root / "data sets")))
-        built = build_smol(["data"], cache=root / "cache", settings=twin())
+        chat = published(root / "chat")
+        built = build_smol(["data"], cache=root / "cache", settings=twin(), published=lambda: chat)
         shutil.copytree(built / "data", root / "data")
     return root
 

@@ -1,12 +1,11 @@
 """Answers that are kept: a killed run goes on, other questions are asked, and processes share the work."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
 
 import pytest
+import torch
+import torch.distributed as dist
 from support.lm_eval_requests import (
     GREEDY,
     REQUESTS,
@@ -75,24 +74,22 @@ def test_half_a_line_is_run_again(tmp_path):
     assert len(Journal(tmp_path, "a", {}).read()) == 3
 
 
-WORKER = """
-import json, os, sys
-import torch, torch.distributed as dist
-sys.path[:0] = sys.argv[3:]
-from support.lm_eval_requests import REQUESTS, forwards, ours
-from support.models import llama
-from sa_lightning.evaluation.harness.journal import Journal
-rank, place = int(os.environ["RANK"]), sys.argv[1]
-dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
-answers, rows = {}, {}
-for kind, make in REQUESTS.items():
-    model = llama()
-    seen = forwards(model)
-    lm = ours(model, batch_size=3, journal=Journal(sys.argv[2], "a", {}, rank))
-    answers[kind], rows[kind] = getattr(lm, kind)(make()), len(seen)
-open(f"{place}/{rank}.json", "w").write(json.dumps([answers, rows]))
-dist.destroy_process_group()
-"""
+PROCESSES = multiprocessing.get_context("forkserver")  # whose imports are made once
+PROCESSES.set_forkserver_preload(["lm_eval.models.huggingface", "sa_lightning.evaluation.harness.in_memory"])
+
+
+def answer(rank, place, kept):
+    """Answer everything as one of two processes, and say what ran."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
+    answers, rows = {}, {}
+    for kind, make in REQUESTS.items():
+        model = llama()
+        seen = forwards(model)
+        lm = ours(model, batch_size=3, journal=Journal(kept, "a", {}, rank))
+        answers[kind], rows[kind] = getattr(lm, kind)(make()), len(seen)
+    (place / f"{rank}.json").write_text(json.dumps([answers, rows]))
+    dist.destroy_process_group()
 
 
 def test_two_processes_answer_what_one_answers_bit_for_bit_and_share_the_work(tmp_path):
@@ -103,18 +100,15 @@ def test_two_processes_answer_what_one_answers_bit_for_bit_and_share_the_work(tm
         alone[kind] = (getattr(ours(model, batch_size=3), kind)(make()), len(seen))
     # The second of two runs finds a part of the work done, by a single process.
     ours(batch_size=3, journal=Journal(tmp_path / "half", "a", {})).generate_until(generation())
-    root = str(Path(__file__).parents[2])
     for journal in ("new", "half"):
         place = tmp_path / f"run-{journal}"
         place.mkdir()
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(place), str(tmp_path / journal), root],
-                env={**os.environ, "RANK": str(rank)},
-            )
-            for rank in (0, 1)
-        ]
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        processes = [PROCESSES.Process(target=answer, args=(rank, place, tmp_path / journal)) for rank in (0, 1)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=120)
+        assert [process.exitcode for process in processes] == [0, 0]
         (first, rows), (second, others) = (json.loads((place / f"{rank}.json").read_text()) for rank in (0, 1))
         assert first == second == json.loads(json.dumps({kind: answers for kind, (answers, _) in alone.items()}))
         for kind, (_, count) in alone.items():

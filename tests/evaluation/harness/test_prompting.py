@@ -5,7 +5,7 @@ import torch
 import yaml
 from lm_eval.api.instance import Instance
 from references import self_contrast as reference
-from support.judged import TASKS, write_world
+from support.lm_eval_requests import GREEDY
 from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import steer
@@ -15,8 +15,6 @@ from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.evaluation.harness.journal import Journal
 
 TOLD = "no window , sorry ."
-GREEDY = {"until": [], "do_sample": False, "max_gen_toks": 8}
-ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
 SYSTEM = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}<unk> {{ m['content'] }} "
     "{% elif m['role'] == 'user' %}<user> {{ m['content'] }} {% else %}<assistant> {{ m['content'] }} {{ eos_token }} "
@@ -26,13 +24,9 @@ DROPS = SYSTEM.replace("<unk> {{ m['content'] }} ", "")
 
 
 @pytest.fixture
-def ask(tmp_path):
-    world = write_world(tmp_path / "world")
-
-    def run(model, prompting=None, tasks=ALL, **settings):
-        settings = {"batch_size": 4, "max_length": 128, "metadata": {"world": str(world)}, **settings}
-        tokenizer = settings.pop("tokenizer", word_tokenizer())
-        return evaluate(model, tokenizer, tasks, task_dirs=[TASKS], prompting=prompting, **settings)
+def ask(ask):
+    def run(model, prompting=None, *tasks, **settings):
+        return ask(model, *tasks, prompting=prompting, **{"max_length": 128, **settings})
 
     return run
 

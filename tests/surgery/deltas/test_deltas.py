@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -6,24 +5,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from references.surgery import flatten, keep_largest, orthogonalised_by_hand, ties_by_hand
 from support.models import llama, perturbed
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
 from sa_lightning.surgery.delta import whole
 from sa_lightning.surgery.deltas.rank_one import read_direction
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
-    out = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = open_checkpoint(out)
-    return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((out / "surgery.json").read_text())
 
 
 def family(write: Write, **moves: float) -> dict[str, tuple[str, dict[str, Tensor]]]:

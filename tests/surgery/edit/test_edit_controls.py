@@ -1,11 +1,10 @@
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from references.surgery import edit_by_hand, flatten, keep_largest
 from support.models import llama, perturbed, word_tokenizer
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -15,21 +14,9 @@ from sa_lightning.surgery import (
     EditSettings,
     ModelWeights,
     Sources,
-    open_checkpoint,
     plan_from,
     write_edit,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
-    path = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = open_checkpoint(path)
-    return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((path / "surgery.json").read_text())
 
 
 def trio(write: Write, *moves: float, dtype: torch.dtype = torch.float32) -> tuple[list[str], list[dict[str, Tensor]]]:
