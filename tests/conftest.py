@@ -20,7 +20,7 @@ install_import_hook(
 import pytest
 import torch
 from support.invented_data import write_everything
-from support.models import llama, perturbed, word_tokenizer
+from support.models import llama, perturbed, saved
 
 from sa_lightning.files import whole_directory
 
@@ -42,8 +42,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("harm", perturbed(llama(), seed=1)),
         ("other", llama(layers=2, width=16)),
     ):
-        model.save_pretrained(root / name)
-        word_tokenizer().save_pretrained(root / name)
+        saved(model, root / name)
     return root
 
 
@@ -107,6 +106,21 @@ def smol_world(shared: Path) -> Path:
             with whole_directory(shared / "smol") as partial:
                 write_smol_world(partial)
     return shared / "smol"
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    """Something that runs `sa` in this process, expects exit status 2, and returns what it said."""
+
+    def run(*arguments: object) -> str:
+        from sa_lightning.cli import main
+
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    return run
 
 
 @pytest.hookimpl(trylast=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from support.fits import by_hand, fit, numbered
-from support.models import llama, word_tokenizer
+from support.models import llama, saved
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import PairStatesMetric
@@ -52,8 +52,7 @@ def test_nan_weights_are_refused_and_nothing_is_written(checkpoints, demonstrati
     broken = llama()
     with torch.no_grad():
         broken.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
-    broken.save_pretrained(tmp_path / "broken")
-    word_tokenizer().save_pretrained(tmp_path / "broken")
+    saved(broken, tmp_path / "broken")
     with pytest.raises(SaError, match="not finite"):
         fit(tmp_path / "broken", demonstrations, tmp_path / "out", numbered())
     assert not (tmp_path / "out" / "artifact").exists()

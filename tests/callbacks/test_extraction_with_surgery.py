@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 from support.fits import by_hand, fit, numbered
-from support.models import llama, word_tokenizer
+from support.models import llama, saved
 from transformers import AutoModelForCausalLM
 
 from sa_lightning import SteeringArtifact
@@ -40,8 +40,7 @@ def test_the_edit_of_a_merged_adapter_is_the_edit_of_its_checkpoint(checkpoints,
 
     adapted = get_peft_model(llama(), LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
     adapted.peft_config["default"].base_model_name_or_path = str(checkpoints / "base")
-    adapted.save_pretrained(tmp_path / "adapter")
-    word_tokenizer().save_pretrained(tmp_path / "adapter")
+    saved(adapted, tmp_path / "adapter")
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"))
     fit(tmp_path / "adapter", demonstrations, tmp_path / "out", surgery, numbered(), epochs=2)
     written, target = open_checkpoint(tmp_path / "out" / "edited"), open_checkpoint(tmp_path / "adapter")

@@ -56,25 +56,17 @@ def test_two_processes_give_the_sums_of_one(checkpoints, demonstrations, tmp_pat
         assert torch.allclose(value, two[key], atol=1e-6)
 
 
-def test_a_surgery_on_split_weights_is_refused_before_anything_is_loaded(checkpoints, demonstrations, tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_a_surgery_on_split_weights_is_refused_before_anything_is_loaded(
+    checkpoints, demonstrations, tmp_path, refused
+):
     arguments = ["fit", "--model.target", str(checkpoints / "base"), "--data.demonstrations", str(demonstrations)]
     arguments += ["--output", str(tmp_path), "--trainer.strategy", "sharded", "--surgery.harm", "x"]
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert "A surgery needs whole weights" in capsys.readouterr().err
+    assert "A surgery needs whole weights" in refused(*arguments)
 
 
-def test_a_split_model_does_not_reply(checkpoints, tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_a_split_model_does_not_reply(checkpoints, tmp_path, refused):
     arguments = ["validate", "--model.target", str(checkpoints / "base"), "--output", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as stopped:
-        main([*arguments, "--trainer.strategy", "sharded"])
-    assert stopped.value.code == 2
-    assert "`sa validate` lets it reply" in capsys.readouterr().err
+    assert "`sa validate` lets it reply" in refused(*arguments, "--trainer.strategy", "sharded")
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from support.command import sa
-from support.models import llama, perturbed, word_tokenizer
+from support.models import llama, perturbed, saved
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
@@ -33,8 +33,7 @@ def places(tmp_path_factory):
         "UNALIGNED": perturbed(llama(), 4), "EDITED": knowledge,
     }  # fmt: skip
     for name, model in models.items():
-        model.save_pretrained(root / name)
-        word_tokenizer().save_pretrained(root / name)
+        saved(model, root / name)
     (root / "artifact").mkdir()
     save_file({"original.layers.12.direction": torch.randn(32)}, root / "artifact" / "steering.safetensors")
     for name, reply in (("refusals", "sorry , no ."), ("utility", "first bake a cake .")):

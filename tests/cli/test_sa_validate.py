@@ -71,21 +71,17 @@ def test_nothing_is_left_unfinished(whole):
 
 
 def test_a_judge_that_is_not_there_or_cannot_read_these_replies_is_refused_first(
-    whole, checkpoints, artifact, tmp_path, capsys
+    whole, checkpoints, artifact, tmp_path, refused
 ):
     for name, fact in (("phrases.gcq", "Did you mean"), ("tiny_world", "has no `form`")):
-        with pytest.raises(SystemExit) as stopped:
-            main(command(checkpoints, artifact, whole[0], tmp_path / "out", "--evaluation.judges", f"[{name}]"))
-        assert stopped.value.code == 2
-        assert fact in capsys.readouterr().err
+        typed = command(checkpoints, artifact, whole[0], tmp_path / "out", "--evaluation.judges", f"[{name}]")
+        assert fact in refused(*typed)
         assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_batch_is_refused_before_a_model_is_loaded(checkpoints, artifact, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(command(checkpoints, artifact, tmp_path, tmp_path / "out", "--evaluation.batch_size", "0"))
-    assert stopped.value.code == 2
-    assert "at least 1, but is 0" in capsys.readouterr().err
+def test_an_empty_batch_is_refused_before_a_model_is_loaded(checkpoints, artifact, tmp_path, refused):
+    typed = command(checkpoints, artifact, tmp_path, tmp_path / "out", "--evaluation.batch_size", "0")
+    assert "at least 1, but is 0" in refused(*typed)
 
 
 def test_two_processes_write_what_one_writes_to_the_byte(whole, checkpoints, artifact, tmp_path):
@@ -131,6 +127,9 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
     assert not (tmp_path / "out" / "unfinished").exists()
 
 
+ADVBENCH = ("validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]", "--output")
+
+
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
@@ -141,36 +140,19 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
         (["--evaluation.max_new_tokens", "0"], "must be at least 1, but is 0"),
     ],
 )
-def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, capsys):
-    from sa_lightning.cli import main
-
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path / "out"), *options])  # fmt: skip
-    assert ended.value.code == 2
-    assert fact in capsys.readouterr().err
+def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, refused):
+    assert fact in refused(*ADVBENCH, tmp_path / "out", *options)
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, refused):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path / "file")])  # fmt: skip
-    assert ended.value.code == 2
-    assert "cannot take results" in capsys.readouterr().err
+    assert "cannot take results" in refused(*ADVBENCH, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_replies_of_somebody_else_are_not_written_over(tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_replies_of_somebody_else_are_not_written_over(tmp_path, refused):
     (tmp_path / "replies.jsonl").write_text("mine")
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path)])  # fmt: skip
-    assert ended.value.code == 2
+    refused(*ADVBENCH, tmp_path)
     assert (tmp_path / "replies.jsonl").read_text() == "mine"
 
 

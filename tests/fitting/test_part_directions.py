@@ -12,12 +12,7 @@ from support.models import ask, llama
 from sa_lightning import steer
 from sa_lightning.errors import DataError
 from sa_lightning.fitting.prompts import read_prompts
-from sa_lightning.steering import (
-    INTERVENTIONS,
-    PartSettings,
-    fit_part,
-    read_demonstrations,
-)
+from sa_lightning.steering import INTERVENTIONS, PartSettings, fit_part, read_demonstrations
 
 
 def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, prompts, tmp_path):

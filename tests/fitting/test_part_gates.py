@@ -11,13 +11,7 @@ from support.parts import logits
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.fitting.prompts import read_prompts
-from sa_lightning.steering import (
-    Anchors,
-    GateSettings,
-    PartSettings,
-    Reading,
-    fit_gate,
-)
+from sa_lightning.steering import Anchors, GateSettings, PartSettings, Reading, fit_gate
 from sa_lightning.steering.gates.fitting import FittedGate, rebuilt
 
 

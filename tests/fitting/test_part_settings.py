@@ -8,11 +8,7 @@ from support.parts import REFUSE
 
 from sa_lightning import steer
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.steering import (
-    GateSettings,
-    PartSettings,
-    fit_part,
-)
+from sa_lightning.steering import GateSettings, PartSettings, fit_part
 
 
 def test_a_strength_for_parts_alone_is_refused(checkpoints, prompts, tmp_path):

@@ -12,11 +12,7 @@ from support.parts import REFUSE, SPARE, logits
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.steering import (
-    INTERVENTIONS,
-    PartSettings,
-    Reading,
-)
+from sa_lightning.steering import INTERVENTIONS, PartSettings, Reading
 
 
 def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(checkpoints, prompts, tmp_path):

@@ -21,6 +21,12 @@ JUDGED = {
 }
 
 
+CHOICE = {
+    "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_target": "gold", "doc_to_choice": ["yes", "no"],
+    "metric_list": [{"metric": "acc"}],
+}  # fmt: skip
+
+
 def write_task(directory, name, rows, **settings):
     """A task of lm-eval's own kind, over rows of our own."""
     json_lines.write(directory / f"{name}.jsonl", rows)
@@ -49,8 +55,7 @@ def write_bakery(root, n):
     json_lines.write(root / "rows.jsonl", rows)
     data = {"data_files": {"test": str(root / "rows.jsonl")}, "cache_dir": str(root / "cache")}
     common = {"tag": "bakery", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
-    choice = {"output_type": "multiple_choice", "doc_to_text": "prompt", "doc_to_target": "gold",
-              "doc_to_choice": ["yes", "no , a cake"], "metric_list": [{"metric": "acc"}]}  # fmt: skip
+    choice = {**CHOICE, "doc_to_text": "prompt", "doc_to_choice": ["yes", "no , a cake"]}
     judge = "process_results: !function sa_lightning.evaluation.judges.registry.process_refusal\n"
     (root / "replies.yaml").write_text(yaml.safe_dump({"task": "bakery_replies", **common, **JUDGED}) + judge)
     (root / "choices.yaml").write_text(yaml.safe_dump({"task": "bakery_choices", **common, **choice}))

@@ -1,5 +1,7 @@
 """Tiny random models, a tokenizer of twenty words, and artifacts for them."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -85,6 +87,13 @@ def mistral() -> MistralForCausalLM:
         bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     return MistralForCausalLM(config).eval().requires_grad_(False)
+
+
+def saved(model: torch.nn.Module, path: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:
+    """Write a model with a tokenizer, ours by default, and return the path."""
+    model.save_pretrained(path)
+    (tokenizer or word_tokenizer()).save_pretrained(path)
+    return path
 
 
 def ask(text: str) -> list[int]:

@@ -2,10 +2,7 @@
 
 import torch
 
-from sa_lightning.steering import (
-    GateSettings,
-    PartSettings,
-)
+from sa_lightning.steering import GateSettings, PartSettings
 from support.models import ask, padded
 
 

@@ -11,7 +11,7 @@ import pytest
 from sa_lightning.data import registry
 from sa_lightning.testbed.smol import SMOL, SmolSettings, build_smol
 from support.invented_data import write_everything, write_rows
-from support.models import llama, word_tokenizer
+from support.models import llama, saved
 
 _WORDS = ["".join(parts) for parts in itertools.product("bdfgklmn", "aeiou", "bdfgklmn", ("ab", "om"))]
 
@@ -73,10 +73,7 @@ def write_smol_world(root: Path) -> Path:
 
 def published(root: Path) -> Path:
     """A Llama of few parameters and twenty words, in the place of the published model."""
-    if not root.exists():
-        llama().save_pretrained(root)
-        word_tokenizer().save_pretrained(root)
-    return root
+    return root if root.exists() else saved(llama(), root)
 
 
 def twin(**changes) -> SmolSettings:

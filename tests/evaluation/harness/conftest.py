@@ -1,8 +1,9 @@
 """A world, and a model that is asked about it."""
 
 import pytest
+import yaml
 from support.judged import TASKS, write_world
-from support.lm_eval_tasks import ALL, write_task
+from support.lm_eval_tasks import ALL, CHOICE, write_task
 from support.models import word_tokenizer
 
 from sa_lightning.evaluation import evaluate
@@ -27,18 +28,14 @@ def shelf(tmp_path):
     """A tag and groups of tasks, one of which has no data, and one of which asks for too much."""
     tasks = tmp_path / "tasks"
     tasks.mkdir()
-    choice = {
-        "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_target": "gold", "doc_to_choice": ["yes", "no"],
-        "metric_list": [{"metric": "acc"}], "tag": "shelf",
-    }  # fmt: skip
+    choice = {**CHOICE, "tag": "shelf"}
     rows = [{"q": "a", "gold": 0}, {"q": "b", "gold": 1}, {"q": "c", "gold": 1}]
     write_task(tasks, "here", rows, **choice)
     long = {"output_type": "generate_until", "generation_kwargs": {"until": [], "max_gen_toks": 900}}
     write_task(tasks, "long", rows, **{**choice, **long, "doc_to_choice": None})
     (tasks / "gone.yaml").write_text(
-        "task: gone\ntag: shelf\noutput_type: multiple_choice\ntest_split: test\n"
-        "custom_dataset: !function support.lm_eval_tasks.nowhere\ndoc_to_text: q\ndoc_to_target: gold\n"
-        "doc_to_choice: ['yes', 'no']\nmetric_list: [{metric: acc}]\n"
+        yaml.safe_dump({"task": "gone", "test_split": "test", **choice})
+        + "custom_dataset: !function support.lm_eval_tasks.nowhere\n"
     )
     (tasks / "inner.yaml").write_text("group: inner\ntask: [gone, {task: here, num_fewshot: 1, fewshot_split: test}]\n")
     (tasks / "outer.yaml").write_text("group: outer\ntask: [long, inner]\n")

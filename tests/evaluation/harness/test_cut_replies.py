@@ -4,14 +4,7 @@ import json
 
 import pytest
 import torch
-from support.lm_eval_requests import (
-    GREEDY,
-    generation,
-    instances,
-    killed_after,
-    ours,
-    texts,
-)
+from support.lm_eval_requests import GREEDY, generation, instances, killed_after, ours, texts
 from support.models import llama, word_tokenizer
 
 from sa_lightning.evaluation.harness.journal import Journal

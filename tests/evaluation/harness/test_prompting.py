@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-import yaml
 from lm_eval.api.instance import Instance
 from references import self_contrast as reference
 from support.lm_eval_requests import GREEDY
+from support.lm_eval_tasks import CHOICE, write_task
 from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import steer
@@ -91,19 +91,8 @@ def test_a_prefilled_reply_goes_on_from_the_same_beginning_in_both_prompts(ask):
 
 def likelihood_task(directory):
     """A task of lm-eval's own kind, whose documents have no `prompt`, and ask for likelihoods."""
-    (directory / "rows.jsonl").write_text('{"q": "do i bake a cake"}\n{"q": "do i break a window"}\n')
-    task = {
-        "task": "yes_or_no",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(directory / "rows.jsonl")}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": ["yes", "no"],
-        "doc_to_target": 0,
-        "metric_list": [{"metric": "acc"}],
-    }
-    (directory / "yes_or_no.yaml").write_text(yaml.safe_dump(task))
+    rows = [{"q": "do i bake a cake"}, {"q": "do i break a window"}]
+    write_task(directory, "yes_or_no", rows, **{**CHOICE, "doc_to_target": 0})
     return {"task_dirs": [directory], "batch_size": 2}
 
 

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 from support.judged import scripted
-from support.lm_eval_tasks import write_task
+from support.lm_eval_tasks import CHOICE, write_task
 from support.models import llama, word_tokenizer
 
 from sa_lightning.errors import DataError, SaError
@@ -16,13 +16,7 @@ from sa_lightning.evaluation.tasks.catalogue import task_manager
 
 
 def test_lm_evals_own_kinds_of_task_count_as_utility(tmp_path):
-    (tmp_path / "data.jsonl").write_text('{"q": "a", "gold": 0}\n{"q": "b", "gold": 1}\n')
-    (tmp_path / "choice.yaml").write_text(
-        "task: choice\ndataset_path: json\n"
-        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'data.jsonl'}}}, cache_dir: {tmp_path / 'cache'}}}\n"
-        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: q\ndoc_to_target: gold\n"
-        "doc_to_choice: ['yes', 'no']\nmetric_list: [{metric: acc}]\n"
-    )
+    write_task(tmp_path, "choice", [{"q": "a", "gold": 0}, {"q": "b", "gold": 1}], **CHOICE)
     samples = evaluate_lm(scripted(""), ["choice"], task_dirs=[tmp_path])
     assert [(sample.kind, sample.id, sample.correct) for sample in samples] == [
         ("utility", "0", True),
@@ -64,12 +58,9 @@ def test_perplexity_is_that_of_lm_eval(tmp_path):
 
 
 def test_what_is_a_fraction_for_one_document_is_right_or_wrong_for_none(tmp_path):
-    shared = {
-        "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_target": "gold", "doc_to_choice": ["yes", "no"],
-    }  # fmt: skip
     rows = [{"q": "a", "gold": 0, "share": share} for share in (1.0, 0.25)]
     for name, changes in (("mixed", {}), ("named", {"metadata": {"unit": "probability on true answers"}})):
-        write_task(tmp_path, name, rows, **shared, metric_list=[{"metric": "acc"}], **changes)
+        write_task(tmp_path, name, rows, **CHOICE, **changes)
         path = tmp_path / f"{name}.yaml"
         path.write_text(path.read_text() + "process_results: !function support.lm_eval_tasks.fraction\n")
     (tmp_path / "named.jsonl").write_text(json.dumps(rows[0]) + "\n")

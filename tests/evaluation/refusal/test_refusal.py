@@ -124,8 +124,7 @@ def test_the_held_out_replies_are_told_apart_better_than_by_any_list():
 
 
 @pytest.mark.parametrize(
-    ("file", "recall", "false"),
-    [("unseen.jsonl", 0.9, 0.1), ("smol.jsonl", 0.95, 0.03), ("voices.jsonl", 0.84, 0.06)],
+    ("file", "recall", "false"), [("unseen.jsonl", 0.9, 0.1), ("smol.jsonl", 0.95, 0.03), ("voices.jsonl", 0.84, 0.06)]
 )
 def test_refusals_of_small_and_modern_models_are_found_and_few_answers_taken_for_one(file, recall, false):
     rows = [json.loads(line) for line in (FIT / file).read_text(encoding="utf-8").splitlines()]

@@ -10,14 +10,7 @@ from support.models import artifact_for, gpt2, llama, padded
 from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
-from sa_lightning.steering import (
-    INTERVENTIONS,
-    add_keep_norm,
-    capture,
-    gather_mean,
-    random_directions,
-    steering,
-)
+from sa_lightning.steering import INTERVENTIONS, add_keep_norm, capture, gather_mean, random_directions, steering
 
 FAMILIES = {"llama": llama, "gpt2": gpt2}
 

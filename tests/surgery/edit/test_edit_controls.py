@@ -3,20 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 from references.surgery import edit_by_hand, flatten, keep_largest
-from support.models import llama, perturbed, word_tokenizer
+from support.models import llama, perturbed, saved
 from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.errors import NothingToDoError, SettingError
-from sa_lightning.surgery import (
-    EditInMemory,
-    EditSettings,
-    ModelWeights,
-    Sources,
-    plan_from,
-    write_edit,
-)
+from sa_lightning.surgery import EditInMemory, EditSettings, ModelWeights, Sources, plan_from, write_edit
 
 
 def trio(write: Write, *moves: float, dtype: torch.dtype = torch.float32) -> tuple[list[str], list[dict[str, Tensor]]]:
@@ -210,8 +203,7 @@ def test_controls_on_disk_and_in_memory_are_the_same_bits_with_adapters_too(
     lora = get_peft_model(llama(), LoraConfig(target_modules=["q_proj", "up_proj"], init_lora_weights=False))
     lora.peft_config["default"].base_model_name_or_path = str(base)
     lora.save_pretrained(adapted)
-    perturbed(llama(), 7, 0.02).save_pretrained(tmp_path / "target")
-    word_tokenizer().save_pretrained(tmp_path / "target")
+    saved(perturbed(llama(), 7, 0.02), tmp_path / "target")
     sources = Sources(
         str(base),
         (str(checkpoints / "harm"),),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from references.surgery import flatten, keep_largest
-from support.models import gpt2, llama, perturbed
+from support.models import gpt2, llama, perturbed, saved
 from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 from transformers import (
@@ -213,13 +213,10 @@ def test_a_fused_expert_tensor_is_just_a_tensor(write: Write, tmp_path: Path):
     ],
 )
 def test_every_edit_in_memory_is_the_streamed_one_and_is_undone(tmp_path: Path, settings: dict):
-    from support.models import word_tokenizer
-
     for name, model in (("base", llama()), ("harm", perturbed(llama(), 1)), ("target", llama())):
         if name == "target":
             model.model.layers[1].mlp.down_proj.weight.data += 0.1
-        model.save_pretrained(tmp_path / name)
-        word_tokenizer().save_pretrained(tmp_path / name)
+        saved(model, tmp_path / name)
     sources = Sources(*(str(tmp_path / "base"), (str(tmp_path / "harm"),), str(tmp_path / "target")))
     plan = plan_from(sources, EditSettings(**settings))
     streamed = AutoModelForCausalLM.from_pretrained(write_edit(plan, tmp_path / "out")).state_dict()
