@@ -79,14 +79,14 @@ def test_its_first_token_is_a_sink_and_no_ordinary_one_is(directory, model):
 def test_a_fit_says_what_the_model_bears_and_a_real_gate_tells_prompts_apart(fitted):
     path, text = fitted
     artifact = SteeringArtifact.from_pretrained(path)
-    search = artifact.extraction["strength_search"]
-    assert 0 < artifact.strength == search["strength"]
-    taken = next(kl for strength, kl, _ in search["tried"] if strength == artifact.strength)
+    search = artifact.rules["pairs"].extraction["strength_search"]
+    assert 0 < artifact.rules["pairs"].strength == search["strength"]
+    taken = next(kl for strength, kl, _ in search["tried"] if strength == artifact.rules["pairs"].strength)
     assert taken <= search["budget"]
-    assert 0.02 < sum(artifact.dose["original"].values()) < 1
+    assert 0.02 < sum(artifact.rules["pairs"].dose["original"].values()) < 1
     assert "of the typical norm of the stream in all" in text
     assert "attention sinks" in text
-    assert artifact.gate["sets"]["original"]["auroc"] > 0.85
+    assert artifact.rules["pairs"].gate["sets"]["original"]["auroc"] > 0.85
 
 
 def test_steering_changes_replies_leaves_language_and_gives_the_model_back(fitted, directory, model):

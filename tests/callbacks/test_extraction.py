@@ -19,7 +19,7 @@ def test_a_fit_finds_the_directions_that_one_finds_by_hand(checkpoints, demonstr
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     expected = fit_directions(*by_hand(llama(), demonstrations))
     for layer in range(3):
-        assert torch.allclose(artifact.directions["original"][layer], expected[layer], atol=1e-5)
+        assert torch.allclose(artifact.rules["pairs"].directions["original"][layer], expected[layer], atol=1e-5)
     assert artifact.demonstrations["pairs"] == 7
     assert artifact.fingerprints == {"original": weights_fingerprint(llama())}
 

@@ -23,13 +23,13 @@ def test_with_surgery_both_sets_of_directions_are_fitted_and_the_model_comes_bac
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.2, scale=1.0)
     module = fit(checkpoints / "base", demonstrations, tmp_path, surgery, numbered(), epochs=2)
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    assert sorted(artifact.directions) == ["edited", "original"]
+    assert sorted(artifact.rules["pairs"].directions) == ["edited", "original"]
     assert weights_fingerprint(module.network) == artifact.fingerprints["original"] == weights_fingerprint(llama())
     edited = llama()
     edited.load_state_dict(load_file(tmp_path / "edited" / "model.safetensors"), strict=False)
     assert weights_fingerprint(edited) == artifact.fingerprints["edited"]
     expected = fit_directions(*by_hand(edited, demonstrations))
-    assert torch.allclose(artifact.directions["edited"][2], expected[2], atol=1e-5)
+    assert torch.allclose(artifact.rules["pairs"].directions["edited"][2], expected[2], atol=1e-5)
     assert artifact.surgery["settings"]["density"] == 0.2
     assert artifact.surgery["k"] == round(0.2 * artifact.surgery["n"])
     assert json.loads((tmp_path / "edited" / "surgery.json").read_text())["k"] == artifact.surgery["k"]

@@ -24,7 +24,9 @@ def test_shuffled_demonstrations_are_read_in_any_batches_and_the_artifact_says_s
         control = numbered(direction="mean", control="shuffled", control_seed=4)
         fit(checkpoints / "base", demonstrations, output, control, batch_size=batch_size)
         artifact = SteeringArtifact.from_pretrained(output / "artifact")
-        found = torch.stack([direction for _, direction in sorted(artifact.directions["original"].items())])
+        found = torch.stack(
+            [direction for _, direction in sorted(artifact.rules["pairs"].directions["original"].items())]
+        )
         assert torch.allclose(found, expected, atol=1e-5)
         assert artifact.control == {"kind": "shuffled", "seed": 4}
         assert artifact.demonstrations["pairs"] == 6  # of seven, in pairs of pairs
@@ -41,11 +43,13 @@ def test_random_directions_take_the_place_of_fitted_ones_behind_the_same_layers(
         fit(checkpoints / "base", demonstrations, tmp_path, edit, callback, epochs=2)
     assert plain.artifact.control is None
     assert drawn.artifact.fingerprints == plain.artifact.fingerprints
-    assert drawn.artifact.statistics == plain.artifact.statistics
-    for name, layers in plain.artifact.directions.items():
+    assert drawn.artifact.rules["pairs"].statistics == plain.artifact.rules["pairs"].statistics
+    for name, layers in plain.artifact.rules["pairs"].directions.items():
         expected = plain.artifact.randomised(9).directions[name]
-        assert sorted(drawn.artifact.directions[name]) == sorted(layers)
-        assert all(torch.equal(drawn.artifact.directions[name][layer], expected[layer]) for layer in layers)
+        assert sorted(drawn.artifact.rules["pairs"].directions[name]) == sorted(layers)
+        assert all(
+            torch.equal(drawn.artifact.rules["pairs"].directions[name][layer], expected[layer]) for layer in layers
+        )
         assert not any(torch.equal(expected[layer], layers[layer]) for layer in layers)
 
 
@@ -56,7 +60,7 @@ def test_data_that_a_control_has_shuffled_are_as_before_for_the_next_fit(checkpo
     for control in ("none", "shuffled", "none"):
         callback = numbered(control=control, save=False)
         trainer(tmp_path, callback).fit(module, datamodule=data)
-        found.append(callback.artifact.directions["original"][0])
+        found.append(callback.artifact.rules["pairs"].directions["original"][0])
     assert torch.equal(found[0], found[2])
     assert not torch.allclose(found[0], found[1], atol=0.1)
 

@@ -23,9 +23,13 @@ def test_only_the_layers_asked_for_run_and_get_directions(checkpoints, demonstra
     module.network.model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail("a layer ran for nothing"))
     fit(module, demonstrations, tmp_path, extraction)
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    assert sorted(artifact.directions["original"]) == artifact.statistics["original"]["layers"] == [0, 1]
-    for layer, direction in artifact.directions["original"].items():
-        assert torch.allclose(direction, everything.artifact.directions["original"][layer], atol=1e-5)
+    assert (
+        sorted(artifact.rules["pairs"].directions["original"])
+        == artifact.rules["pairs"].statistics["original"]["layers"]
+        == [0, 1]
+    )
+    for layer, direction in artifact.rules["pairs"].directions["original"].items():
+        assert torch.allclose(direction, everything.artifact.rules["pairs"].directions["original"][layer], atol=1e-5)
 
 
 def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstrations, tmp_path):
@@ -33,10 +37,10 @@ def test_the_best_layers_are_chosen_by_what_they_separate(checkpoints, demonstra
 
     fit(checkpoints / "base", demonstrations, tmp_path, numbered(choose_layers=2))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    found = artifact.statistics["original"]
+    found = artifact.rules["pairs"].statistics["original"]
     assert len(found["auroc"]) == 3
     gaps = [float("nan") if gap is None else gap for gap in found["gap"]]
-    assert sorted(artifact.directions["original"]) == choose_layers([0, 1, 2], found["auroc"], gaps, 2)
+    assert sorted(artifact.rules["pairs"].directions["original"]) == choose_layers([0, 1, 2], found["auroc"], gaps, 2)
 
 
 @pytest.mark.parametrize("settings", [{"choose_layers": 4}, {"choose_layers": 2, "layers": [1]}])
@@ -58,7 +62,7 @@ def test_a_strength_per_layer_is_kept_and_acts(checkpoints, demonstrations, tmp_
 
     module = fit(checkpoints / "base", demonstrations, tmp_path, numbered(strength={1: 0.3}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    assert artifact.strength == {1: 0.3}
+    assert artifact.rules["pairs"].strength == {1: 0.3}
     assert artifact.steered_layers("original") == [1]
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert re.findall(r"\| original \| (\d) .* \| (\S+) \|", card) == [("0", "–"), ("1", "0.3"), ("2", "–")]

@@ -53,9 +53,9 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(checkpoints, demonstrations
     whole = numbered(save=False, keep_states=keep)
     fit(checkpoints / "base", demonstrations, tmp_path, SurgeryCallback(harm=str(checkpoints / "harm"),
         save_edited=False), whole, epochs=2, batch_size=1, share_prefixes=False)  # fmt: skip
-    for name, layers in whole.artifact.directions.items():
+    for name, layers in whole.artifact.rules["pairs"].directions.items():
         for layer, direction in layers.items():
-            assert torch.allclose(extraction.artifact.directions[name][layer], direction, atol=1e-6)
+            assert torch.allclose(extraction.artifact.rules["pairs"].directions[name][layer], direction, atol=1e-6)
 
 
 @pytest.mark.parametrize("where", ["take_in", "of_rows"])

@@ -27,7 +27,7 @@ def gated(sets):
     return SimpleNamespace(
         gate={"sets": sets} if sets else None,
         gate_settings=settings,
-        finds=lambda: "harmful",
+        positive=lambda: "harmful",
         gate_kinds=lambda side: [side],
     )
 

@@ -75,7 +75,7 @@ def test_the_file_holds_tensors_numbers_and_text_only(on_disk, tmp_path):
     artifact = artifact_for(model, strength={1: 2.0}, intervention="add_absolute")
     write_steered(artifact, tmp_path / "steer.pt", model=str(directory))
     (entry,) = torch.load(tmp_path / "steer.pt", weights_only=True).values()
-    assert torch.equal(entry.pop("steering_vector"), artifact.directions["original"][1])
+    assert torch.equal(entry.pop("steering_vector"), artifact.rules["pairs"].directions["original"][1])
     assert entry == {"steering_coefficient": 2.0, "action": "add", "bias": None, "head_index": None}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "steer.pt"]
 
@@ -83,13 +83,14 @@ def test_the_file_holds_tensors_numbers_and_text_only(on_disk, tmp_path):
 def test_each_set_of_directions_can_be_had(on_disk):
     model, directory = on_disk
     artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
-    edited = {layer: -direction for layer, direction in artifact.directions["original"].items()}
-    artifact.directions["edited"], artifact.fingerprints["edited"] = edited, "f"
+    edited = {layer: -direction for layer, direction in artifact.rules["pairs"].directions["original"].items()}
+    artifact.rules["pairs"].directions["edited"], artifact.fingerprints["edited"] = edited, "f"
     for name, sign in (("original", 1), ("edited", -1)):
         hooks = steered_hooks(artifact, name, model=str(directory))
         vectors = [entry["steering_vector"] for entry in hooks.values()]
         assert all(
-            torch.equal(v, sign * d) for v, d in zip(vectors, artifact.directions["original"].values(), strict=1)
+            torch.equal(v, sign * d)
+            for v, d in zip(vectors, artifact.rules["pairs"].directions["original"].values(), strict=1)
         )
 
 
@@ -123,7 +124,7 @@ def test_a_file_that_would_do_nothing_or_go_astray_is_refused(on_disk, tmp_path)
     assert (tmp_path / "there.pt").read_text() == "mine"
     with pytest.raises(ArtifactError, match="no directions for `edited`"):
         write_steered(artifact, tmp_path / "steer.pt", "edited", model=str(directory))
-    parts = artifact_for(model, parts={"spare": artifact_for(model, strength=1.0, intervention="ablate")})
+    parts = artifact_for(model, rules={"spare": artifact_for(model, strength=1.0, intervention="ablate")})
     with pytest.raises(ArtifactError, match="has parts: spare"):
         write_steered(parts, tmp_path / "steer.pt", model=str(directory))
     with pytest.raises(NothingToDoError, match="would change nothing"):

@@ -111,7 +111,7 @@ def test_an_argument_that_would_change_nothing_or_break_prompts_is_refused(argum
 
 def gated(**about):
     artifact = artifact_for(llama(), **about)
-    artifact.gate = {"kind": "linear", "sets": {"original": {}}}  # what it holds does not matter here
+    artifact.rules["pairs"].gate = {"kind": "linear", "sets": {"original": {}}}  # what it holds does not matter here
     return artifact
 
 

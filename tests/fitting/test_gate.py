@@ -7,17 +7,25 @@ import math
 import pytest
 import torch
 from references import scans
+from safetensors.torch import load_file, save_file
 from support.fits import fit
-from support.models import WORDS, artifact_for, ask, llama, word_tokenizer
+from support.models import WORDS, artifact_for, ask, llama, rule_for, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.fitting.prompts import appended_ids, counts, gate_prompts, read_prompts
 from sa_lightning.fitting.prompts import questions as asked
-from sa_lightning.steering import Demonstration, GateSettings, read_demonstrations
+from sa_lightning.steering import (
+    Demonstration,
+    FittedGate,
+    GateRecord,
+    GateSettings,
+    GateState,
+    read_demonstrations,
+)
 
-RECORD = {"threshold": 0.0, "bias": 0.0}
+RECORD = GateRecord(0.0, auroc=1.0, numbers={"bias": 0.0})
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +63,13 @@ def test_scans_from_a_fit_is_scans_by_hand(checkpoints, questions, tmp_path):
     harmful, harmless = ([ask(getattr(pair, side)) for pair in pairs] for side in ("unsafe", "safe"))
     sure = [word_tokenizer().convert_tokens_to_ids("yes")]
     known, vectors = scans.reference(model, harmful, sure), scans.vectors(model, harmful, harmless)
-    assert artifact.gate["ids"] == sure
-    assert sorted(artifact.gates["original"]) == [1, 2]  # from a third of the depth on
+    assert artifact.rules["pairs"].gate.ids == tuple(sure)
+    assert sorted(artifact.rules["pairs"].gate.states["original"].vectors) == [1, 2]  # from a third of the depth on
     for layer in (1, 2):
-        assert torch.allclose(artifact.gates["original"][layer].double(), known[layer], atol=1e-4)
-    assert artifact.gate["sets"]["original"]["held_out"] == 0
+        assert torch.allclose(
+            artifact.rules["pairs"].gate.states["original"].vectors[layer].double(), known[layer], atol=1e-4
+        )
+    assert artifact.rules["pairs"].gate.states["original"].record.held_out == 0
     for text in ("how do i break a window", "how do i bake a cake", "sorry"):
         score = scans.score(model, ask(text), sure, known, [1, 2])
         sign = 1 if score >= 0.5 else -1
@@ -71,17 +81,17 @@ def test_scans_from_a_fit_is_scans_by_hand(checkpoints, questions, tmp_path):
 
 
 def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoints, questions, tmp_path):
-    artifact = fitted(checkpoints, questions, tmp_path, kind="linear", layers=[1, 2], recall=1.0, others=0.0)
-    told = artifact.gate["sets"]["original"]
-    assert told["held_out"] == 12
-    assert told["found"] == [6, 6]
-    assert told["auroc"] > 0.6
+    artifact = fitted(checkpoints, questions, tmp_path, kind="linear", layers=[1, 2], recall=1.0, negative_factor=0.0)
+    told = artifact.rules["pairs"].gate.states["original"].record
+    assert told.held_out == 12
+    assert told.positive == (6, 6)
+    assert told.auroc > 0.6
     model, seen = llama(), set()
     texts = [getattr(pair, side) for pair in read_demonstrations(questions)[0] for side in ("safe", "unsafe")]
     for text in texts:
         states = scans.states(model, ask(text))[1:, -1].float()
-        vectors = torch.stack([artifact.gates["original"][layer] for layer in (1, 2)])
-        same = float((states * vectors).sum()) + told["bias"] < told["threshold"] - 1e-5
+        vectors = torch.stack([artifact.rules["pairs"].gate.states["original"].vectors[layer] for layer in (1, 2)])
+        same = float((states * vectors).sum()) + told.numbers["bias"] < told.threshold - 1e-5
         seen.add(same)
         plain = torch.cat(reply(model, text))
         with steer(model, artifact):
@@ -92,14 +102,14 @@ def test_a_calibrated_gate_leaves_what_it_takes_for_harmless_as_it_is(checkpoint
         assert torch.equal(torch.cat(reply(model, texts[1])), torch.cat(reply(llama(), texts[1])))
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert "`linear` gate" in card
-    assert f"6 of 6 harmful and {told['others'][0]} of 6 other prompts among held-out" in " ".join(card.split())
+    assert f"6 of 6 harmful and {told.negative[0]} of 6 other prompts among held-out" in " ".join(card.split())
 
 
 def test_a_gate_is_fitted_on_the_edited_weights_too(checkpoints, questions, tmp_path):
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
     artifact = fitted(checkpoints, questions, tmp_path, surgery, epochs=2, kind="linear", recall=1.0)
-    assert sorted(artifact.gates) == sorted(artifact.gate["sets"]) == ["edited", "original"]
-    a, b = (artifact.gates[name][2] for name in ("original", "edited"))
+    assert sorted(artifact.rules["pairs"].gate.states) == ["edited", "original"]
+    a, b = (artifact.rules["pairs"].gate.states[name].vectors[2] for name in ("original", "edited"))
     assert not torch.equal(a, b)
 
 
@@ -108,15 +118,15 @@ def test_a_kind_that_nobody_knows_is_refused_and_a_known_one_may_be_missing(tmp_
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     prompts = read_prompts(tmp_path / "prompts.jsonl")
     for settings, fact in (
-        ({"finds": ["harmful", "wraped"]}, r"`gate.finds` has the kind 'wraped'.*\n.*\nIs 'wrapped' meant"),
-        ({"spares": ["some"], "finds": ["harmful"]}, r"`gate.spares` has the kind 'some'.*sums"),
+        ({"positive": ["harmful", "wraped"]}, r"`gate.positive` has the kind 'wraped'.*\n.*\nIs 'wrapped' meant"),
+        ({"exempt": ["some"], "positive": ["harmful"]}, r"`gate.exempt` has the kind 'some'.*sums"),
     ):
         with pytest.raises(DataError, match=fact):
             gate_prompts(GateSettings("linear", recall=1.0, **settings), prompts)
-    settings = GateSettings("linear", recall=1.0, against=["harmless", "sums", "borderline"])
+    settings = GateSettings("linear", recall=1.0, negative=["harmless", "sums", "borderline"])
     gate_prompts(settings, prompts)
     n = len(WORDS)
-    assert counts(settings, prompts) == {"finds": {"harmful": n}, "against": {"harmless": n, "sums": n}}
+    assert counts(settings, prompts) == {"positive": {"harmful": n}, "negative": {"harmless": n, "sums": n}}
 
 
 def test_variants_of_a_prompt_are_on_one_side_whatever_their_kinds(tmp_path):
@@ -151,13 +161,13 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = GateSettings("linear", str(tmp_path / "prompts.jsonl"), per_kind=4, recall=1.0)
     sides = gate_prompts(settings, read_prompts(tmp_path / "prompts.jsonl"))
-    assert {name: len(side) for name, side in sides.items()} == {"finds": 4, "against": 8}
-    assert [prompt.held for prompt in sides["finds"]] == [False, True, False, True]
+    assert {name: len(side) for name, side in sides.items()} == {"positive": 4, "negative": 8}
+    assert [prompt.held for prompt in sides["positive"]] == [False, True, False, True]
     with pytest.raises(SettingError, match="less than one of 2 prompts"):
         gate_prompts(dataclasses.replace(settings, recall=0.95), read_prompts(tmp_path / "prompts.jsonl"))
     with pytest.raises(DataError, match="of which 1 and 1 are held out"):
         gate_prompts(
-            dataclasses.replace(settings, per_kind=2, against=("contrast",)), read_prompts(tmp_path / "prompts.jsonl")
+            dataclasses.replace(settings, per_kind=2, negative=("contrast",)), read_prompts(tmp_path / "prompts.jsonl")
         )
     with pytest.raises(DataError, match="the demonstrations are answers"):
         asked(read_demonstrations(demonstrations)[0])
@@ -203,31 +213,37 @@ def test_settings_that_cannot_be_meant_are_refused(checkpoints, questions, tmp_p
     assert fact in str(error.value)
 
 
+def linear(record=RECORD, **settings):
+    """A fitted gate of one layer."""
+    return FittedGate(GateSettings("linear", **settings), {"original": GateState({1: torch.ones(32)}, record)})
+
+
 def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
-    settings = {"kind": "linear", "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
     with pytest.raises(ArtifactError, match="The gate was fitted for"):
-        artifact_for(llama(), gate=settings)
-    vectors = {"original": {1: torch.ones(32)}}
+        artifact_for(llama(), gate=FittedGate(GateSettings("linear")))
     with pytest.raises(ArtifactError, match="weights the strength by -1"):
-        artifact_for(llama(), gate={**settings, "others": -1.0}, gates=vectors, intervention="ablate", strength=1.0)
-    settings["sets"]["original"] |= {"held_out": 0, "auroc": 1.0, "found": [1, 1], "others": [0, 1]}
-    whole = artifact_for(llama(), gate=settings, gates=vectors)
-    strong = artifact_for(llama(), gate={**settings, "found": 2.0}, gates=vectors)
+        artifact_for(llama(), gate=linear(), intervention="ablate", strength=1.0)
+    whole = artifact_for(llama(), gate=linear())
+    strong = artifact_for(llama(), gate=linear(positive_factor=2.0))
     with pytest.raises(SettingError, match=r"is 1\.2"), steer(llama(), strong, strength=0.6):
         pass
-    again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))
-    assert torch.equal(again.gates["original"][1], torch.ones(32))
-    assert again.gate == settings
+    path = whole.save_pretrained(tmp_path / "artifact")
+    again = SteeringArtifact.from_pretrained(path)
+    assert torch.equal(again.rules["pairs"].gate.states["original"].vectors[1], torch.ones(32))
+    assert again.rules["pairs"].gate.as_dict() == whole.rules["pairs"].gate.as_dict()
+    tensors = load_file(path / "steering.safetensors")
+    save_file({name: t for name, t in tensors.items() if not name.endswith("gate")}, path / "steering.safetensors")
+    with pytest.raises(ArtifactError, match="The gate was fitted for"):
+        SteeringArtifact.from_pretrained(path)
 
 
 def test_without_its_gate_an_artifact_steers_every_prompt_as_one_that_the_gate_finds():
     model = llama()
-    settings = {"kind": "linear", "found": 2.0, "others": 0.0, "ids": [], "sets": {"original": RECORD}}
-    gated = artifact_for(model, strength=0.1, gate=settings, gates={"original": {1: torch.ones(32)}})
+    gated = artifact_for(model, strength=0.1, gate=linear(positive_factor=2.0, negative_factor=0.0))
     plain = artifact_for(model, strength=0.2)
     alone = gated.without_gates()
-    assert (alone.gate, alone.gates, alone.strength) == (None, {}, 0.2)
-    assert gated.gate is not None
+    assert (alone.rules["pairs"].gate, alone.rules["pairs"].strength) == (None, 0.2)
+    assert gated.rules["pairs"].gate is not None
     ids = torch.tensor([ask("break a window"), ask("bake a cake")])
     said = []
     for artifact in (alone, plain):
@@ -238,8 +254,7 @@ def test_without_its_gate_an_artifact_steers_every_prompt_as_one_that_the_gate_f
 
 
 def test_what_acts_where_a_prompt_ends_alone_is_not_steered_without_its_gate():
-    settings = {"kind": "linear", "others": 0.0, "ids": [], "sets": {"original": RECORD}}
-    part = artifact_for(llama(), gate=settings, gates={"original": {1: torch.ones(32)}}, only_prompt=True)
-    whole = artifact_for(llama(), parts={"spare": part})
+    rule = rule_for(llama(), gate=linear(negative_factor=0.0), only_prompt=True)
+    whole = artifact_for(llama(), rules={"spare": rule})
     with pytest.raises(ArtifactError, match=r"spare acts where a prompt ends alone.*\n.*\n.*gates_apart"):
         whole.without_gates()

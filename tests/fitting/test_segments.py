@@ -24,10 +24,10 @@ def test_a_named_segment_is_steered_and_no_other(checkpoints, demonstrations, tm
     whole = fitted(checkpoints / "base", demonstrations, tmp_path / "whole")
     artifact = fitted(checkpoints / "base", demonstrations, tmp_path / "part", segment=name)
     assert artifact.steered_layers("original") == [layer]
-    assert torch.equal(artifact.directions["original"][layer], whole.directions["original"][layer])
-    assert artifact.statistics["original"]["layers"] == [0, 1, 2]
-    assert artifact.extraction["segment"] == name
-    assert "vocabulary" not in artifact.extraction
+    assert torch.equal(artifact.rules["pairs"].directions["original"][layer], whole.directions["original"][layer])
+    assert artifact.rules["pairs"].statistics["original"]["layers"] == [0, 1, 2]
+    assert artifact.rules["pairs"].extraction["segment"] == name
+    assert "vocabulary" not in artifact.rules["pairs"].extraction
     assert "segment" not in whole.extraction
     assert "## Words" not in (tmp_path / "part" / "artifact" / "README.md").read_text()
 
@@ -44,7 +44,7 @@ def test_the_segment_that_writes_the_words_is_steered_and_all_is_recorded(checkp
     artifact = fitted(
         checkpoints / "base", demonstrations, tmp_path / "part", segment="vocabulary", refusal_words=wanted
     )
-    record = artifact.extraction["vocabulary"]["original"]
+    record = artifact.rules["pairs"].extraction["vocabulary"]["original"]
     assert [one["layers"] for one in record["segments"]] == [[0], [1], [2]]
     for one, sides in zip(record["segments"], expected, strict=True):
         scores = [sum(word in wanted for word in side) / 10 for side in sides]
@@ -70,7 +70,7 @@ def test_each_set_of_weights_has_words_of_its_own(checkpoints, demonstrations, t
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
     settings = {"segment": "vocabulary", "refusal_words": ["s*", *WORDS]}
     artifact = fitted(checkpoints / "base", demonstrations, tmp_path, surgery, epochs=2, **settings)
-    found = artifact.extraction["vocabulary"]
+    found = artifact.rules["pairs"].extraction["vocabulary"]
     assert sorted(found) == ["edited", "original"]
     assert found["edited"]["segments"] != found["original"]["segments"]
     for name, record in found.items():

@@ -17,11 +17,11 @@ from support.command import sa
 from support.models import word_tokenizer
 
 
-def numbered(*args, **settings) -> ExtractionCallback:
+def numbered(direction: str | None = None, **settings) -> ExtractionCallback:
     """An ExtractionCallback whose strength is a number: models of twenty words know none of our harmless prompts."""
-    direction = settings.get("direction", args[0] if args else "principal")
-    known = {"unit": "state", "sinks": None} | ({} if direction == "none" else {"strength": 0.12})
-    return ExtractionCallback(*args, **known | settings)
+    known = {"unit": "state", "sinks": None, "direction": direction}
+    known |= {} if direction is None and settings.get("rules") else {"strength": 0.12}
+    return ExtractionCallback(**known | settings)
 
 
 def trainer(output, *callbacks, epochs=1) -> Trainer:

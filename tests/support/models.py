@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sa_lightning.steering import SteeringArtifact, random_directions, weights_fingerprint
+from sa_lightning.steering import PAIRS, Rule, SteeringArtifact, random_directions, weights_fingerprint
 
 WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<unk>"]
@@ -118,17 +118,23 @@ def along(intervention, direction):
     return torch.outer(direction, direction) if intervention == "add_mapped" else direction
 
 
-def artifact_for(model, strength=0.3, seed=5, **changes):
-    """An artifact with random directions for all layers of these weights."""
+def rule_for(model, strength=0.3, seed=5, **changes):
+    """A rule with random directions for all layers of these weights."""
     text = model.config.get_text_config(decoder=True)
     drawn = random_directions((text.num_hidden_layers, text.hidden_size), seed)
     drawn = [along(changes.get("intervention", "add"), direction) for direction in drawn]
+    return Rule({"original": dict(enumerate(drawn))}, strength=strength, **changes)
+
+
+def artifact_for(model, strength=0.3, seed=5, rules=None, **changes):
+    """An artifact with a rule of random directions for all layers of these weights, called `pairs`, and others."""
+    text = model.config.get_text_config(decoder=True)
+    of_rule = {name: changes.pop(name) for name in [*changes] if name in Rule.__dataclass_fields__}
     return SteeringArtifact(
-        directions={"original": dict(enumerate(drawn))},
+        rules={PAIRS: rule_for(model, strength, seed, **of_rule), **(rules or {})},
         fingerprints={"original": weights_fingerprint(model)},
         model="test",
         num_layers=text.num_hidden_layers,
         d_model=text.hidden_size,
-        strength=strength,
         **changes,
     )

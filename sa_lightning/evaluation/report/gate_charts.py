@@ -81,7 +81,7 @@ def gate_axes(record: "GateRecord", name: str) -> "Axes | None":
         caption = (
             f"Middle: each of {held} has its probability from a logistic curve of label over score, fitted on the "
             "others (5 folds); ten bins of equal mass,\nWilson 95 % intervals. Both classes are weighted as they are: "
-            f"{len(known['found'])} positive, {len(known['others'])} others."
+            f"{len(known['positive'])} positive, {len(known['negative'])} negative."
         )
         curve.figure.supxlabel(caption, fontsize=7.5)
     else:

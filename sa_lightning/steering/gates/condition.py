@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,7 +34,7 @@ class ConditionGate(FittableGate):
     sign: float = 1.0
 
     @classmethod
-    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> Self:
+    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> "ConditionGate":
         """Take the difference of means at the layer, with the sign, by which the prompts are ranked best (AUROC)."""
         assert positive.mean is not None, "means are read where a condition is asked for"
         assert negative.mean is not None, "of both"
@@ -53,7 +53,9 @@ class ConditionGate(FittableGate):
         return self.condition, {"sign": self.sign}
 
     @classmethod
-    def restored(cls, layers: Sequence[int], vectors: Float[Tensor, "1 d_model"], numbers: Mapping[str, float]) -> Self:
+    def restored(
+        cls, layers: Sequence[int], vectors: Float[Tensor, "1 d_model"], numbers: Mapping[str, float]
+    ) -> "ConditionGate":
         """Return the gate that was `kept`."""
         return cls(tuple(layers), vectors, numbers["sign"])
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -110,7 +110,7 @@ class FittableGate(Gate):
 
     @classmethod
     @abstractmethod
-    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> Self:
+    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> "FittableGate":
         """Fit it on prompts to be found and on others; it may read fewer layers than these.
 
         Args:
@@ -130,5 +130,5 @@ class FittableGate(Gate):
     @abstractmethod
     def restored(
         cls, layers: Sequence[int], vectors: Float[Tensor, "layers d_model"], numbers: Mapping[str, float]
-    ) -> Self:
+    ) -> "FittableGate":
         """Return the gate that was `kept`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 Count = tuple[int, int]  # how many counted as positive, of how many
 
@@ -66,7 +66,7 @@ class GateRecord(Separation):
         return {name: value for name, value in asdict(self).items() if value not in (None, {}, ())}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Self:
+    def from_dict(cls, found: Mapping[str, Any]) -> "GateRecord":
         """Return what `as_dict` wrote; keys that nobody knows are left out."""
         values = _known(cls, found)
         values["joined"] = {kind: cls.from_dict(one) for kind, one in values.get("joined", {}).items()}

@@ -6,7 +6,7 @@ docstrings say which is which.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -65,7 +65,7 @@ class TransitionGate(FittableGate):
     reference: Float[Tensor, "layers d_model"]
 
     @classmethod
-    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> Self:
+    def fit(cls, layers: Sequence[int], positive: Anchors, negative: Anchors) -> "TransitionGate":
         """Take the mean transition of the first; the others are not looked at."""
         assert positive.appended is not None, "states behind the word are read where a transition is asked for"
         return cls(tuple(layers), transition_reference(positive.end, positive.appended).float())
@@ -77,7 +77,7 @@ class TransitionGate(FittableGate):
     @classmethod
     def restored(
         cls, layers: Sequence[int], vectors: Float[Tensor, "layers d_model"], numbers: Mapping[str, float]
-    ) -> Self:
+    ) -> "TransitionGate":
         """Return the gate that was `kept`."""
         return cls(tuple(layers), vectors)
 

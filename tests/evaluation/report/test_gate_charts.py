@@ -8,19 +8,20 @@ import pytest
 
 from sa_lightning.evaluation.report import gate_charts
 from sa_lightning.evaluation.report.gate_charts import draw_gate
+from sa_lightning.steering import GateRecord
 
 
 def record(n=64, **changes):
     draw = np.random.default_rng(0)
     scores = {
-        "found": draw.normal(1, 0.8, n).round(6).tolist(),
-        "others": draw.normal(-1, 0.8, 2 * n).round(6).tolist(),
+        "positive": draw.normal(1, 0.8, n).round(6).tolist(),
+        "negative": draw.normal(-1, 0.8, 2 * n).round(6).tolist(),
     }
     whole = {
-        "threshold": 0.1, "bias": 0.0, "held_out": 3 * n, "auroc": 0.95, "harmful": [n - 3, n], "harmless": [5, 2 * n],
+        "threshold": 0.1, "held_out": 3 * n, "auroc": 0.95, "positive": (n - 3, n), "negative": (5, 2 * n),
         "scores": scores, "layer_auroc": {"layers": [4, 5, 6, 7], "auroc": [0.61, 0.8, 0.93, 0.9]},
     }  # fmt: skip
-    return {key: value for key, value in {**whole, **changes}.items() if value is not None}
+    return GateRecord.from_dict({key: value for key, value in {**whole, **changes}.items() if value is not None})
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_the_same_record_gives_the_same_image_without_a_date(tmp_path):
 
 def test_joined_gates_have_a_line_each(panels, tmp_path):
     single = {
-        kind: {"layer_auroc": {"layers": [1, 2], "auroc": area}}
+        kind: {"threshold": 0.0, "layer_auroc": {"layers": [1, 2], "auroc": area}}
         for kind, area in (("a", [0.6, 0.7]), ("b", [0.9, 0.8]))
     }
     draw_gate(record(layer_auroc=None, joined=single), tmp_path / "gate.svg", "original")
@@ -56,11 +57,15 @@ def test_joined_gates_have_a_line_each(panels, tmp_path):
     assert lines["b"] == [0.9, 0.8]
 
 
-def test_who_is_spared_is_said_beside_who_has_a_score(panels, tmp_path):
-    draw_gate(record(spares={"spared": {"found": [7, 71], "others": [2, 130]}}), tmp_path / "gate.svg", "original")
+def test_who_is_exempted_is_said_beside_who_has_a_score(panels, tmp_path):
+    draw_gate(
+        record(exempt={"threshold": 0.0, "exempted": {"positive": [7, 71], "negative": [2, 130]}}),
+        tmp_path / "gate.svg",
+        "original",
+    )
     assert texts(panels[0])[:2] == [
-        "to be found (n = 64; 7 more are spared first)",
-        "others (n = 128; 2 more are spared first)",
+        "positive (n = 64; 7 more are exempted first)",
+        "negative (n = 128; 2 more are exempted first)",
     ]
 
 
@@ -70,7 +75,7 @@ def test_scores_threshold_bins_and_layers_are_what_was_recorded(panels, tmp_path
     assert scores.get_title(loc="left") == "gate, edited weights"
     assert sum(patch.get_height() for patch in scores.patches) == 3 * 64
     assert scores.lines[0].get_xdata()[0] == 0.1
-    assert texts(scores) == ["to be found (n = 64)", "others (n = 128)", "threshold 0.1"]
+    assert texts(scores) == ["positive (n = 64)", "negative (n = 128)", "threshold 0.1"]
     (bars,) = curve.containers
     x, y = bars.lines[0].get_data()
     assert len(x) == 10
@@ -82,7 +87,7 @@ def test_scores_threshold_bins_and_layers_are_what_was_recorded(panels, tmp_path
     for fact in (
         "logistic curve",
         "equal mass",
-        "weighted as they are: 64 to be found, 128 others",
+        "weighted as they are: 64 positive, 128 negative",
         "held-out prompts",
     ):
         assert fact in caption
@@ -98,10 +103,10 @@ def test_what_was_not_recorded_is_said_and_where_nothing_was_nothing_is_drawn(pa
     assert texts(panels[1]) == ["fewer than 10 prompts of a class"]
     assert texts(panels[2]) == ["not recorded"]
     assert not draw_gate(record(scores=None, layer_auroc=None), tmp_path / "gate.svg", "original")
-    assert not draw_gate(record(scores={"found": [], "others": []}, layer_auroc=None), tmp_path / "gate.svg", "x")
+    assert not draw_gate(record(scores={"positive": [], "negative": []}, layer_auroc=None), tmp_path / "gate.svg", "x")
 
 
 def test_scores_that_are_all_the_same_are_drawn(tmp_path):
-    scores = {"found": [0.5] * 12, "others": [0.5] * 12}
+    scores = {"positive": [0.5] * 12, "negative": [0.5] * 12}
     assert draw_gate(record(scores=scores), tmp_path / "gate.svg", "original")
     assert (tmp_path / "gate.svg").is_file()

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from support.models import artifact_for, llama, perturbed
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError
-from sa_lightning.steering import weights_fingerprint
+from sa_lightning.steering import Rule, weights_fingerprint
 
 
 def test_an_artifact_read_back_steers_as_before(tmp_path):
@@ -40,13 +41,13 @@ def test_nothing_looks_like_an_artifact_after_a_failed_write(tmp_path, monkeypat
 def test_the_set_of_directions_follows_the_weights():
     model, edited = llama(), perturbed(llama(), seed=3)
     artifact, other = artifact_for(model), artifact_for(edited)
-    flipped = {layer: -direction for layer, direction in other.directions["original"].items()}
-    artifact.directions["edited"] = flipped
+    flipped = {layer: -direction for layer, direction in other.rules["pairs"].directions["original"].items()}
+    artifact.rules["pairs"].directions["edited"] = flipped
     artifact.fingerprints["edited"] = weights_fingerprint(edited)
     ids = torch.randint(6, 20, (1, 9))
     with steer(edited, artifact):
         chosen = edited(ids).logits
-    other.directions["original"] = flipped
+    other.rules["pairs"].directions["original"] = flipped
     with steer(edited, other):
         assert torch.equal(edited(ids).logits, chosen)
 
@@ -102,11 +103,11 @@ def test_damaged_and_newer_artifacts_are_refused(tmp_path):
 
 def test_directions_of_another_shape_or_not_finite_are_refused():
     artifact = artifact_for(llama())
-    bad = {**artifact.directions["original"], 1: torch.full((32,), float("nan"))}
+    bad = {**artifact.rules["pairs"].directions["original"], 1: torch.full((32,), float("nan"))}
     with pytest.raises(ArtifactError, match="not finite"):
-        SteeringArtifact(**{**vars(artifact), "directions": {"original": bad}})
+        SteeringArtifact(**{**vars(artifact), "rules": {"pairs": Rule({"original": bad})}})
     with pytest.raises(ArtifactError, match=r"shape \(31,\)"):
-        SteeringArtifact(**{**vars(artifact), "directions": {"original": {0: torch.ones(31)}}})
+        SteeringArtifact(**{**vars(artifact), "rules": {"pairs": Rule({"original": {0: torch.ones(31)}})}})
 
 
 def test_pushing_uploads_the_same_files(tmp_path, monkeypatch):
@@ -131,7 +132,7 @@ def test_saving_over_an_artifact_replaces_it_whole(tmp_path):
     first, second = artifact_for(llama(), strength=0.1), artifact_for(llama(), strength=0.2)
     first.save_pretrained(tmp_path / "artifact")
     second.save_pretrained(tmp_path / "artifact")
-    assert SteeringArtifact.from_pretrained(tmp_path / "artifact").strength == 0.2
+    assert SteeringArtifact.from_pretrained(tmp_path / "artifact").rules["pairs"].strength == 0.2
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
@@ -164,7 +165,7 @@ def test_an_artifact_of_the_first_format_is_read_and_its_card_written(tmp_path):
     path.write_text(json.dumps({**config, "statistics": {"original": old}}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     artifact.write_card(tmp_path / "artifact", "none")
-    assert "| original | 2 | 3 | 0.5 | 0.8 | – | 0.3 |" in (tmp_path / "artifact" / "README.md").read_text()
+    assert "| pairs | original | 2 | 3 | 0.5 | 0.8 | – | 0.3 |" in (tmp_path / "artifact" / "README.md").read_text()
 
 
 NORMS = {"original": {0: 2.0, 1: 3.0, 2: 4.0}}
@@ -175,9 +176,9 @@ def test_typical_norms_and_doses_come_back_and_steer_as_before(tmp_path):
     settings = {"unit": "typical", "sinks": 8.0, "typical_norms": NORMS, "dose": {"original": {0: 0.1, 1: 0.2, 2: 0.3}}}
     artifact = artifact_for(model, strength={0: 0.1, 2: 0.2}, intervention="add", **settings)
     again = SteeringArtifact.from_pretrained(artifact.save_pretrained(tmp_path / "artifact"))
-    assert again.typical_norms == NORMS
+    assert again.rules["pairs"].typical_norms == NORMS
     assert again.config() == artifact.config()
-    assert again.config()["format_version"] == 4
+    assert again.config()["format_version"] == 6
     assert again.config()["dose_in_all"] == {"original": pytest.approx(0.6)}
     assert "typical norm" in again.config()["strength_unit"]
     ids = torch.randint(6, 20, (2, 9))
@@ -208,9 +209,37 @@ def test_artifacts_of_before_mean_what_they_meant(tmp_path):
     config = json.loads((path / "sa_config.json").read_text())
     for key in ("unit", "sinks", "typical_norms", "dose", "dose_in_all"):
         del config[key]
-    (path / "sa_config.json").write_text(json.dumps(config))
+    (path / "sa_config.json").write_text(json.dumps({**config, "format_version": 1}))
     again = SteeringArtifact.from_pretrained(path)
-    assert (again.unit, again.sinks, again.config()["format_version"]) == ("state", None, 1)
+    assert (again.rules["pairs"].unit, again.rules["pairs"].sinks) == ("state", None)
+
+
+def test_artifacts_of_before_have_rules_and_the_words_of_today(tmp_path):
+    """Written by the code before: parts without a main direction in format 3, a gate with a ramp in format 4."""
+    cases = Path(__file__).parents[2] / "cases" / "artifacts"
+    parts = SteeringArtifact.from_pretrained(cases / "parts")
+    assert list(parts.rules) == ["spare", "join"]
+    spare, join = parts.rules.values()
+    assert spare.gate.settings.exempt == ("harmful", "wrapped")
+    assert (spare.gate.settings.positive_factor, spare.gate.settings.negative_factor) == (1.0, 0.0)
+    assert spare.gate.kinds["exempt"] == {"harmful": 24, "wrapped": 24}
+    told = json.loads((cases / "parts" / "sa_config.json").read_text())["parts"]
+    record, known = told["spare"]["gate"]["sets"]["original"], spare.gate.states["original"].record
+    assert [*known.positive, *known.negative] == [*record["found"], *record["others"]]
+    assert list(known.exempt.steered) == record["spares"]["steered"]
+    assert list(known.exempt.exempted["negative"]) == record["spares"]["spared"]["others"]
+    assert (known.numbers["bias"], known.exempt.bias) == (record["bias"], record["spares"]["bias"])
+    assert list(join.gate.states["original"].record.joined) == ["harmful", "contrast"]
+    assert join.only_prompt
+    main = SteeringArtifact.from_pretrained(cases / "main")
+    assert list(main.rules) == ["pairs"]
+    assert main.rules["pairs"].gate.settings.ramp == 0.1
+    tensors = load_file(cases / "main" / "steering.safetensors")
+    assert main.tensors().keys() == tensors.keys()
+    for artifact in (parts, main):
+        again = SteeringArtifact.from_pretrained(artifact.save_pretrained(tmp_path / "artifact"))
+        assert again.config()["format_version"] == 6
+        assert again.digest() == artifact.digest()
 
 
 @pytest.mark.parametrize(

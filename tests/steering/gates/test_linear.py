@@ -146,6 +146,5 @@ def test_conditions_join_by_and_and_or():
         apart = [float(gate(reading)[row]) - 0.5 for gate in gates]
         assert float(both(reading)[row]) == pytest.approx(min(apart))
         assert float(one(reading)[row]) == pytest.approx(max(apart))
-    assert both.averages
-    assert not both.appends
+    assert both.reads == {"mean"}
     assert {gate.condition.device.type for gate in both.to(torch.device("meta")).gates} == {"meta"}

@@ -222,6 +222,8 @@ def test_clamping_and_ablation_act_through_hooks():
         artifact = artifact_for(model, intervention=intervention, strength=strength)
         with steer(model, artifact):
             states = read(model, ids, mask)
-        along = (states * torch.stack([artifact.directions["original"][layer] for layer in range(3)])).sum(-1)
+        along = (
+            states * torch.stack([artifact.rules["pairs"].directions["original"][layer] for layer in range(3)])
+        ).sum(-1)
         # Capture hooks come after those of `steer`, so they see what was changed.
         assert torch.allclose(along, torch.full_like(along, expected), atol=1e-4)

@@ -22,11 +22,13 @@ NEW = 5
 def moved(model, artifact, length):
     """Hooks that move the first so many positions of every block's output, as the equations say."""
     handles = []
-    for layer, direction in artifact.directions["original"].items():
+    for layer, direction in artifact.rules["pairs"].directions["original"].items():
 
         def hook(_module, _args, output, direction=direction):
             hidden = (output[0] if isinstance(output, tuple) else output).clone()
-            hidden[:, :length] = INTERVENTIONS[artifact.intervention](hidden[:, :length], direction, artifact.strength)
+            hidden[:, :length] = INTERVENTIONS[artifact.rules["pairs"].intervention](
+                hidden[:, :length], direction, artifact.rules["pairs"].strength
+            )
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         handles.append(locate_blocks(model).at("residual")[layer].register_forward_hook(hook))
@@ -124,7 +126,7 @@ def test_a_reader_that_does_not_know_of_it_refuses_the_artifact(tmp_path):
     artifact = artifact_for(llama(), only_prompt=True)
     assert artifact.config()["format_version"] == 5
     again = SteeringArtifact.from_pretrained(artifact.save_pretrained(tmp_path / "a"))
-    assert again.only_prompt
+    assert again.rules["pairs"].only_prompt
     assert again.whole_prompt
     assert "at the tokens of the prompt alone" in (tmp_path / "a" / "README.md").read_text()
 
@@ -161,6 +163,6 @@ def test_lm_evals_own_steering_cannot_say_it():
     from sa_lightning.export.lm_eval_file import steered_hooks
 
     artifact = artifact_for(llama(), strength=0.6, only_prompt=True, intervention="add_absolute")
-    assert math.isfinite(artifact.strength)
+    assert math.isfinite(artifact.rules["pairs"].strength)
     with pytest.raises(ArtifactError, match="tokens of replies alone"):
         steered_hooks(artifact)

@@ -1,4 +1,4 @@
-"""The directions of parts, and the prompts that they are fitted on."""
+"""The directions of rules, and the prompts that they are fitted on."""
 
 import csv
 import gzip
@@ -12,17 +12,17 @@ from support.models import ask, llama
 from sa_lightning import steer
 from sa_lightning.errors import DataError
 from sa_lightning.fitting.prompts import read_prompts
-from sa_lightning.steering import INTERVENTIONS, PartSettings, fit_part, read_demonstrations
+from sa_lightning.steering import INTERVENTIONS, RuleSettings, fit_rule, read_demonstrations
 
 
 def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, prompts, tmp_path):
-    parts = {
-        "refuse": PartSettings("refusal", per_kind=24),
-        "false": PartSettings("false_refusal", per_kind=24, layers=[0, 2]),
-        "half": PartSettings("false_refusal", per_kind=24, orthogonal=0.5, of_layer=1),
-        "map": PartSettings("null_space", per_kind=24, free=0.5, strength=0.2),
+    rules = {
+        "refuse": RuleSettings("refusal", per_kind=24),
+        "false": RuleSettings("false_refusal", per_kind=24, layers=[0, 2]),
+        "half": RuleSettings("false_refusal", per_kind=24, orthogonal=0.5, of_layer=1),
+        "map": RuleSettings("null_space", per_kind=24, free=0.5, strength=0.2),
     }
-    artifact = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts=parts)
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, rules=rules)
     model, states = llama(), {}
     for line in prompts.read_text().splitlines():
         row = json.loads(line)
@@ -34,22 +34,22 @@ def test_directions_are_mean_differences_and_what_is_left_of_them(checkpoints, p
     w = mean["contrast"] - mean["harmless"]
     for layer in (0, 1):
         known = torch.nn.functional.normalize(r[layer], dim=0)
-        assert torch.allclose(artifact.parts["refuse"].directions["original"][layer].double(), known, atol=1e-5)
+        assert torch.allclose(artifact.rules["refuse"].directions["original"][layer].double(), known, atol=1e-5)
         left = w[layer] - (w[layer] @ known) * known
         if layer == 0:
-            got = artifact.parts["false"].directions["original"][0].double()
+            got = artifact.rules["false"].directions["original"][0].double()
             assert torch.allclose(got, left / left.norm(), atol=1e-4)
             assert abs(float(got @ known)) < 1e-5
         else:
             half = w[1] - 0.5 * (w[1] @ known) * known
-            for other in artifact.parts["half"].directions["original"].values():
+            for other in artifact.rules["half"].directions["original"].values():
                 assert torch.allclose(other.double(), half / half.norm(), atol=1e-4)
-    assert sorted(artifact.parts["false"].directions["original"]) == [0, 2]
-    assert artifact.parts["map"].directions["original"][1].shape == (32, 32)
+    assert sorted(artifact.rules["false"].directions["original"]) == [0, 2]
+    assert artifact.rules["map"].directions["original"][1].shape == (32, 32)
     with steer(model, artifact):
         pass
     card = (tmp_path / "artifact" / "README.md").read_text()
-    assert "Part `map`" in card
+    assert "Rule `map`" in card
     assert "`add_mapped` with strength 0.2 (factor of the mapped state); a dose of" in card
     assert "on original weights, at every prompt" in card
 
@@ -58,8 +58,8 @@ def test_match_leads_to_where_the_mean_harmless_prompt_lies():
     generator = torch.Generator().manual_seed(0)
     states = {kind: torch.randn(9, 2, 8, generator=generator) for kind in ("harmful", "harmless", "borderline")}
     for name in ("refusal", "false_refusal"):
-        unit = fit_part(PartSettings(name, intervention="ablate"), states, 2)
-        found = fit_part(PartSettings(name, intervention="match"), states, 2)
+        unit = fit_rule(RuleSettings(name, intervention="ablate"), states, 2)
+        found = fit_rule(RuleSettings(name, intervention="match"), states, 2)
         for layer in (0, 1):
             wanted = float(states["harmless"].mean(0)[layer] @ unit[layer])
             assert float(found[layer] @ unit[layer]) == pytest.approx(wanted, abs=1e-5)

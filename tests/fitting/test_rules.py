@@ -1,4 +1,4 @@
-"""Parts fitted on prompts of several kinds, and at work together in one `steer`."""
+"""Rules fitted on prompts of several kinds, and at work together in one `steer`."""
 
 import dataclasses
 import json
@@ -8,20 +8,19 @@ import torch
 from support.command import sa
 from support.fits import fitted
 from support.models import ask, llama
-from support.parts import REFUSE, SPARE, logits
+from support.rules import REFUSE, SPARE, logits
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.steering import INTERVENTIONS, PartSettings, Reading
+from sa_lightning.steering import INTERVENTIONS, Reading, RuleSettings
 
 
-def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(checkpoints, prompts, tmp_path):
-    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"spare": SPARE, "refuse": REFUSE})
-    assert sorted(both.parts) == ["refuse", "spare"]
-    assert both.directions == {"original": {}}
+def test_each_prompt_is_steered_by_its_own_rule_or_left_as_it_is_bit_for_bit(checkpoints, prompts, tmp_path):
+    both = fitted(checkpoints / "base", prompts, tmp_path, rules={"spare": SPARE, "refuse": REFUSE})
+    assert sorted(both.rules) == ["refuse", "spare"]
     texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()][::7]
     model, weights = llama(), {}
-    for name, part in both.parts.items():
+    for name, part in both.rules.items():
         gate, policy = part.gate_of("original")
         for text in texts:
             with torch.no_grad():
@@ -32,9 +31,9 @@ def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(che
     with steer(model, both):
         together = logits(model, texts)
     alone = {}
-    for name in both.parts:
+    for name in both.rules:
         one = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-        one.parts = {name: one.parts[name]}
+        one.rules = {name: one.rules[name]}
         with steer(model, one):
             alone[name] = logits(model, texts)
     seen = set()
@@ -49,14 +48,16 @@ def test_each_prompt_is_steered_by_its_own_part_or_left_as_it_is_bit_for_bit(che
     assert torch.equal(logits(model, texts), plain)
 
 
-def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(checkpoints, prompts, tmp_path):
-    free = PartSettings("refusal", intervention="add", strength=0.2)
-    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"free": free, "spare": SPARE})
+def test_a_rule_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(checkpoints, prompts, tmp_path):
+    free = RuleSettings("refusal", intervention="add", strength=0.2)
+    both = fitted(checkpoints / "base", prompts, tmp_path, rules={"free": free, "spare": SPARE})
     model, text = llama(), "how do i bake a cake"
     alone = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    alone.parts = {"free": alone.parts["free"]}
+    alone.rules = {"free": alone.rules["free"]}
     idle = SteeringArtifact.from_pretrained(tmp_path / "artifact")
-    idle.parts["spare"].gate["sets"]["original"]["threshold"] = math.inf
+    gate = idle.rules["spare"].gate
+    state = gate.states["original"]
+    gate.states["original"] = state._replace(record=dataclasses.replace(state.record, threshold=math.inf))
     with steer(model, alone):  # at every token, without a second pass
         wanted = logits(model, [text])
     with steer(model, idle):
@@ -65,14 +66,14 @@ def test_a_part_without_a_gate_beside_one_with_a_gate_steers_whole_prompts(check
         assert torch.isfinite(logits(model, [text])).all()
 
 
-def test_a_part_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_path):
+def test_a_rule_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_path):
     """Against forwards over the whole text, in which one position of every layer is moved."""
-    always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
+    always = dataclasses.replace(SPARE.gate, threshold=-1e9, exempt=())
     part = dataclasses.replace(SPARE, intervention="match", only_prompt=True, gate=always)
-    artifact = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"spare": part})
-    assert artifact.parts["spare"].only_prompt
+    artifact = fitted(checkpoints / "base", prompts, tmp_path, rules={"spare": part})
+    assert artifact.rules["spare"].only_prompt
     model, text = llama(), "how do i break a cake"
-    ids, directions = ask(text), artifact.parts["spare"].directions["original"]
+    ids, directions = ask(text), artifact.rules["spare"].directions["original"]
     end, found = len(ids) - 1, []
 
     def moved(layer):
@@ -95,42 +96,43 @@ def test_a_part_may_act_where_the_prompt_ends_alone(checkpoints, prompts, tmp_pa
     assert not torch.allclose(logits(model, [text])[:, 0], torch.stack(found), atol=1e-2)
 
 
-def test_parts_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, prompts, tmp_path):
+def test_rules_go_with_directions_of_pairs_and_with_a_surgery(checkpoints, prompts, tmp_path):
     surgery = SurgeryCallback(harm=str(checkpoints / "harm"), density=0.5, scale=2.0, save_edited=False)
-    settings = {"direction": "mean", "position": "end_of_prompt", "strength": -0.1, "parts": {"spare": SPARE}}
+    settings = {"direction": "mean", "position": "end_of_prompt", "strength": -0.1, "rules": {"spare": SPARE}}
     artifact = fitted(checkpoints / "base", prompts, tmp_path, surgery, epochs=2, **settings)
-    part = artifact.parts["spare"]
-    assert sorted(artifact.directions) == sorted(part.directions) == sorted(part.gates) == ["edited", "original"]
-    assert len(artifact.directions["edited"]) == 3
+    part = artifact.rules["spare"]
+    sets = ["edited", "original"]
+    assert list(artifact.rules) == ["pairs", "spare"]
+    assert sorted(artifact.rules["pairs"].directions) == sorted(part.directions) == sorted(part.gate.states) == sets
+    assert len(artifact.rules["pairs"].directions["edited"]) == 3
     assert not torch.equal(part.directions["edited"][1], part.directions["original"][1])
-    assert part.gate["finds"] == ["contrast"]
-    record = part.gate["sets"]["edited"]
-    assert record["found"][1] == 12  # every second group of variants is held out
-    spared = record["spares"]["spared"]
-    for side, count in (("found", 12), ("others", 12)):  # what is drawn and ranked is what is steered
-        scores = record["scores"][side]
-        assert record[side] == [sum(score >= record["threshold"] for score in scores), count]
-        assert len(scores) == count - spared[side][0]
-    assert record["spares"]["found"][1] == 24
-    assert part.gate["kinds"] == {
-        "finds": {"contrast": 24},
-        "against": {"harmless": 24},
-        "spares": {"harmful": 24, "wrapped": 24},
+    assert part.gate.settings.positive == ("contrast",)
+    record = part.gate.states["edited"].record
+    assert record.positive[1] == 12  # every second group of variants is held out
+    for side, count in (("positive", 12), ("negative", 12)):  # what is drawn and ranked is what is steered
+        scores = record.scores[side]
+        assert getattr(record, side) == (sum(score >= record.threshold for score in scores), count)
+        assert len(scores) == count - record.exempt.exempted[side][0]
+    assert record.exempt.positive[1] == 24
+    assert part.gate.kinds == {
+        "positive": {"contrast": 24},
+        "negative": {"harmless": 24},
+        "exempt": {"harmful": 24, "wrapped": 24},
     }
-    assert [len(values) for values in record["layer_auroc"].values()] == [2, 2]
+    assert [len(values) for values in record.layer_auroc.values()] == [2, 2]
     drawn = artifact.randomised(3)
-    assert not torch.equal(drawn.parts["spare"].directions["edited"][1], part.directions["edited"][1])
-    assert drawn.parts["spare"].gates["edited"].keys() == part.gates["edited"].keys()
+    assert not torch.equal(drawn.rules["spare"].directions["edited"][1], part.directions["edited"][1])
+    assert drawn.rules["spare"].gate is part.gate
 
 
-def test_each_part_keeps_to_its_tokens_whoever_acts_beside_it(checkpoints, prompts, tmp_path):
-    """A part that steers whole prompts does not make another do so."""
-    always = dataclasses.replace(SPARE.gate, threshold=-1e9, spares=())
+def test_each_rule_keeps_to_its_tokens_whoever_acts_beside_it(checkpoints, prompts, tmp_path):
+    """A rule that steers whole prompts does not make another do so."""
+    always = dataclasses.replace(SPARE.gate, threshold=-1e9, exempt=())
     end = dataclasses.replace(SPARE, strength=0.5, only_prompt=True, gate=always)
-    free = PartSettings("refusal", intervention="add", strength=0.2)
-    both = fitted(checkpoints / "base", prompts, tmp_path, direction="none", parts={"free": free, "end": end})
+    free = RuleSettings("refusal", intervention="add", strength=0.2)
+    both = fitted(checkpoints / "base", prompts, tmp_path, rules={"free": free, "end": end})
     model, ids = llama(), ask("how do i break a cake")
-    seen = {name: part.directions["original"] for name, part in both.parts.items()}
+    seen = {name: part.directions["original"] for name, part in both.rules.items()}
 
     def moved(layer):
         def hook(_module, _args, output):
@@ -150,14 +152,15 @@ def test_each_part_keeps_to_its_tokens_whoever_acts_beside_it(checkpoints, promp
         assert torch.allclose(logits(model, ["how do i break a cake"])[0, 0], wanted, atol=1e-4)
 
 
-def test_two_processes_fit_the_parts_and_gates_of_one(checkpoints, prompts, tmp_path):
-    gate = "{kind: linear, finds: [contrast], against: [harmless], spares: [harmful], recall: 0.8, others: 0.0}"
-    parts = f"{{spare: {{direction: false_refusal, gate: {gate}}}, refuse: {{direction: refusal}}}}"
-    (tmp_path / "parts.yaml").write_text(f"steering:\n  direction: none\n  parts: {parts}\n")
+def test_two_processes_fit_the_rules_and_gates_of_one(checkpoints, prompts, tmp_path):
+    gate = "{kind: linear, positive: [contrast], negative: [harmless], exempt: [harmful], recall: 0.8"
+    gate += ", negative_factor: 0.0}"
+    rules = f"{{spare: {{direction: false_refusal, gate: {gate}}}, refuse: {{direction: refusal}}}}"
+    (tmp_path / "rules.yaml").write_text(f"steering:\n  rules: {rules}\n")
     found = []
     for devices in ("1", "2"):
         done = sa(
-            *("fit", "--config", tmp_path / "parts.yaml"),
+            *("fit", "--config", tmp_path / "rules.yaml"),
             *("--model.target", checkpoints / "base", "--data.demonstrations", prompts),
             *("--trainer.accelerator", "cpu", "--trainer.devices", devices, "--output", tmp_path / devices),
         )
@@ -165,7 +168,7 @@ def test_two_processes_fit_the_parts_and_gates_of_one(checkpoints, prompts, tmp_
         assert json.loads((tmp_path / devices / "fit.json").read_text())["processes"] == int(devices)
         found.append(SteeringArtifact.from_pretrained(tmp_path / devices / "artifact"))
     one, two = found
-    assert one.parts["spare"].gate["sets"] == two.parts["spare"].gate["sets"]
+    assert one.rules["spare"].gate.as_dict() == two.rules["spare"].gate.as_dict()
     tensors = one.tensors(), two.tensors()
     assert tensors[0].keys() == tensors[1].keys()
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])

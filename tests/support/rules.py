@@ -2,7 +2,7 @@
 
 import torch
 
-from sa_lightning.steering import GateSettings, PartSettings
+from sa_lightning.steering import GateSettings, RuleSettings
 from support.models import ask, padded
 
 
@@ -17,11 +17,14 @@ def logits(model, texts):
     )  # fmt: skip
 
 
-SPARE = PartSettings(
+SPARE = RuleSettings(
     "false_refusal",
-    gate=GateSettings("linear", finds=["contrast"], against=["harmless"], spares=["harmful", "wrapped"], recall=0.8,
-                      layers=[0, 1], others=0.0),
+    gate=GateSettings("linear", positive=["contrast"], negative=["harmless"], exempt=["harmful", "wrapped"], recall=0.8,
+                      layers=[0, 1], negative_factor=0.0),
 )  # fmt: skip
-REFUSE = PartSettings(
-    "refusal", intervention="add", strength=0.3, gate=GateSettings("linear", recall=0.8, layers=[0, 1], others=0.0)
+REFUSE = RuleSettings(
+    "refusal",
+    intervention="add",
+    strength=0.3,
+    gate=GateSettings("linear", recall=0.8, layers=[0, 1], negative_factor=0.0),
 )
