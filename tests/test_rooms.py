@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests"),
-        *("scipy", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
-from math import sqrt
 from typing import Any
 
 from sa_lightning.evaluation.samples import Outcome, Sample
@@ -45,26 +44,19 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
         >>> round(found["kappa"], 2), found["agreement"]["k"]
         (0.8, 45)
     """
-    n = len(first)
+    import numpy as np
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     counts = confusion(first, second)
-    share = (
-        {pair: counts.get(pair, 0) / n for pair in ((a, b) for a in (False, True) for b in (False, True))} if n else {}
-    )
-    observed = rate(counts.get((False, False), 0) + counts.get((True, True), 0), n)
-    rows = {a: sum(value for (x, _), value in share.items() if x is a) for a in (False, True)}
-    columns = {b: sum(value for (_, y), value in share.items() if y is b) for b in (False, True)}
-    expected = sum(rows[a] * columns[a] for a in (False, True))
-    if n == 0 or expected == 1:
-        return {"kappa": None, "low": None, "high": None, "n": n, "agreement": observed}
-    found = (observed["rate"] - expected) / (1 - expected)
-    on = sum(share[a, a] * (1 - (rows[a] + columns[a]) * (1 - found)) ** 2 for a in (False, True))
-    off = (1 - found) ** 2 * sum(share[a, not a] * (columns[a] + rows[not a]) ** 2 for a in (False, True))
-    variance = (on + off - (found - expected * (1 - found)) ** 2) / (1 - expected) ** 2 / n
-    low = high = None
-    if variance > 1e-12:
-        error = 1.959963984540054 * sqrt(variance)
-        low, high = max(found - error, -1.0), min(found + error, 1.0)
-    return {"kappa": found, "low": low, "high": high, "n": n, "agreement": observed}
+    table = [[counts.get((a, b), 0) for b in (False, True)] for a in (False, True)]
+    found: dict[str, Any] = {"kappa": None, "low": None, "high": None, "n": len(first)}
+    if len({*first, *second}) > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):  # errors of 0
+            result: Any = cohens_kappa(table)
+        found["kappa"] = float(result.kappa)
+        if result.var_kappa > 1e-12:
+            found |= {"low": max(float(result.kappa_low), -1.0), "high": min(float(result.kappa_upp), 1.0)}
+    return found | {"agreement": rate(table[0][0] + table[1][1], len(first))}
 
 
 def refusal_kappa(first: Sequence[Outcome], second: Sequence[Outcome]) -> dict[str, Any]:

@@ -29,19 +29,17 @@ def rate(k: int, n: int) -> Rate:
         raise ValueError(f"k must lie in 0..n, but {k=} and {n=}.")
     if n == 0:
         return {"rate": None, "k": 0, "n": 0, "low": None, "high": None}
-    low, high = wilson(k / n, n)
+    low, high = wilson(k, n)
     return {"rate": k / n, "k": k, "n": n, "low": low, "high": high}
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share of n; n need not be whole, as an effective number is not."""
-    middle = share + Z * Z / (2 * n)
-    width = Z * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    stretch = 1 + Z * Z / n
+def wilson(k: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of k of n; neither need be whole, as an effective number is not."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    bounds: Any = proportion_confint(k, n, method="wilson")
     # Exact at the ends, where the formula leaves rounding errors.
-    low = 0.0 if share == 0 else max(0.0, (middle - width) / stretch)
-    high = 1.0 if share == 1 else min(1.0, (middle + width) / stretch)
-    return low, high
+    return 0.0 if k == 0 else float(bounds[0]), 1.0 if k == n else float(bounds[1])
 
 
 def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, Any]:
@@ -83,7 +81,7 @@ def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, 
         else:
             effect = sum(size**2 for _, size in units) / n
         effective = n / effect * float(t.ppf(0.975, n - 1) / t.ppf(0.975, count - 1)) ** 2
-    low, high = wilson(share, effective)
+    low, high = wilson(sum(hits) * effective / n, effective)
     return {"low": low, "high": high, "clusters": count, "design_effect": effect}
 
 
