@@ -198,7 +198,7 @@ def test_a_missing_data_set_names_both_ways_to_get_it(name, tmp_path, monkeypatc
 def test_simple_minded_models_are_visibly_what_they_are(world, reply, attack, over, utility, degenerate):
     arm = summarise(evaluate_lm(scripted(reply), ALL, task_dirs=[TASKS], metadata={"world": str(world)}))
     found = [arm["attack_success"], arm["over_refusal"], arm["utility"]["tiny_world_facts"], arm["degenerate"]]
-    assert [rate["rate"] for rate in found] == [attack, over, utility, degenerate]
+    assert [rate.rate for rate in found] == [attack, over, utility, degenerate]
 
 
 def test_lm_evals_own_kinds_of_task_count_as_utility(tmp_path):

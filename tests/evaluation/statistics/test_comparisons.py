@@ -1,5 +1,7 @@
 """Arms on the same prompts: tests and intervals against printed examples, slow references and laws."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,15 +87,14 @@ def test_pairs_count_prompts_that_succeed_in_one_arm_alone():
         "original": judged(["complied", "complied", "complied", "refused"]) + answered([True, False]),
         "edited": judged(["refused", "degenerate", "complied", "complied"]) + answered([True, True]),
     }
-    rows = {row["metric"]: row for row in paired(arms)}
+    rows = {row.metric: row for row in paired(arms)}
     row = rows["attack_success"]
-    first = {"a": "original", "b": "edited", "metric": "attack_success", "n": 4, "a_only": 2, "b_only": 1, "p": 1.0}
-    assert dict(list(row.items())[:7]) == first
-    assert row["difference"] == -0.25
-    assert (row["low"], row["high"]) == paired_difference(1, 2, 4)[1:]
-    assert (row["clusters"], row["p_clustered"], row["p_holm"], row["tests"]) == (4, 1, 1, 3)
+    assert astuple(row)[:7] == ("original", "edited", "attack_success", 4, 2, 1, 1.0)
+    assert row.difference == -0.25
+    assert (row.low, row.high) == paired_difference(1, 2, 4)[1:]
+    assert (row.clusters, row.p_clustered, row.p_holm, row.tests) == (4, 1, 1, 3)
     assert set(rows) == {"attack_success", "degenerate", "utility"}
-    assert rows["utility"]["b_only"] == 1
+    assert rows["utility"].b_only == 1
 
 
 def arms_with_families(same_family):
@@ -115,14 +116,14 @@ def arms_with_families(same_family):
 
 def test_families_weaken_the_evidence_and_widen_the_bootstrap():
     alone, together = (paired(arms_with_families(same))[0] for same in (False, True))
-    assert [alone["p"], together["p"], alone["p_clustered"]] == pytest.approx([2 / 2**10] * 3)
-    assert together["p_clustered"] == pytest.approx(2 / 2**5)
-    assert (alone["clusters"], together["clusters"]) == (24, 12)
+    assert [alone.p, together.p, alone.p_clustered] == pytest.approx([2 / 2**10] * 3)
+    assert together.p_clustered == pytest.approx(2 / 2**5)
+    assert (alone.clusters, together.clusters) == (24, 12)
     # What is corrected for the number of tests is the test that knows families.
-    assert [row["p_holm"] for row in (alone, together)] == pytest.approx(
-        [row["tests"] * row["p_clustered"] for row in (alone, together)]
+    assert [row.p_holm for row in (alone, together)] == pytest.approx(
+        [row.tests * row.p_clustered for row in (alone, together)]
     )
-    width = {row["clusters"]: row["bootstrap_high"] - row["bootstrap_low"] for row in (alone, together)}
+    width = {row.clusters: row.bootstrap_high - row.bootstrap_low for row in (alone, together)}
     assert width[12] > 1.2 * width[24]
 
 
@@ -130,7 +131,7 @@ def test_the_bootstrap_of_a_difference_is_the_slow_one():
     row = paired(arms_with_families(True))[0]
     units = [(-2, 2)] * 5 + [(0, 2)] * 7
     expected = slow.bootstrap(units, lambda drawn: sum(d for d, _ in drawn) / sum(n for _, n in drawn))
-    assert (row["bootstrap_low"], row["bootstrap_high"]) == pytest.approx(expected, abs=0.03)
+    assert (row.bootstrap_low, row.bootstrap_high) == pytest.approx(expected, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_rows():
@@ -141,10 +142,10 @@ def test_the_same_seed_gives_the_same_rows():
 def test_p_values_of_all_rows_are_adjusted_together():
     arms = {str(arm): judged(["complied"] * (20 - 6 * arm) + ["refused"] * 6 * arm) for arm in range(4)}
     rows = paired(arms)
-    assert len([row for row in rows if row["metric"] == "attack_success"]) == 6
-    assert [row["p_holm"] for row in rows] == pytest.approx(slow.holm([row["p"] for row in rows]))
-    assert {row["tests"] for row in rows} == {len(rows)}
-    assert any(row["p"] < 0.05 < row["p_holm"] for row in rows)
+    assert len([row for row in rows if row.metric == "attack_success"]) == 6
+    assert [row.p_holm for row in rows] == pytest.approx(slow.holm([row.p for row in rows]))
+    assert {row.tests for row in rows} == {len(rows)}
+    assert any(row.p < 0.05 < row.p_holm for row in rows)
 
 
 def test_arms_asked_different_prompts_are_refused():
@@ -165,7 +166,4 @@ def test_arms_are_compared_by_the_scores_of_the_same_documents():
         ]
 
     (row,) = paired_scores({"a": arm([2, 4, 6]) + judged(["refused"]), "b": arm([3, 5, 7]) + judged(["refused"])})
-    assert row == {
-        "a": "a", "b": "b", "task": "text", "unit": "nats", "n": 3, "difference": 0.5,
-        "low": pytest.approx(0.5), "high": pytest.approx(0.5),
-    }  # fmt: skip
+    assert astuple(row) == ("a", "b", "text", "nats", 3, 0.5, pytest.approx(0.5), pytest.approx(0.5))
