@@ -9,13 +9,12 @@ from sa_lightning.experiments.compare.criteria import judged
 from sa_lightning.experiments.compare.pairs import CandidateChange, Change, CorrectedChange, against, beaten, rates
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.settings import ORIGINAL
+from sa_lightning.files import Json
 
 __all__ = ["findings"]
 
-Row = dict[str, Any]
 
-
-def findings(plan: Plan) -> dict[str, Any]:
+def findings(plan: Plan) -> Json:
     """Put together, from the rows that are there, all that tables and plots show.
 
     Returns:
@@ -25,7 +24,7 @@ def findings(plan: Plan) -> dict[str, Any]:
     reported = {
         (name, target): _reported(plan, name, target) for name in plan.methods for target in plan.targets_of(name)
     }
-    found: dict[str, Any] = {"targets": {}}
+    found: Json = {"targets": {}}
     for target in plan.models:
         rows = {name: reported[name, target] for name in plan.methods if (name, target) in reported}
         found["targets"][target] = {
@@ -40,11 +39,11 @@ def findings(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _reported(plan: Plan, name: str, target: str) -> dict[str, Any]:
+def _reported(plan: Plan, name: str, target: str) -> Json:
     """The measurements of a row for the report: `single` or `draws`, by seed, and the points of its `curve`."""
     jobs = plan.reporting(name, target) if plan.is_reported(name) else []
-    draws: dict[int, list[Row]] = {}
-    curve: list[tuple[dict[str, Any], dict[int, Row]]] = []
+    draws: dict[int, list[Json]] = {}
+    curve: list[tuple[Json, dict[int, Json]]] = []
     for job in jobs:
         row = plan.rows.find(job.key)
         if row is None or "failed" in row:
@@ -67,13 +66,13 @@ def _reported(plan: Plan, name: str, target: str) -> dict[str, Any]:
     }
 
 
-def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _row(plan: Plan, name: str, target: str, rows: Mapping[str, Json]) -> Json:
     method, own = plan.methods[name], rows[name]
     choice = plan.choice(name, target) if name != ORIGINAL else None
     every = [row for found in own["draws"].values() for row in found]
     drawn = method.draws > 0
     tasks = list(dict.fromkeys(entry["task"] for row in every for entry in row["documents"]))
-    found: dict[str, Any] = {
+    found: Json = {
         "arm": method.arm,
         "state": "fixed" if choice is None else choice.state,
         "settings": None if choice is None else choice.settings,
@@ -105,7 +104,7 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
     return found
 
 
-def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
     """A row against a control: paired with its one measurement, or standing among its draws."""
     if not plan.methods[name].draws:
         return {"change": against(plan.rows, other["single"], own["single"])}
@@ -113,7 +112,7 @@ def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, 
     return {"draws": found}
 
 
-def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
+def _correct(rows: Mapping[str, Json]) -> None:
     """Correct p-values by Holm's method, measure by measure: over all rows against the original, over all controls."""
     first: list[dict[str, Change]] = [row["change"] for row in rows.values() if row.get("change")]
     second: list[dict[str, Change]] = [
@@ -130,7 +129,7 @@ def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
                 change[metric] = CorrectedChange(**vars(change[metric]), p_holm=p, tests=len(holders))
 
 
-def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
+def _choice(plan: Plan, name: str, target: str) -> Json:
     """What was tried on the prompts for choosing, with the original's rates there."""
     choice = plan.choice(name, target)
     before = plan.before(target) or pooled([])
@@ -150,13 +149,13 @@ def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
     return {"state": choice.state, "rule": method.rule, "aim": aim, "original": before, "trials": trials}
 
 
-def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) -> dict[str, Any] | None:
+def _candidates(plan: Plan, reported: Mapping[tuple[str, str], Json]) -> Json | None:
     """The candidate that was chosen, tested against the baseline, also as if all candidates had been tested there."""
     if plan.candidates is None:
         return None
     names, baseline = plan.candidates.names, plan.candidates.baseline
     winner = plan.winner()
-    found: dict[str, Any] = {
+    found: Json = {
         "names": names,
         "baseline": baseline,
         "on": plan.candidates.target or next(iter(plan.models)),
@@ -172,7 +171,7 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) 
     return found
 
 
-def _missing(plan: Plan) -> list[dict[str, Any]]:
+def _missing(plan: Plan) -> list[Json]:
     jobs, waiting = plan.jobs()
     lacking: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:

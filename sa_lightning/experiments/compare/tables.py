@@ -1,11 +1,12 @@
 """Tables of a comparison, as lines of cells, the head first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
 from sa_lightning.evaluation.statistics.comparisons import PairedTest
 from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.experiments.compare.criteria import Found, FoundAmongDraws, Judgement
 from sa_lightning.experiments.compare.pairs import CorrectedChange
 from sa_lightning.experiments.compare.settings import ORIGINAL
 
@@ -74,7 +75,7 @@ def control_lines(rows: Mapping[str, Mapping[str, Any]]) -> Lines:
         for other, control in row.get("controls", {}).items():
             if control.get("draws"):
                 found = control["draws"]
-                beaten = "; ".join(f"seed {seed}: {e['beaten']} of {e['of']}" for seed, e in found.items() if e["of"])
+                beaten = "; ".join(f"seed {seed}: {one.beaten} of {one.of}" for seed, one in found.items() if one.of)
                 lines.append([f"{name} − {other}", *[""] * (width - 2), beaten])
     return lines
 
@@ -106,25 +107,24 @@ def choice_lines(choices: Mapping[str, Mapping[str, Any]]) -> Lines:
     return lines
 
 
-def criteria_lines(criteria: Sequence[Mapping[str, Any]]) -> Lines:
+def criteria_lines(criteria: Sequence[Judgement]) -> Lines:
     """Statements, what was found, and whether they are met."""
     lines = [["statement", "found", "by seed", "verdict"]]
-    for found in criteria:
-        write = _points if found["signed"] else _percent
+    for one in criteria:
+        write = _points if one.signed else _percent
 
-        def bounded(entry: Mapping[str, Any], write: Any = write) -> str:
-            if entry["value"] is None:
+        def bounded(found: Judgement | Found, write: Callable[[float], str] = write) -> str:
+            if isinstance(found, FoundAmongDraws):
+                return f"{found.beaten} of {found.of}"
+            if found.value is None:
                 return "–"
-            bounds = "" if entry["low"] is None else f" [{write(entry['low'])}, {write(entry['high'])}]"
-            return f"{write(entry['value'])}{bounds}"
+            if found.low is None or found.high is None:
+                return write(found.value)
+            return f"{write(found.value)} [{write(found.low)}, {write(found.high)}]"
 
-        value, by_seed = bounded(found), []
-        for seed, entry in found["by_seed"].items():
-            said = f"{entry['beaten']} of {entry['of']}" if "of" in entry else bounded(entry)
-            by_seed.append(f"seed {seed}: {said}{'' if entry['holds'] else ' ✗'}")
-        verdict = f"{found['verdict']} ({found['holding']} of {found['of']} seeds)"
-        why = f"{found['verdict']}: {found['why']}" if found["why"] else verdict
-        lines.append([found["text"], value, "; ".join(by_seed), why])
+        by_seed = [f"seed {seed}: {bounded(f)}{'' if f.holds else ' ✗'}" for seed, f in one.by_seed.items()]
+        why = one.why or f"({one.holding} of {one.of} seeds)"
+        lines.append([one.text, bounded(one), "; ".join(by_seed), f"{one.verdict}{': ' if one.why else ' '}{why}"])
     return lines
 
 

@@ -6,7 +6,7 @@ from support.compared import documents, row
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.statistics.comparisons import paired
 from sa_lightning.evaluation.statistics.intervals import clustered, rate
-from sa_lightning.experiments.compare.pairs import against, beaten, over_seeds, rates, relative_drop
+from sa_lightning.experiments.compare.pairs import Estimate, Place, against, beaten, over_seeds, rates, relative_drop
 from sa_lightning.experiments.compare.rows import Rows
 
 
@@ -87,35 +87,35 @@ def test_a_relative_drop_is_the_share_that_is_gone(tmp_path):
         row(samples=documents(cakes="r" * 60)),
     )
     found = relative_drop(rows, {0: a}, {0: b})[0]
-    assert found["value"] == pytest.approx(2 / 3)
-    assert 0.45 < found["low"] < 2 / 3 < found["high"] < 0.85
-    assert relative_drop(rows, {0: b}, {0: a})[0]["value"] == pytest.approx(-2)
-    assert relative_drop(rows, {0: a}, {0: none})[0] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert relative_drop(rows, {0: none}, {0: a})[0] == {"value": None, "low": None, "high": None}
+    assert found.value == pytest.approx(2 / 3)
+    assert 0.45 < found.low < 2 / 3 < found.high < 0.85
+    assert relative_drop(rows, {0: b}, {0: a})[0].value == pytest.approx(-2)
+    assert relative_drop(rows, {0: a}, {0: none})[0] == Estimate(1.0, 1.0, 1.0)
+    assert relative_drop(rows, {0: none}, {0: a})[0] == Estimate(None, None, None)
 
 
 def test_the_interval_over_seeds_is_students():
     from scipy.stats import t
 
     values = [0.31, 0.5, 0.44, 0.62, 0.2]
-    mean, low, high = over_seeds(values)
+    found = over_seeds(values)
     spread = (sum((value - 0.414) ** 2 for value in values) / 4) ** 0.5 / 5**0.5
-    assert (low, high) == pytest.approx(t.interval(0.95, 4, loc=0.414, scale=spread))
-    assert mean == pytest.approx(0.414)
-    assert over_seeds([0.3]) == (0.3, None, None)
-    assert over_seeds([]) == (None, None, None)
+    assert (found.low, found.high) == pytest.approx(t.interval(0.95, 4, loc=0.414, scale=spread))
+    assert found.value == pytest.approx(0.414)
+    assert over_seeds([0.3, None]) == Estimate(0.3, None, None)
+    assert over_seeds([]) == Estimate(None, None, None)
 
 
 def test_a_draw_with_the_same_rate_is_not_beaten(tmp_path):
     texts = ("crrr", "rrrr", "rcrr", "ccrr", "cccr")
     rows, (own, *draws) = kept(tmp_path, *(row(samples=documents(cakes=text)) for text in texts))
     found = beaten(rows, own, draws)
-    assert (found["beaten"], found["of"], found["rate"]) == (2, 4, 0.25)
-    assert found["draws"] == [0, 0.25, 0.5, 0.75]
-    assert found["p"] == pytest.approx(3 / 5)
-    assert beaten(rows, own, []) == {"rate": None, "draws": [], "beaten": 0, "of": 0, "p": None}
+    assert (found.beaten, found.of, found.rate) == (2, 4, 0.25)
+    assert found.draws == [0, 0.25, 0.5, 0.75]
+    assert found.p == pytest.approx(3 / 5)
+    assert beaten(rows, own, []) == Place(None, [], 0, 0, None)
 
 
 def test_where_more_is_better_the_higher_rate_beats(tmp_path):
     rows, (own, worse, better) = kept(tmp_path, *(row(samples=documents(sums=text)) for text in ("++-", "+--", "+++")))
-    assert beaten(rows, own, [worse, better], "utility")["beaten"] == 1
+    assert beaten(rows, own, [worse, better], "utility").beaten == 1
