@@ -15,6 +15,9 @@ from sa_lightning.errors import SaError
 
 CHUNK = 1 << 20
 
+Json = dict[str, Any]
+"""A JSON object that is written, read or passed on as it is."""
+
 
 def cache_directory() -> Path:
     """Return where this package keeps what it fetched, converted or trained: `$SA_CACHE_DIR`, or the user's cache."""

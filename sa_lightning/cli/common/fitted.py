@@ -128,8 +128,8 @@ def _of(count: Count) -> str:
 
 
 def _percent(count: Count) -> str:
-    found = rate(*count)
-    return f"{100 * found['low']:.0f} to {100 * found['high']:.0f} %"
+    _, low, high = rate(*count).percent
+    return f"{low:.0f} to {high:.0f} %"
 
 
 def _span(layers: list[int]) -> str:

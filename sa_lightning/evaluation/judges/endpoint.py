@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from sa_lightning.errors import JudgeError, SettingError
 from sa_lightning.evaluation.judges.rubrics import Question
+from sa_lightning.files import Json
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before another try; each wait is twice the last
 _PASSING = frozenset({408, 425, 429})  # and all from 500 on
@@ -45,7 +46,7 @@ class Endpoint:
     concurrency: int = 16
     timeout: float = 120.0
     retries: int = 6
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Json = field(default_factory=dict)
     identity: str = field(init=False, repr=False)
     markers: tuple[str, ...] = field(init=False, repr=False, default=())
 
@@ -152,7 +153,7 @@ class Endpoint:
             "longer `--endpoint.timeout` if the server is busy."
         )
 
-    def _request(self, question: Question, new_tokens: int) -> tuple[str, dict[str, Any]]:
+    def _request(self, question: Question, new_tokens: int) -> tuple[str, Json]:
         # The server puts the token that text begins with in front itself.
         path, asked = (
             ("/completions", {"prompt": question.removeprefix("<s>")})
@@ -244,7 +245,7 @@ class Endpoint:
         )
 
 
-def _answer_in(body: dict[str, Any]) -> str:
+def _answer_in(body: Json) -> str:
     choice = body["choices"][0]
     if "message" not in choice:
         return str(choice["text"] or "")

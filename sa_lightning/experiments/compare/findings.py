@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from sa_lightning.evaluation.statistics.comparisons import PAIRED, holm
-from sa_lightning.experiments.compare.choice import pooled, remark
+from sa_lightning.experiments.compare.choice import aim_of, pooled, remark
 from sa_lightning.experiments.compare.criteria import judged
-from sa_lightning.experiments.compare.pairs import against, beaten, rates
+from sa_lightning.experiments.compare.pairs import CandidateChange, Change, CorrectedChange, against, beaten, rates
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.settings import ORIGINAL
+from sa_lightning.files import Json
 
 __all__ = ["findings"]
 
-Row = dict[str, Any]
 
-
-def findings(plan: Plan) -> dict[str, Any]:
+def findings(plan: Plan) -> Json:
     """Put together, from the rows that are there, all that tables and plots show.
 
     Returns:
@@ -25,7 +24,7 @@ def findings(plan: Plan) -> dict[str, Any]:
     reported = {
         (name, target): _reported(plan, name, target) for name in plan.methods for target in plan.targets_of(name)
     }
-    found: dict[str, Any] = {"targets": {}}
+    found: Json = {"targets": {}}
     for target in plan.models:
         rows = {name: reported[name, target] for name in plan.methods if (name, target) in reported}
         found["targets"][target] = {
@@ -40,11 +39,11 @@ def findings(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _reported(plan: Plan, name: str, target: str) -> dict[str, Any]:
+def _reported(plan: Plan, name: str, target: str) -> Json:
     """The measurements of a row for the report: `single` or `draws`, by seed, and the points of its `curve`."""
     jobs = plan.reporting(name, target) if plan.is_reported(name) else []
-    draws: dict[int, list[Row]] = {}
-    curve: list[tuple[dict[str, Any], dict[int, Row]]] = []
+    draws: dict[int, list[Json]] = {}
+    curve: list[tuple[Json, dict[int, Json]]] = []
     for job in jobs:
         row = plan.rows.find(job.key)
         if row is None or "failed" in row:
@@ -67,13 +66,13 @@ def _reported(plan: Plan, name: str, target: str) -> dict[str, Any]:
     }
 
 
-def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _row(plan: Plan, name: str, target: str, rows: Mapping[str, Json]) -> Json:
     method, own = plan.methods[name], rows[name]
     choice = plan.choice(name, target) if name != ORIGINAL else None
     every = [row for found in own["draws"].values() for row in found]
     drawn = method.draws > 0
     tasks = list(dict.fromkeys(entry["task"] for row in every for entry in row["documents"]))
-    found: dict[str, Any] = {
+    found: Json = {
         "arm": method.arm,
         "state": "fixed" if choice is None else choice.state,
         "settings": None if choice is None else choice.settings,
@@ -90,7 +89,7 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
         complete = [[row for row in every if row.get("draw") == number] for number in numbers]
         spread = [pooled(draw) for draw in complete if draw]
         found["of_draws"] = {
-            metric: sorted(one[metric]["rate"] for one in spread if one[metric]["n"]) for metric in PAIRED
+            metric: sorted(r for one in spread if (r := one[metric].rate) is not None) for metric in PAIRED
         }
     else:
         if name != ORIGINAL:
@@ -105,7 +104,7 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
     return found
 
 
-def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
     """A row against a control: paired with its one measurement, or standing among its draws."""
     if not plan.methods[name].draws:
         return {"change": against(plan.rows, other["single"], own["single"])}
@@ -113,10 +112,10 @@ def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, 
     return {"draws": found}
 
 
-def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
+def _correct(rows: Mapping[str, Json]) -> None:
     """Correct p-values by Holm's method, measure by measure: over all rows against the original, over all controls."""
-    first = [row["change"] for row in rows.values() if row.get("change")]
-    second = [
+    first: list[dict[str, Change]] = [row["change"] for row in rows.values() if row.get("change")]
+    second: list[dict[str, Change]] = [
         control["change"]
         for row in rows.values()
         for control in row.get("controls", {}).values()
@@ -124,13 +123,13 @@ def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
     ]
     for changes in (first, second):
         for metric in PAIRED:
-            entries = [change[metric] for change in changes if metric in change]
-            adjusted = holm([entry["p_clustered"] for entry in entries])
-            for entry, value in zip(entries, adjusted, strict=True):
-                entry |= {"p_holm": value, "tests": len(entries)}
+            holders = [change for change in changes if metric in change]
+            adjusted = holm([change[metric].p_clustered for change in holders])
+            for change, p in zip(holders, adjusted, strict=True):
+                change[metric] = CorrectedChange(**vars(change[metric]), p_holm=p, tests=len(holders))
 
 
-def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
+def _choice(plan: Plan, name: str, target: str) -> Json:
     """What was tried on the prompts for choosing, with the original's rates there."""
     choice = plan.choice(name, target)
     before = plan.before(target) or pooled([])
@@ -145,18 +144,18 @@ def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
         for number, trial in enumerate(choice.trials)
     ]
     aim = None
-    if method.rule == "matched" and before[plan.settings.objective]["n"]:
-        aim = method.at * before[plan.settings.objective]["rate"]
+    if method.rule == "matched":
+        aim = aim_of(method, before[plan.settings.objective])
     return {"state": choice.state, "rule": method.rule, "aim": aim, "original": before, "trials": trials}
 
 
-def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) -> dict[str, Any] | None:
+def _candidates(plan: Plan, reported: Mapping[tuple[str, str], Json]) -> Json | None:
     """The candidate that was chosen, tested against the baseline, also as if all candidates had been tested there."""
     if plan.candidates is None:
         return None
     names, baseline = plan.candidates.names, plan.candidates.baseline
     winner = plan.winner()
-    found: dict[str, Any] = {
+    found: Json = {
         "names": names,
         "baseline": baseline,
         "on": plan.candidates.target or next(iter(plan.models)),
@@ -165,13 +164,14 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) 
     for target in plan.targets_of(winner) if winner else ():
         if (baseline, target) in reported:
             change = against(plan.rows, reported[baseline, target]["single"], reported[winner or "", target]["single"])
-            for entry in change.values():
-                entry["p_candidates"] = min(1.0, len(names) * entry["p_clustered"])
-            found["against"][target] = change
+            found["against"][target] = {
+                metric: CandidateChange(**vars(one), p_candidates=min(1.0, len(names) * one.p_clustered))
+                for metric, one in change.items()
+            }
     return found
 
 
-def _missing(plan: Plan) -> list[dict[str, Any]]:
+def _missing(plan: Plan) -> list[Json]:
     jobs, waiting = plan.jobs()
     lacking: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:

@@ -1,12 +1,13 @@
 """Rows against rows, on the same prompts of the same seeds: changes, intervals, tests, draws of a control."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
 from sa_lightning.errors import DataError
-from sa_lightning.evaluation.statistics.comparisons import PAIRED, compare_hits
-from sa_lightning.evaluation.statistics.intervals import clustered, family_sums, middle_95, rate, resampled
+from sa_lightning.evaluation.statistics.comparisons import PAIRED, PairedTest, compare_hits
+from sa_lightning.evaluation.statistics.intervals import Rate, clustered, family_sums, middle_95, rate, resampled
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.compare.rows import Rows
@@ -17,9 +18,68 @@ BySeed = Mapping[int, Mapping[str, Any]]  # seed to a measurement
 Entry = tuple[str, str]  # a task, and the kind of its documents
 
 
+@dataclass(frozen=True)
+class Change(PairedTest):
+    """Row b against row a over all seeds.
+
+    Attributes:
+        by_seed: The same for each seed alone.
+        seeds_low: Bound of the 95 % interval of the mean of the seeds' differences by Student's t, which speaks of
+            further seeds, not of further prompts; None with one seed.
+        seeds_high: The other.
+    """
+
+    by_seed: dict[int, PairedTest]
+    seeds_low: float | None
+    seeds_high: float | None
+
+
+@dataclass(frozen=True)
+class CorrectedChange(Change):
+    """With `p_clustered` by Holm's method over `tests` rows."""
+
+    p_holm: float
+    tests: int
+
+
+@dataclass(frozen=True)
+class CandidateChange(Change):
+    """With `p_clustered` times the number of candidates, at most 1."""
+
+    p_candidates: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; None where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """How a row stands among the draws of its control, on the prompts that both were asked.
+
+    Attributes:
+        rate: The row's own; None without draws.
+        draws: Their rates, sorted.
+        beaten: Draws that are worse; equal ones are not beaten.
+        of: How many draws.
+        p: One-sided: the chance of so good a place among as many draws if the row were one of them; None without.
+    """
+
+    rate: float | None
+    draws: list[float]
+    beaten: int
+    of: int
+    p: float | None
+
+
 def rates(
     rows: Rows, some: Sequence[Mapping[str, Any]], task: str | None = None, *, draws: bool = False
-) -> dict[str, Any]:
+) -> dict[str, Rate]:
     """Return every rate over the prompts of several measurements together; intervals know of families of prompts.
 
     Args:
@@ -39,18 +99,15 @@ def rates(
             families += known
         found[name] = rate(sum(hits), len(hits))
         if draws:
-            found[name] |= {"low": None, "high": None}
+            found[name] = replace(found[name], low=None, high=None)
         elif any(families):
             bounds = clustered([bool(hit) for hit in hits], families)
-            found[name] |= {"low": bounds["low"], "high": bounds["high"]}
+            found[name] = replace(found[name], low=bounds.low, high=bounds.high)
     return found
 
 
-def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -> dict[str, dict[str, Any]]:
+def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -> dict[str, Change]:
     """Compare row b with row a, measure by measure, on all prompts that both were asked (`comparisons.compare_hits`).
-
-    Each measure has besides `by_seed`, the same for each seed alone, and `seeds_low` and `seeds_high`, the 95 %
-    interval of the mean of the seeds' differences by Student's t: it speaks of further seeds, not of further prompts.
 
     Raises:
         DataError: If the two were not asked the same prompts of a task.
@@ -64,15 +121,15 @@ def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -
         by_seed = {seed: compare_hits(hits, families, seed) for seed, (hits, families) in sides.items()}
         every = [pair for hits, _ in sides.values() for pair in hits]
         total = compare_hits(every, [family for _, families in sides.values() for family in families])
-        _, low, high = over_seeds([one["difference"] for one in by_seed.values()])
-        found[metric] = {**total, "by_seed": by_seed, "seeds_low": low, "seeds_high": high}
+        mean = over_seeds([one.difference for one in by_seed.values()])
+        found[metric] = Change(**vars(total), by_seed=by_seed, seeds_low=mean.low, seeds_high=mean.high)
     return found
 
 
-def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, dict[str, Any]]:
+def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, Estimate]:
     """Return, seed by seed, by which share of a's rate b's is lower, with its paired bootstrap interval.
 
-    0.5 is half as many; negative is more. Where a has none, there is nothing to lower: `value` and bounds are None.
+    0.5 is half as many; negative is more. Where a has none, there is nothing to lower: all three are None.
     """
     found = {}
     for seed in a:
@@ -85,48 +142,47 @@ def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_succes
             drawn = resampled(family_sums([[float(x), float(y)] for x, y in hits], families), seed)
             drawn = drawn[drawn[:, 0] > 0]
             low, high = middle_95(1 - drawn[:, 1] / drawn[:, 0])
-        found[seed] = {"value": 1 - after / before if before else None, "low": low, "high": high}
+        found[seed] = Estimate(1 - after / before if before else None, low, high)
     return found
 
 
-def over_seeds(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+def over_seeds(values: Sequence[float | None]) -> Estimate:
     """Return the mean and its 95 % interval by Student's t; of one value no interval, of none nothing.
 
+    None is left out.
+
     Example:
-        >>> [round(value, 3) for value in over_seeds([0.4, 0.5, 0.6])]
-        [0.5, 0.252, 0.748]
+        >>> found = over_seeds([0.4, 0.5, 0.6])
+        >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+        (0.5, 0.252, 0.748)
     """
-    if not values:
-        return None, None, None
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, None, None
+    known = [value for value in values if value is not None]
+    if not known:
+        return Estimate(None, None, None)
+    mean = sum(known) / len(known)
+    if len(known) == 1:
+        return Estimate(mean, None, None)
     from scipy.stats import t
 
-    spread = sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    width = float(t.ppf(0.975, len(values) - 1)) * spread
-    return mean, mean - width, mean + width
+    spread = sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1) / len(known))
+    width = float(t.ppf(0.975, len(known) - 1)) * spread
+    return Estimate(mean, mean - width, mean + width)
 
 
 def beaten(
     rows: Rows, row: Mapping[str, Any], draws: Sequence[Mapping[str, Any]], metric: str = "attack_success"
-) -> dict[str, Any]:
-    """Say how a row stands among the draws of its control, on the prompts that both were asked.
-
-    Returns:
-        `rate`, `draws` (their rates, sorted), `beaten` (draws that are worse; equal ones are not beaten), `of`, and
-        `p`, one-sided: the chance of so good a place among as many draws if the row were one of them.
-    """
+) -> Place:
+    """Say how a row stands among the draws of its control, on the prompts that both were asked."""
     sides = [hits for draw in draws if (hits := _sides(rows, row, draw, metric)[0])]
     sums = [(sum(own for own, _ in hits), sum(other for _, other in hits), len(hits)) for hits in sides]
     worse = sum(DIRECTIONS[metric] * (own - other) > 0 for own, other, _ in sums)
-    return {
-        "rate": sums[0][0] / sums[0][2] if sums else None,
-        "draws": sorted(other / n for _, other, n in sums),
-        "beaten": worse,
-        "of": len(sums),
-        "p": (1 + len(sums) - worse) / (1 + len(sums)) if sums else None,
-    }
+    return Place(
+        rate=sums[0][0] / sums[0][2] if sums else None,
+        draws=sorted(other / n for _, other, n in sums),
+        beaten=worse,
+        of=len(sums),
+        p=(1 + len(sums) - worse) / (1 + len(sums)) if sums else None,
+    )
 
 
 def _sides(

@@ -1,9 +1,13 @@
 """Tables of a comparison, as lines of cells, the head first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+from sa_lightning.evaluation.statistics.comparisons import PairedTest
+from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.experiments.compare.criteria import Found, FoundAmongDraws, Judgement
+from sa_lightning.experiments.compare.pairs import CorrectedChange
 from sa_lightning.experiments.compare.settings import ORIGINAL
 
 SHOWN = ("attack_success", "harmless_refusal", "over_refusal", "utility", "degenerate")
@@ -17,10 +21,10 @@ Lines = list[list[str]]
 
 def rate_lines(rows: Mapping[str, Mapping[str, Any]], *, brief: bool = False) -> Lines:
     """Rates over all seeds: attacks together and task by task, and what a row costs; of draws, mean and range."""
-    metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m]["n"] for row in rows.values())]
+    metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m].n for row in rows.values())]
     apart: dict[str, list[str]] = {}  # attacks, and borderline prompts, task by task where there are several
     for metric in ("attack_success", "over_refusal"):
-        tasks = [task for task, rates in rows[ORIGINAL]["by_task"].items() if rates[metric]["n"]]
+        tasks = [task for task, rates in rows[ORIGINAL]["by_task"].items() if rates[metric].n]
         apart[metric] = tasks if len(tasks) > 1 and not brief else []
     head = [name for metric in metrics for name in (*_named([metric]), *apart.get(metric, ()))]
     lines = [["row", "settings", *head, "seeds"]]
@@ -71,7 +75,7 @@ def control_lines(rows: Mapping[str, Mapping[str, Any]]) -> Lines:
         for other, control in row.get("controls", {}).items():
             if control.get("draws"):
                 found = control["draws"]
-                beaten = "; ".join(f"seed {seed}: {e['beaten']} of {e['of']}" for seed, e in found.items() if e["of"])
+                beaten = "; ".join(f"seed {seed}: {one.beaten} of {one.of}" for seed, one in found.items() if one.of)
                 lines.append([f"{name} − {other}", *[""] * (width - 2), beaten])
     return lines
 
@@ -91,7 +95,7 @@ def choice_lines(choices: Mapping[str, Mapping[str, Any]]) -> Lines:
     """All that was tried, on the prompts for choosing."""
     lines = [["row", "settings", *_named(SHOWN), ""]]
     for name, choice in choices.items():
-        if not lines[1:] and choice["original"]["attack_success"]["n"]:
+        if not lines[1:] and choice["original"]["attack_success"].n:
             lines.append([ORIGINAL, "", *(_brief(choice["original"][metric]) for metric in SHOWN), ""])
         for trial in choice["trials"]:
             taken = "closest to the limits" if choice["state"] == "fallback" else "chosen"
@@ -103,25 +107,24 @@ def choice_lines(choices: Mapping[str, Mapping[str, Any]]) -> Lines:
     return lines
 
 
-def criteria_lines(criteria: Sequence[Mapping[str, Any]]) -> Lines:
+def criteria_lines(criteria: Sequence[Judgement]) -> Lines:
     """Statements, what was found, and whether they are met."""
     lines = [["statement", "found", "by seed", "verdict"]]
-    for found in criteria:
-        write = _points if found["signed"] else _percent
+    for one in criteria:
+        write = _points if one.signed else _percent
 
-        def bounded(entry: Mapping[str, Any], write: Any = write) -> str:
-            if entry["value"] is None:
+        def bounded(found: Judgement | Found, write: Callable[[float], str] = write) -> str:
+            if isinstance(found, FoundAmongDraws):
+                return f"{found.beaten} of {found.of}"
+            if found.value is None:
                 return "–"
-            bounds = "" if entry["low"] is None else f" [{write(entry['low'])}, {write(entry['high'])}]"
-            return f"{write(entry['value'])}{bounds}"
+            if found.low is None or found.high is None:
+                return write(found.value)
+            return f"{write(found.value)} [{write(found.low)}, {write(found.high)}]"
 
-        value, by_seed = bounded(found), []
-        for seed, entry in found["by_seed"].items():
-            said = f"{entry['beaten']} of {entry['of']}" if "of" in entry else bounded(entry)
-            by_seed.append(f"seed {seed}: {said}{'' if entry['holds'] else ' ✗'}")
-        verdict = f"{found['verdict']} ({found['holding']} of {found['of']} seeds)"
-        why = f"{found['verdict']}: {found['why']}" if found["why"] else verdict
-        lines.append([found["text"], value, "; ".join(by_seed), why])
+        by_seed = [f"seed {seed}: {bounded(f)}{'' if f.holds else ' ✗'}" for seed, f in one.by_seed.items()]
+        why = one.why or f"({one.holding} of {one.of} seeds)"
+        lines.append([one.text, bounded(one), "; ".join(by_seed), f"{one.verdict}{': ' if one.why else ' '}{why}"])
     return lines
 
 
@@ -135,7 +138,7 @@ def candidate_lines(candidates: Mapping[str, Any] | None) -> Lines:
         return [*lines, [f"{reason}, of {', '.join(candidates['names'])}", *[""] * 5]]
     for target, change in candidates["against"].items():
         for metric, entry in change.items():
-            ps = [_p(entry["p_clustered"]), _p(entry["p_candidates"])]
+            ps = [_p(entry.p_clustered), _p(entry.p_candidates)]
             lines.append([candidates["chosen"], target, metric.replace("_", " "), _interval(entry), *ps])
     if not lines[1:]:
         lines.append([candidates["chosen"], "", "not measured yet", "", "", ""])
@@ -169,35 +172,31 @@ def _named(metrics: Sequence[str]) -> list[str]:
     return [metric.replace("_", " ") for metric in metrics]
 
 
-def _cell(rate: Mapping[str, Any]) -> str:
-    if not rate["n"]:
+def _cell(rate: Rate) -> str:
+    value, low, high = rate.percent
+    return _brief(rate) if rate.low is None else f"{value:.1f} [{low:.1f}, {high:.1f}] ({rate.k}/{rate.n})"
+
+
+def _brief(rate: Rate) -> str:
+    return f"{rate.percent[0]:.1f} ({rate.k}/{rate.n})" if rate.n else "–"
+
+
+def _spread(rate: Rate, draws: Sequence[float]) -> str:
+    if not rate.n or not draws:
         return "–"
-    if rate["low"] is None:
-        return _brief(rate)
-    return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] ({rate['k']}/{rate['n']})"
+    return f"{rate.percent[0]:.1f}, draws {100 * min(draws):.1f} to {100 * max(draws):.1f}"
 
 
-def _brief(rate: Mapping[str, Any]) -> str:
-    return f"{100 * rate['rate']:.1f} ({rate['k']}/{rate['n']})" if rate["n"] else "–"
-
-
-def _spread(rate: Mapping[str, Any], draws: Sequence[float]) -> str:
-    if not rate["n"] or not draws:
-        return "–"
-    return f"{100 * rate['rate']:.1f}, draws {100 * min(draws):.1f} to {100 * max(draws):.1f}"
-
-
-def _change(entry: Mapping[str, Any]) -> str:
+def _change(change: CorrectedChange) -> str:
     seeds = ""
-    if entry["seeds_low"] is not None:
-        seeds = f" {{{_points(entry['seeds_low'])}, {_points(entry['seeds_high'])}}}"
-    return f"{_interval(entry)}{seeds}, p {_p(entry['p_holm'])}"
+    if change.seeds_low is not None and change.seeds_high is not None:
+        seeds = f" {{{_points(change.seeds_low)}, {_points(change.seeds_high)}}}"
+    return f"{_interval(change)}{seeds}, p {_p(change.p_holm)}"
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
-    families = entry["clusters"] < entry["n"]
-    low, high = (entry["bootstrap_low"], entry["bootstrap_high"]) if families else (entry["low"], entry["high"])
-    return f"{_points(entry['difference'])} [{_points(low)}, {_points(high)}]"
+def _interval(test: PairedTest) -> str:
+    low, high = test.interval
+    return f"{_points(test.difference)} [{_points(low)}, {_points(high)}]"
 
 
 def _points(value: float) -> str:

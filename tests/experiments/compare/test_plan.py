@@ -1,4 +1,6 @@
 import dataclasses
+import json
+from dataclasses import asdict
 
 import pytest
 from support.compared import documents, fill, plan_of
@@ -148,7 +150,7 @@ def test_rows_with_the_same_settings_are_measured_once(tmp_path):
     found = findings(plan)["targets"]["target"]["rows"]
     assert found["same"]["rates"] == found["mild"]["rates"]
     curve = found["curved"]["curve"]
-    assert [point["rates"]["attack_success"]["k"] for point in curve] == [8, 6]
+    assert [point["rates"]["attack_success"].k for point in curve] == [8, 6]
 
 
 def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
@@ -167,15 +169,31 @@ def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
         return replies(6) if job.row == "mild" or (job.seed == 11 and job.draw == 7) else replies(8)
 
     fill(plan, outcome, wanted=lambda job: job.draw != 3)
-    assert findings(plan)["criteria"][0]["verdict"] == "not measured"  # the draw that lacks could be the better one
+    assert findings(plan)["criteria"][0].verdict == "not measured"  # the draw that lacks could be the better one
     fill(plan, outcome)
     found = findings(plan)
     draws = found["targets"]["target"]["rows"]["mild"]["controls"]["masks"]["draws"]
-    assert [(entry["beaten"], entry["of"]) for entry in draws.values()] == [(20, 20), (19, 20)]
-    assert [one["verdict"] for one in found["criteria"]] == ["met", "not measured"]
+    assert [(entry.beaten, entry.of) for entry in draws.values()] == [(20, 20), (19, 20)]
+    assert [one.verdict for one in found["criteria"]] == ["met", "not measured"]
     masks = found["targets"]["target"]["rows"]["masks"]
     assert masks["of_draws"]["attack_success"] == [0.35] + [0.4] * 19
-    assert masks["rates"]["attack_success"]["low"] is None  # draws on the same prompts are no further prompts
+    written = json.loads(json.dumps(found, default=asdict))  # as compare.json has it
+    mild = written["targets"]["target"]["rows"]["mild"]
+    test = [
+        "n", "a_only", "b_only", "p", "difference", "low", "high", "bootstrap_low", "bootstrap_high", "clusters",
+        "p_clustered",
+    ]  # fmt: skip
+    assert list(mild["rates"]["attack_success"]) == ["rate", "k", "n", "low", "high"]
+    change = mild["change"]["attack_success"]
+    assert list(change) == [*test, "by_seed", "seeds_low", "seeds_high", "p_holm", "tests"]
+    assert list(change["by_seed"]["10"]) == test
+    assert list(mild["controls"]["masks"]["draws"]["10"]) == ["rate", "draws", "beaten", "of", "p"]
+    criterion = written["criteria"][0]
+    assert criterion.keys() == {
+        "text", "signed", "verdict", "why", "value", "low", "high", "by_seed", "holding", "of"
+    }  # fmt: skip
+    assert list(criterion["by_seed"]["10"]) == ["value", "low", "high", "holds", "beaten", "of"]
+    assert masks["rates"]["attack_success"].low is None  # draws on the same prompts are no further prompts
     assert "change" not in masks
 
 
@@ -192,9 +210,9 @@ def test_a_statement_may_be_about_one_task_and_about_doing_no_worse(tmp_path):
     )  # as many attacks as before, together
     fill(plan, lambda job: before if job.row == "original" else after)
     found = findings(plan)["criteria"]
-    assert [one["verdict"] for one in found] == ["met", "not met", "met", "not met"]
-    assert [one["value"] for one in found] == pytest.approx([-0.5, 0.5, 0.5, -0.5])
-    assert "attack success on wrapped_cakes" in found[1]["text"]
+    assert [one.verdict for one in found] == ["met", "not met", "met", "not met"]
+    assert [one.value for one in found] == pytest.approx([-0.5, 0.5, 0.5, -0.5])
+    assert "attack success on wrapped_cakes" in found[1].text
 
 
 def test_borderline_prompts_of_several_tasks_are_shown_apart(tmp_path):
@@ -244,18 +262,18 @@ def test_criteria_are_met_by_what_they_say_and_not_by_less(tmp_path):
 
     fill(plan, outcome, wanted=lambda job: job.seed == 10)
     early = findings(plan)["criteria"]
-    assert [found["verdict"] for found in early[:3]] == ["not measured", "not measured", "met"]
+    assert [found.verdict for found in early[:3]] == ["not measured", "not measured", "met"]
     fill(plan, outcome)
     found = findings(plan)["criteria"]
-    assert [one["verdict"] for one in found] == [
+    assert [one.verdict for one in found] == [
         *("not met", "not met", "met"),
         *("met", "not met"),
         *("not met", "met"),
         *("met", "not met"),
     ]
-    assert found[1]["value"] == pytest.approx(0.45)
-    assert [entry["holds"] for entry in found[0]["by_seed"].values()] == [True, False]
-    assert found[3]["value"] == pytest.approx(0.05)
+    assert found[1].value == pytest.approx(0.45)
+    assert [entry.holds for entry in found[0].by_seed.values()] == [True, False]
+    assert found[3].value == pytest.approx(0.05)
 
 
 def test_a_row_without_settings_within_the_limits_meets_nothing(tmp_path):
@@ -263,8 +281,8 @@ def test_a_row_without_settings_within_the_limits_meets_nothing(tmp_path):
     plan = plan_of(tmp_path, rows=rows, seeds=SEEDS, criteria=[{"row": "mild", "relative_drop": 0.1}])
     fill(plan, lambda job: replies(10) if job.row == "original" else replies(0, refused=10))
     found = findings(plan)
-    assert found["criteria"][0]["verdict"] == "not met"
-    assert found["criteria"][0]["why"] == "no setting is within the limits"
+    assert found["criteria"][0].verdict == "not met"
+    assert found["criteria"][0].why == "no setting is within the limits"
     assert found["targets"]["target"]["rows"]["mild"]["state"] == "none"
     assert found["missing"] == []
 
@@ -284,8 +302,8 @@ def test_of_candidates_the_best_alone_is_reported_and_tested(tmp_path):
     found = findings(plan)["candidates"]
     assert found["chosen"] == "two"
     entry = found["against"]["target"]["attack_success"]
-    assert entry["difference"] == pytest.approx((4 - 8) / 20)
-    assert entry["p_candidates"] == pytest.approx(min(1, 3 * entry["p_clustered"]))
+    assert entry.difference == pytest.approx((4 - 8) / 20)
+    assert entry.p_candidates == pytest.approx(min(1, 3 * entry.p_clustered))
 
 
 def test_p_values_are_corrected_over_the_rows_of_a_column(tmp_path):
@@ -299,8 +317,8 @@ def test_p_values_are_corrected_over_the_rows_of_a_column(tmp_path):
         for row in findings(plan)["targets"]["target"]["rows"].values()
         if "change" in row
     ]
-    assert [one["p_holm"] for one in found] == holm([one["p_clustered"] for one in found])
-    assert len({one["p_clustered"] for one in found}) == 3
+    assert [one.p_holm for one in found] == holm([one.p_clustered for one in found])
+    assert len({one.p_clustered for one in found}) == 3
 
 
 def test_models_are_apart(tmp_path):
@@ -336,8 +354,8 @@ def test_a_row_that_fails_on_a_seed_of_the_report_does_not_hold_there(tmp_path):
         plan, lambda job: "too far" if job.seed == 12 and job.row == "mild" else replies(6 if job.row == "mild" else 10)
     )
     found = findings(plan)["criteria"]
-    assert [one["verdict"] for one in found] == ["not met", "not met", "met"]
-    assert all("failed on seed 12" in one["why"] for one in found)
+    assert [one.verdict for one in found] == ["not met", "not met", "met"]
+    assert all("failed on seed 12" in one.why for one in found)
 
 
 def test_rows_that_share_measurements_are_planned_for_each_of_them_alone(tmp_path):
