@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import real
 from support.invented_data import SUBJECTS, write_everything
 from support.judged import TASKS, add_definitions, scripted, write_world
+from support.real import real
 
 from sa_lightning.data import registry
 from sa_lightning.data.layouts import LAYOUTS
@@ -38,12 +38,6 @@ def written(smol_world, tmp_path_factory):
     add_definitions(write_world(root / "world", n=4), n=4)
     (root / "smol").symlink_to(smol_world)
     return root
-
-
-@pytest.fixture
-def data(written, monkeypatch):
-    monkeypatch.setenv("SA_DATA_DIR", str(written))
-    return written
 
 
 def ask(data, tasks, reply="Sorry, I cannot help.", **settings):

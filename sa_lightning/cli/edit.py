@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
     config = found.parse_args(find_configs(arguments))
-    given = found.instantiate_classes(config)
+    given = found.instantiate(config)
     settings = EditSettings(**{name: getattr(given, name) for name in SETTINGS})
     roles: dict[str, Any] = {name: getattr(given, name) for name in SOURCES}
     sources = Sources(**{**roles, "harm": _listed(roles["harm"])})

@@ -106,7 +106,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config: Any = found.instantiate_classes(found.parse_args(find_configs(_repeated(arguments))))
+    config: Any = found.instantiate(found.parse_args(find_configs(_repeated(arguments))))
     names = list(dict.fromkeys(config.judge))
     if not names:
         raise SettingError(

@@ -100,7 +100,7 @@ def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
     parsed: Any = parser.parse_object(_parts(config, settings))
     check_each_part(parsed.steering.parts or {})
     data, prompting = parsed.data.as_dict(), parsed.get("prompting")
-    found: Any = parser.instantiate_classes(parsed)
+    found: Any = parser.instantiate(parsed)
     found.surgery = found.surgery.surgery  # the plain object: no trainer runs an experiment
     found.data = DemonstrationDataModule(**data) if data["demonstrations"] else None
     found.prompting = Prompting(**prompting.as_dict()) if prompting and prompting.instruction is not None else None

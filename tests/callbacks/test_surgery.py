@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, llama, perturbed, word_tokenizer
 from references.surgery import flatten, orthogonalised_by_hand
+from support.models import artifact_for, llama, perturbed, saved
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.errors import DataError, SettingError
@@ -19,8 +19,7 @@ from sa_lightning.surgery import Minus, Scope
 def models(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("base", "harm", "harm2", "benign")):
-        (perturbed(llama(), seed) if seed else llama()).save_pretrained(root / name)
-        word_tokenizer().save_pretrained(root / name)
+        saved(perturbed(llama(), seed) if seed else llama(), root / name)
     rows = [{"prompt": "how do i bake a cake", "response": "first bake a cake ."}] * 2
     (root / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return root
@@ -126,8 +125,7 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
     torch.manual_seed(5)
     lora = get_peft_model(llama(), LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False))
     lora.peft_config["default"].base_model_name_or_path = str(models / "base")
-    lora.save_pretrained(tmp_path / "adapter")
-    word_tokenizer().save_pretrained(tmp_path / "adapter")
+    saved(lora, tmp_path / "adapter")
     module = loaded(tmp_path / "adapter")
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
     base, harm, benign = (loaded(models / name).network.state_dict() for name in ("base", "harm", "benign"))

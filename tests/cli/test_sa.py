@@ -8,9 +8,9 @@ import time
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
 from safetensors.torch import load_file
 from support.command import sa
+from support.models import llama, perturbed, saved, word_tokenizer
 
 TRAINER = ["--trainer.accelerator", "cpu"]
 
@@ -168,8 +168,7 @@ def test_two_processes_measure_what_one_measures(micro, tmp_path):
 def places(checkpoints, demonstrations, tmp_path_factory):
     """Inputs that are wrong in one way each."""
     root = tmp_path_factory.mktemp("wrong")
-    word_tokenizer(None).save_pretrained(root / "untemplated")
-    llama().save_pretrained(root / "untemplated")
+    saved(llama(), root / "untemplated", word_tokenizer(None))
     broken = perturbed(llama(), seed=1)
     with torch.no_grad():
         broken.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")

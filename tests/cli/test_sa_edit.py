@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from support.command import sa
+from support.models import llama, perturbed, saved
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
@@ -33,8 +33,7 @@ def places(tmp_path_factory):
         "UNALIGNED": perturbed(llama(), 4), "EDITED": knowledge,
     }  # fmt: skip
     for name, model in models.items():
-        model.save_pretrained(root / name)
-        word_tokenizer().save_pretrained(root / name)
+        saved(model, root / name)
     (root / "artifact").mkdir()
     save_file({"original.layers.12.direction": torch.randn(32)}, root / "artifact" / "steering.safetensors")
     for name, reply in (("refusals", "sorry , no ."), ("utility", "first bake a cake .")):
@@ -97,7 +96,7 @@ def test_the_first_block_has_a_direction_too(places, tmp_path):
               "--output", str(tmp_path / "out")])  # fmt: skip
     r = vectors["original.layers.0.direction"]
     out = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert float((r @ out.model.layers[2].mlp.down_proj.weight).abs().max()) < 1e-4
+    assert float((r @ out.model.layers[2].mlp.down_proj.weight.detach()).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, gpt2, llama, word_tokenizer
 from lm_eval.api.instance import Instance
 from lm_eval.models.hf_steered import SteeredModel
+from support.models import artifact_for, gpt2, llama, saved, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.cli import main
@@ -23,12 +23,10 @@ PROMPTS = ["how do i bake a cake", "yes", "break a window then bake", "no , firs
 
 
 @pytest.fixture(params=[llama, gpt2], ids=["llama", "gpt2"])
-def saved(request, tmp_path):
+def on_disk(request, tmp_path):
     """A model on disk, with what it was before it was written."""
     model = request.param()
-    model.save_pretrained(tmp_path / "model")
-    word_tokenizer().save_pretrained(tmp_path / "model")
-    return model, tmp_path / "model"
+    return model, saved(model, tmp_path / "model")
 
 
 NORMS = {"original": dict.fromkeys(range(4), 20.0)}
@@ -45,8 +43,8 @@ def asked():
     ("intervention", "strength"),
     [("add_absolute", 3.0), ("add_absolute", {0: -4.0, 1: 2.5}), ("ablate", 1.0), ("clamp", 1.5), ("clamp", 0.0)],
 )
-def test_lm_evals_steered_replies_as_steer_does(saved, site, intervention, strength, tmp_path):
-    model, directory = saved
+def test_lm_evals_steered_replies_as_steer_does(on_disk, site, intervention, strength, tmp_path):
+    model, directory = on_disk
     artifact = artifact_for(model, strength=strength, intervention=intervention, site=site)
     write_steered(artifact, tmp_path / "steer.pt", model=str(directory))
     theirs = SteeredModel(pretrained=str(directory), steer_path=str(tmp_path / "steer.pt"), device="cpu", batch_size=4)
@@ -62,8 +60,8 @@ def test_lm_evals_steered_replies_as_steer_does(saved, site, intervention, stren
     assert not torch.allclose(likelihoods, torch.tensor(unsteered[1], dtype=torch.float64), rtol=1e-3)
 
 
-def test_a_step_in_typical_norms_is_one_of_fixed_length_there(saved, tmp_path):
-    model, directory = saved
+def test_a_step_in_typical_norms_is_one_of_fixed_length_there(on_disk, tmp_path):
+    model, directory = on_disk
     artifact = artifact_for(model, strength=0.15, intervention="add", unit="typical", typical_norms=NORMS)
     expected = steered_hooks(artifact_for(model, strength=3.0, intervention="add_absolute"), model=str(directory))
     found = steered_hooks(artifact, model=str(directory))
@@ -72,8 +70,8 @@ def test_a_step_in_typical_norms_is_one_of_fixed_length_there(saved, tmp_path):
         assert entry["action"] == "add"
 
 
-def test_the_file_holds_tensors_numbers_and_text_only(saved, tmp_path):
-    model, directory = saved
+def test_the_file_holds_tensors_numbers_and_text_only(on_disk, tmp_path):
+    model, directory = on_disk
     artifact = artifact_for(model, strength={1: 2.0}, intervention="add_absolute")
     write_steered(artifact, tmp_path / "steer.pt", model=str(directory))
     (entry,) = torch.load(tmp_path / "steer.pt", weights_only=True).values()
@@ -82,8 +80,8 @@ def test_the_file_holds_tensors_numbers_and_text_only(saved, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "steer.pt"]
 
 
-def test_each_set_of_directions_can_be_had(saved):
-    model, directory = saved
+def test_each_set_of_directions_can_be_had(on_disk):
+    model, directory = on_disk
     artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
     edited = {layer: -direction for layer, direction in artifact.directions["original"].items()}
     artifact.directions["edited"], artifact.fingerprints["edited"] = edited, "f"
@@ -106,16 +104,16 @@ def test_each_set_of_directions_can_be_had(saved):
         ({"intervention": "ablate", "strength": {0: 1.0, 1: 0.25}}, "0.25 (layer 1)"),
     ],
 )
-def test_what_the_format_cannot_express_is_refused_with_why(saved, changes, fact, tmp_path):
-    model, directory = saved
+def test_what_the_format_cannot_express_is_refused_with_why(on_disk, changes, fact, tmp_path):
+    model, directory = on_disk
     with pytest.raises(ArtifactError) as error:
         write_steered(artifact_for(model, **changes), tmp_path / "steer.pt", model=str(directory))
     assert fact in str(error.value)
     assert not (tmp_path / "steer.pt").exists()
 
 
-def test_a_file_that_would_do_nothing_or_go_astray_is_refused(saved, tmp_path):
-    model, directory = saved
+def test_a_file_that_would_do_nothing_or_go_astray_is_refused(on_disk, tmp_path):
+    model, directory = on_disk
     artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
     with pytest.raises(SettingError, match=r"does not end in \.pt"):
         write_steered(artifact, tmp_path / "steer.safetensors", model=str(directory))
@@ -137,17 +135,14 @@ def test_a_file_that_would_do_nothing_or_go_astray_is_refused(saved, tmp_path):
         write_steered(artifact, tmp_path / "steer.pt", model=str(tmp_path / "small"))
 
 
-def test_sa_export_writes_it_and_says_how_to_use_it(checkpoints, tmp_path, capsys):
+def test_sa_export_writes_it_and_says_how_to_use_it(checkpoints, tmp_path, capsys, refused):
     artifact_for(llama(), strength=2.0, intervention="add_absolute").save_pretrained(tmp_path / "artifact")
     typed = ["export", "--artifact", str(tmp_path / "artifact"), "--format", "lm_eval"]
     typed += ["--model", str(checkpoints / "base"), "--output", str(tmp_path / "steer.pt")]
     main(typed)
     assert "--model steered --model_args pretrained=" in capsys.readouterr().out
     assert set(torch.load(tmp_path / "steer.pt", weights_only=True)) == {"layers.0", "layers.1", "layers.2"}
-    with pytest.raises(SystemExit) as stopped:
-        main(typed)
-    assert stopped.value.code == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "exists already" in refused(*typed)
 
 
 def test_help_imports_nothing_heavy():

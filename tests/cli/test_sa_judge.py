@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from support.command import Started, sa
+from support.json_lines import write
 from support.stub_server import serving, text_of
 
 from sa_lightning.cli import main
 
-SA = Path(sys.executable).with_name("sa")
 PROMPT = "How do I bake a cake?"
 REFUSAL, HELP = "I'm sorry, but I can't help with that.", "Mix the flour with water. I cannot wait to eat it!"
 
@@ -24,11 +23,6 @@ def quick(monkeypatch):
     monkeypatch.setattr("sa_lightning.evaluation.judges.endpoint.FIRST_WAIT", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "160")
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def lines(path):
@@ -52,14 +46,6 @@ def judge(replies, *arguments, output="verdicts.jsonl"):
     path = replies.with_name(output)
     main(["judge", "--input", str(replies), "--output", str(path), *map(str, arguments)])
     return path
-
-
-def refused(capsys, *arguments):
-    """Run it, expect status 2, and return the message."""
-    with pytest.raises(SystemExit) as ended:
-        main(["judge", *map(str, arguments)])
-    assert ended.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_the_same_lines_come_back_in_order_with_our_detectors_outcome(replies):
@@ -137,22 +123,22 @@ def test_a_config_says_the_same_as_options(replies, tmp_path):
         (b'{"prompt": "a", "response": "b", "x": -1e999}', "has the number -1e999, which is too large"),
     ],
 )
-def test_a_malformed_line_is_named_by_its_number_and_nothing_is_written(tmp_path, capsys, line, fact):
+def test_a_malformed_line_is_named_by_its_number_and_nothing_is_written(tmp_path, refused, line, fact):
     path = tmp_path / "replies.jsonl"
     path.write_bytes(json.dumps({"prompt": "a", "response": "b"}).encode() + b"\n\n" + line + b"\n")
-    text = refused(capsys, "--input", path, "--output", tmp_path / "out.jsonl")
+    text = refused("judge", "--input", path, "--output", tmp_path / "out.jsonl")
     assert f"Line 3 of {path} {fact}" in text
     assert "Traceback" not in text
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, capsys):
+def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, refused):
     output = judge(replies)
-    text = refused(capsys, "--input", replies, "--output", output)
+    text = refused("judge", "--input", replies, "--output", output)
     assert "exists already" in text
     judge(replies, "--overwrite", "--judge", "phrases.gcg")
     assert lines(output)[1]["outcome"] == "refused"
-    assert "exists already" in refused(capsys, "--input", replies, "--output", replies)
+    assert "exists already" in refused("judge", "--input", replies, "--output", replies)
     judge(replies, "--overwrite", output="replies.jsonl")
     assert [row["outcome"] for row in lines(replies)] == ["refused", "complied", "degenerate"]
 
@@ -178,47 +164,47 @@ def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, c
         (["--local.dtype", "int3"], ["int3"]),
     ],
 )
-def test_mistakes_are_told_in_a_few_lines(replies, capsys, arguments, facts):
+def test_mistakes_are_told_in_a_few_lines(replies, refused, arguments, facts):
     output = replies.with_name("out.jsonl")
-    text = refused(capsys, "--input", replies, "--output", output, *arguments)
+    text = refused("judge", "--input", replies, "--output", output, *arguments)
     assert "Traceback" not in text
     for fact in facts:
         assert fact in text
     assert sorted(replies.parent.iterdir()) == [replies]
 
 
-def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path, replies, capsys):
-    assert "does not exist" in refused(capsys, "--input", tmp_path / "no.jsonl", "--output", tmp_path / "o.jsonl")
-    assert "cannot be read" in refused(capsys, "--input", tmp_path / "no.txt", "--output", tmp_path / "o.jsonl")
+def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path, replies, refused):
+    assert "does not exist" in refused("judge", "--input", tmp_path / "no.jsonl", "--output", tmp_path / "o.jsonl")
+    assert "cannot be read" in refused("judge", "--input", tmp_path / "no.txt", "--output", tmp_path / "o.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n \n")
-    assert "has no replies" in refused(capsys, "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
-    assert "is a directory" in refused(capsys, "--input", replies, "--output", tmp_path, "--overwrite")
-    assert "is a directory" in refused(capsys, "--input", replies, "--output", "/")
+    assert "has no replies" in refused("judge", "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
+    assert "is a directory" in refused("judge", "--input", replies, "--output", tmp_path, "--overwrite")
+    assert "is a directory" in refused("judge", "--input", replies, "--output", "/")
 
 
-def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(replies, capsys, monkeypatch):
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(replies, refused, monkeypatch):
     monkeypatch.setattr("sa_lightning.cli.judge.load_judge", lambda *_, **__: pytest.fail("judged"))
     for output in (replies / "below" / "v.jsonl", replies.with_name("v" * 300)):
-        text = refused(capsys, "--input", replies, "--output", output)
+        text = refused("judge", "--input", replies, "--output", output)
         assert f"`--output` {output} cannot be written" in text
     if os.geteuid():
         replies.parent.chmod(0o500)
-        assert "cannot be written" in refused(capsys, "--input", replies, "--output", replies.with_name("v.jsonl"))
+        assert "cannot be written" in refused("judge", "--input", replies, "--output", replies.with_name("v.jsonl"))
         replies.parent.chmod(0o700)
 
 
 @pytest.mark.parametrize(("form", "shown"), [(["a"], "['a']"), (3, "3"), ("(", "'('")])
-def test_a_form_that_is_no_expression_is_a_mistake(tmp_path, capsys, form, shown):
+def test_a_form_that_is_no_expression_is_a_mistake(tmp_path, refused, form, shown):
     rows = [{"prompt": "a", "response": "b", "form": given} for given in ("b", None, form)]
     path = write(tmp_path / "r.jsonl", rows)
-    text = refused(capsys, "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "tiny_world")
+    text = refused("judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "tiny_world")
     assert f"Reply 3 has a `form` that is no regular expression, but {shown}." in text
 
 
 @pytest.mark.parametrize("label", [["refused"], {"a": 1}, "Mix the flour. " * 30])
-def test_a_wrong_label_is_shown_in_part_only(tmp_path, capsys, label):
+def test_a_wrong_label_is_shown_in_part_only(tmp_path, refused, label):
     path = write(tmp_path / "r.jsonl", [{"prompt": "a", "response": "b", "said": label}])
-    text = refused(capsys, "--input", path, "--output", tmp_path / "v.jsonl", "--label", "said")
+    text = refused("judge", "--input", path, "--output", tmp_path / "v.jsonl", "--label", "said")
     assert f"Reply 1 has the label {repr(label)[:20]}" in text
     assert text.count("flour") <= 3
 
@@ -243,13 +229,13 @@ def test_what_lines_say_is_no_markup(tmp_path, capsys):
     assert "[bold]v.jsonl" in text
 
 
-def test_an_absent_server_is_a_mistake_told_before_anything_is_written(replies, capsys):
+def test_an_absent_server_is_a_mistake_told_before_anything_is_written(replies, refused):
     with serving(lambda body: "yes") as (url, _):
         pass
     output = replies.with_name("out.jsonl")
     server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
     text = refused(
-        capsys, "--input", replies, "--output", output, "--judge", "refusal", "--judge", "harmbench", *server
+        "judge", "--input", replies, "--output", output, "--judge", "refusal", "--judge", "harmbench", *server
     )
     assert f"No server answers at {url}" in text
     assert sorted(replies.parent.iterdir()) == [replies]
@@ -319,18 +305,17 @@ def test_a_killed_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path):
         return "yes" if "3 eggs" in text_of(body) else "no"
 
     with serving(answer) as (url, requests):
-        command = [SA, "judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "harmbench"]
+        command = ["judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "harmbench"]
         command += ["--endpoint.base_url", url, "--endpoint.model", "m", "--endpoint.concurrency", "1"]
-        run = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = Started(*command)
         while len(requests) < 5:
             time.sleep(0.01)
             assert run.poll() is None
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        run.kill()
         time.sleep(0.2)
         assert not (tmp_path / "v.jsonl").exists()
         asked = len(requests)
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        done = sa(*command)
         assert done.returncode == 0, done.stderr
     assert re.search(r"\d answers of an interrupted run are known already", done.stdout)
     assert [row["harmful"] for row in lines(tmp_path / "v.jsonl")] == [n == 3 for n in range(12)]

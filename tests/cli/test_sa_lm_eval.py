@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import artifact_for, llama, word_tokenizer
 from support import command
+from support.lm_eval_tasks import write_task
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback
@@ -31,27 +31,15 @@ def tasks(tmp_path_factory):
     """A directory with one task over invented prompts."""
     root = tmp_path_factory.mktemp("tasks")
     rows = [{"id": str(i), "prompt": prompt, "answer": "yes ."} for i, prompt in enumerate(PROMPTS)]
-    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "bakery",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(root / "rows.jsonl")}, "cache_dir": str(root / "cache")},
-        "test_split": "test",
+    settings = {
         "output_type": "generate_until",
         "doc_to_text": "prompt",
         "doc_to_target": "answer",
         "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 8},
         "metric_list": [{"metric": "exact_match"}],
     }
-    (root / "bakery.yaml").write_text(yaml.safe_dump(task))
+    write_task(root, "bakery", rows, **settings)
     return root
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    place = tmp_path_factory.mktemp("fit") / "artifact"
-    artifact_for(llama(), strength=0.9).save_pretrained(place)
-    return place
 
 
 @pytest.fixture
@@ -195,17 +183,12 @@ def test_an_automatic_batch_size_is_lm_evals_word_for_it(size, checkpoints):
     assert SafetyLM(str(checkpoints / "base"), device="cpu", batch_size="7").most_rows == 7
 
 
-def test_mistakes_of_the_user_end_without_a_traceback(checkpoints, only_ours, capsys):
-    from sa_lightning.cli import main
-
+def test_mistakes_of_the_user_end_without_a_traceback(checkpoints, only_ours, refused):
     for typed, fact in (
         (["--tasks", "no_such_task"], "Tasks not found: no_such_task"),
         (["--tasks", "sa_xstest_safe", "--model_args", "artefact=x"], "Did you mean `artifact`?"),
     ):
-        with pytest.raises(SystemExit) as stopped:
-            main(["lm-eval", "run", "--model", "sa", *typed])
-        assert stopped.value.code == 2
-        assert fact in capsys.readouterr().err
+        assert fact in refused("lm-eval", "run", "--model", "sa", *typed)
 
 
 def test_help_teaches_and_is_quick():

@@ -2,67 +2,16 @@
 
 import json
 import os
-import random
-import signal
 import stat
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import WORDS, artifact_for, llama
-from support.command import sa
+from support.command import Started, sa
+from support.lm_eval_tasks import write_bakery
 
 from sa_lightning.cli import main
-
-SA = Path(sys.executable).with_name("sa")
-JUDGED = {
-    "output_type": "generate_until",
-    "doc_to_text": "prompt",
-    "doc_to_target": "",
-    "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 12},
-    "metric_list": [{"metric": name, "aggregation": "mean"} for name in ("complied", "refused")],
-}
-
-
-def write_tasks(root, n):
-    """A tag `bakery` of a judged task with n prompts, one of choices, and one whose data are nowhere."""
-    draw = random.Random(0)
-    rows = [
-        {
-            "id": f"d{i}", "prompt": " ".join(draw.choices(WORDS, k=draw.randint(2, 30))), "attack": "direct",
-            "kind": ("harmful", "borderline")[i % 2], "category": f"c{i % 3}", "gold": i % 2,
-        }
-        for i in range(n)
-    ]  # fmt: skip
-    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"data_files": {"test": str(root / "rows.jsonl")}, "cache_dir": str(root / "cache")}
-    common = {"tag": "bakery", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
-    choice = {"output_type": "multiple_choice", "doc_to_text": "prompt", "doc_to_target": "gold",
-              "doc_to_choice": ["yes", "no , a cake"], "metric_list": [{"metric": "acc"}]}  # fmt: skip
-    judge = "process_results: !function sa_lightning.evaluation.judges.registry.process_refusal\n"
-    (root / "replies.yaml").write_text(yaml.safe_dump({"task": "bakery_replies", **common, **JUDGED}) + judge)
-    (root / "choices.yaml").write_text(yaml.safe_dump({"task": "bakery_choices", **common, **choice}))
-    (root / "gone.yaml").write_text(
-        yaml.safe_dump({"task": "bakery_gone", "tag": "bakery", "test_split": "test", **choice})
-        + "custom_dataset: !function cli.test_sa_validate.nowhere\n"
-    )
-    return root
-
-
-def nowhere(**metadata):
-    from sa_lightning.errors import DataError
-
-    raise DataError("The cakes are not at hand. Two ways to get them:\n  1. bake\n  2. buy")
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    place = tmp_path_factory.mktemp("fit") / "artifact"
-    artifact_for(llama(), strength=0.9).save_pretrained(place)
-    return place
 
 
 def command(checkpoints, artifact, tasks, output, *more):
@@ -79,7 +28,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}{os.path
 @pytest.fixture(scope="module")
 def whole(checkpoints, artifact, tmp_path_factory):
     """A run from beginning to end, in this process."""
-    tasks, output = write_tasks(tmp_path_factory.mktemp("tasks"), 23), tmp_path_factory.mktemp("run") / "out"
+    tasks, output = write_bakery(tmp_path_factory.mktemp("tasks"), 23), tmp_path_factory.mktemp("run") / "out"
     judges = ("--evaluation.judges", "[phrases.gcg]", "--trainer.devices", "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["sa"])  # which Lightning looks at
@@ -91,7 +40,7 @@ def test_what_a_tag_names_and_is_not_at_hand_is_left_out_and_said(whole):
     _, output = whole
     results = json.loads((output / "results.json").read_text())
     assert results["missing"] == {
-        "bakery_gone": "The cakes are not at hand. Two ways to get them:\n  1. bake\n  2. buy"
+        "bakery_gone": "The data set gone is not at hand. Two ways to get it:\n  1. bake it\n  2. break it"
     }
     for arm in results["arms"].values():
         assert set(arm["by_task"]) | set(arm["utility"]) == {"bakery_replies", "bakery_choices"}
@@ -122,21 +71,17 @@ def test_nothing_is_left_unfinished(whole):
 
 
 def test_a_judge_that_is_not_there_or_cannot_read_these_replies_is_refused_first(
-    whole, checkpoints, artifact, tmp_path, capsys
+    whole, checkpoints, artifact, tmp_path, refused
 ):
     for name, fact in (("phrases.gcq", "Did you mean"), ("tiny_world", "has no `form`")):
-        with pytest.raises(SystemExit) as stopped:
-            main(command(checkpoints, artifact, whole[0], tmp_path / "out", "--evaluation.judges", f"[{name}]"))
-        assert stopped.value.code == 2
-        assert fact in capsys.readouterr().err
+        typed = command(checkpoints, artifact, whole[0], tmp_path / "out", "--evaluation.judges", f"[{name}]")
+        assert fact in refused(*typed)
         assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_batch_is_refused_before_a_model_is_loaded(checkpoints, artifact, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(command(checkpoints, artifact, tmp_path, tmp_path / "out", "--evaluation.batch_size", "0"))
-    assert stopped.value.code == 2
-    assert "at least 1, but is 0" in capsys.readouterr().err
+def test_an_empty_batch_is_refused_before_a_model_is_loaded(checkpoints, artifact, tmp_path, refused):
+    typed = command(checkpoints, artifact, tmp_path, tmp_path / "out", "--evaluation.batch_size", "0")
+    assert "at least 1, but is 0" in refused(*typed)
 
 
 def test_two_processes_write_what_one_writes_to_the_byte(whole, checkpoints, artifact, tmp_path):
@@ -156,17 +101,16 @@ def test_two_processes_write_what_one_writes_to_the_byte(whole, checkpoints, art
 
 
 def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
-    tasks = write_tasks(tmp_path, 300)
-    typed = [SA, *command(checkpoints, artifact, tasks, tmp_path / "out"), "--evaluation.batch_size", "2"]
+    tasks = write_bakery(tmp_path, 300)
+    typed = [*command(checkpoints, artifact, tasks, tmp_path / "out"), "--evaluation.batch_size", "2"]
     typed += ["--evaluation.tasks", "[bakery_replies]"]
-    process = subprocess.Popen(typed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    process = Started(*typed, **ENVIRONMENT)
     journal = None
     while journal is None or journal.read_bytes().count(b"\n") < 3:
         assert process.poll() is None, "it ended before it could be killed"
         journal = next((tmp_path / "out" / "unfinished").glob("replies-original-*.jsonl"), None)
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not (tmp_path / "out" / "results.json").exists()
     assert stat.S_IMODE(journal.stat().st_mode) == 0o600
     # Leave a mark in what was kept: it shows that it is used.
@@ -174,13 +118,16 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
     entry = json.loads(first)
     entry["answers"] = ["the mark of the first run"] * len(entry["answers"])
     journal.write_bytes(b"\n".join([json.dumps(entry).encode(), *rest[:-1], b'{"batch": "half']))
-    done = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT)
+    done = sa(*typed, **ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "replies.jsonl").read_text().splitlines()]
     marked = [line for line in lines if line["response"] == "the mark of the first run"]
     assert len(lines) == 600
     assert [line["arm"] for line in marked] == ["original"] * len(entry["answers"])
     assert not (tmp_path / "out" / "unfinished").exists()
+
+
+ADVBENCH = ("validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]", "--output")
 
 
 @pytest.mark.parametrize(
@@ -193,36 +140,19 @@ def test_a_killed_run_goes_on_where_it_stopped(checkpoints, artifact, tmp_path):
         (["--evaluation.max_new_tokens", "0"], "must be at least 1, but is 0"),
     ],
 )
-def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, capsys):
-    from sa_lightning.cli import main
-
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path / "out"), *options])  # fmt: skip
-    assert ended.value.code == 2
-    assert fact in capsys.readouterr().err
+def test_settings_that_would_be_ignored_or_mislead_are_refused_before_a_model_is_read(options, fact, tmp_path, refused):
+    assert fact in refused(*ADVBENCH, tmp_path / "out", *options)
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, refused):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path / "file")])  # fmt: skip
-    assert ended.value.code == 2
-    assert "cannot take results" in capsys.readouterr().err
+    assert "cannot take results" in refused(*ADVBENCH, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_replies_of_somebody_else_are_not_written_over(tmp_path, capsys):
-    from sa_lightning.cli import main
-
+def test_replies_of_somebody_else_are_not_written_over(tmp_path, refused):
     (tmp_path / "replies.jsonl").write_text("mine")
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_advbench]",
-              "--output", str(tmp_path)])  # fmt: skip
-    assert ended.value.code == 2
+    refused(*ADVBENCH, tmp_path)
     assert (tmp_path / "replies.jsonl").read_text() == "mine"
 
 

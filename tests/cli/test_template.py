@@ -4,8 +4,8 @@ import json
 import warnings
 
 import pytest
-from cli.test_sa_validate import write_tasks
-from conftest import CHAT_TEMPLATE, artifact_for, llama, word_tokenizer
+from support.lm_eval_tasks import write_bakery
+from support.models import CHAT_TEMPLATE, artifact_for, llama, saved, word_tokenizer
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.cli import main
@@ -24,10 +24,7 @@ QUESTION = [{"role": "user", "content": "bake a cake"}]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("thinking")
-    llama().save_pretrained(root)
-    word_tokenizer(THINKING).save_pretrained(root)
-    return root
+    return saved(llama(), tmp_path_factory.mktemp("thinking"), word_tokenizer(THINKING))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +73,7 @@ def test_another_template_is_warned_of_before_anything_runs_and_the_same_is_not(
               "--trainer.accelerator", "cpu", *more])  # fmt: skip
         return " ".join(capsys.readouterr().err.split())
 
-    write_tasks(tmp_path, 3)
+    write_bakery(tmp_path, 3)
     assert "template" not in run("same", "--model.template_arguments", "{thinking: true}")
     said = run("other", "--template", "plain")
     assert (
@@ -107,12 +104,9 @@ def test_prompts_of_tasks_are_written_with_the_arguments(model, tmp_path):
     ("argument", "fact"),
     [("{thinkin: true}", "does not read `thinkin`"), ("{tokenize: true}", "is set by every prompt itself")],
 )
-def test_an_argument_that_would_change_nothing_or_break_prompts_is_refused(argument, fact, model, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["predict", "--model.target", str(model), "--model.template_arguments", argument, "--data.prompts", "[x]",
-              "--output", str(tmp_path / "out"), "--trainer.accelerator", "cpu"])  # fmt: skip
-    assert stopped.value.code == 2
-    assert fact in capsys.readouterr().err
+def test_an_argument_that_would_change_nothing_or_break_prompts_is_refused(argument, fact, model, tmp_path, refused):
+    typed = ["predict", "--model.target", model, "--model.template_arguments", argument, "--data.prompts", "[x]"]
+    assert fact in refused(*typed, "--output", tmp_path / "out", "--trainer.accelerator", "cpu")
 
 
 def gated(**about):

@@ -6,18 +6,15 @@ import math
 
 import pytest
 import torch
-from conftest import WORDS, artifact_for, ask, llama, word_tokenizer
-from lightning.pytorch import Trainer
 from references import scans
+from support.fits import fit
+from support.models import WORDS, artifact_for, ask, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ArtifactError, DataError, SettingError
 from sa_lightning.fitting.prompts import appended_ids, counts, gate_prompts, read_prompts
 from sa_lightning.fitting.prompts import questions as asked
-from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import Demonstration, GateSettings, read_demonstrations
 
 RECORD = {"threshold": 0.0, "bias": 0.0}
@@ -40,12 +37,7 @@ def fitted(checkpoints, questions, output, *callbacks, epochs=1, strength=-2.0, 
         direction="mean", position="end_of_prompt", intervention="add_absolute", strength=strength,
         gate=GateSettings(**gate),
     )  # fmt: skip
-    module = CausalLMModule(str(checkpoints / "base"))
-    trainer = Trainer(
-        **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
-        callbacks=[*callbacks, steering],
-    )  # fmt: skip
-    trainer.fit(module, datamodule=DemonstrationDataModule(str(questions)))
+    fit(checkpoints / "base", questions, output, *callbacks, steering, epochs=epochs, batch_size=None)
     return SteeringArtifact.from_pretrained(output / "artifact")
 
 

@@ -5,25 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, llama, numbered, word_tokenizer
-from lightning.pytorch import Trainer
+from support.fits import fitted, numbered
+from support.models import SPECIAL, WORDS, llama, word_tokenizer
 
-from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import SurgeryCallback
-from sa_lightning.cli.common.verb import TRAINER_DEFAULTS
-from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.fitting.segments import check_vocabulary, chosen_segment
-from sa_lightning.module import CausalLMModule
-
-
-def fitted(target, demonstrations, output, *callbacks, epochs=1, **settings):
-    trainer = Trainer(
-        **TRAINER_DEFAULTS, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, default_root_dir=output,
-        callbacks=[*callbacks, numbered(**settings)],
-    )  # fmt: skip
-    trainer.fit(CausalLMModule(str(target)), datamodule=DemonstrationDataModule(str(demonstrations)))
-    return SteeringArtifact.from_pretrained(output / "artifact")
 
 
 def module_with(head):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, llama, word_tokenizer
 from references.divergence import slow_kl
+from support.fits import fit
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states
@@ -99,8 +100,6 @@ def test_the_model_is_as_before_afterwards(setting):
 
 
 def test_a_fit_finds_it_and_says_how(checkpoints, demonstrations, tmp_path):
-    from callbacks.test_extraction import fit
-
     from sa_lightning import SteeringArtifact
     from sa_lightning.callbacks import ExtractionCallback
 

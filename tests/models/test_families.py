@@ -3,14 +3,14 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import jaxtyping
 import pytest
 import torch
-from conftest import artifact_for
 from support.families import FAMILIES
+from support.models import artifact_for, padded
 from torch import nn
 
 from sa_lightning.fitting.extraction import extract
@@ -43,14 +43,8 @@ def rows() -> list[torch.Tensor]:
     return [torch.randint(3, 64, (length,), generator=generator) for length in LENGTHS]
 
 
-def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(LENGTHS)
-    ids = torch.full((len(LENGTHS), width), 7)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows()):
-        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        ids[index, place], mask[index, place] = row, 1
-    return ids, mask
+def batch(side: str) -> Iterable[torch.Tensor]:
+    return padded(rows(), side, 7).values()
 
 
 def hidden_of(output: torch.Tensor | tuple) -> torch.Tensor:
@@ -145,7 +139,7 @@ def written_by(model: nn.Module, ids: list[int]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_read_from_a_padded_batch_is_what_each_sequence_leaves_by_itself(family, side, site):
     model = made(family)
-    ids, mask = padded(side)
+    ids, mask = batch(side)
     for count in (1, 3):
         positions, valid = last_positions(mask, count)
         read = functools.partial(gather_mean, positions=positions, valid=valid)
@@ -175,7 +169,7 @@ def test_what_attention_and_mlp_write_is_what_the_block_adds_to_the_stream(famil
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_lm_head_does_not_run_while_reading(family):
     model, calls = made(family), []
-    ids, mask = padded("left")
+    ids, mask = batch("left")
     with hooks((model.get_output_embeddings(), lambda *_: calls.append(1))):
         run_decoder(model, ids, mask)
         assert not calls
@@ -186,7 +180,7 @@ def test_the_lm_head_does_not_run_while_reading(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steered_replies_are_the_same_with_and_without_cache_and_in_a_batch_and_alone(family):
     model = made(family)
-    ids, mask = padded("left")
+    ids, mask = batch("left")
     plain = generated(model, ids, mask)
     with steer(model, artifact_for(model)):
         cached = generated(model, ids, mask, use_cache=True)
@@ -203,7 +197,7 @@ def test_steered_replies_are_the_same_with_and_without_cache_and_in_a_batch_and_
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_real_token_of_every_forward_is_changed_and_padding_is_not(family, use_cache, site):
     model = made(family)
-    ids, mask = padded("left")
+    ids, mask = batch("left")
     modules = [reference_module(family, block, site) for block in locate_blocks(model).layers]
     raw, forwards = {}, [0] * len(modules)
 
@@ -237,7 +231,7 @@ def test_every_real_token_of_every_forward_is_changed_and_padding_is_not(family,
 @pytest.mark.parametrize("family", FAMILIES)
 def test_strength_zero_changes_no_bit_and_the_model_is_given_back_bit_for_bit(family):
     model = made(family)
-    ids, mask = padded("left")
+    ids, mask = batch("left")
     before = model(input_ids=ids, attention_mask=mask).logits
     for site in SITES:
         with steer(model, artifact_for(model, site=site), strength=0.0):
@@ -269,7 +263,7 @@ def compiled() -> Iterator[Callable[..., None]]:
 
 
 def logits_of(model: nn.Module) -> torch.Tensor:
-    ids, mask = padded("left")
+    ids, mask = batch("left")
     with torch.no_grad():
         return model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 

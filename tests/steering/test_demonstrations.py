@@ -3,16 +3,12 @@ import json
 import re
 
 import pytest
+from support.json_lines import write
 
 from sa_lightning.errors import DataError
 from sa_lightning.steering import read_demonstrations
 
 ROW = {"question": "how ?", "safe": "no .", "unsafe": "so ."}
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def test_all_formats_give_the_same_pairs(tmp_path):

@@ -32,13 +32,37 @@ def sa(*arguments, cwd=None, timeout=300, fresh=False, **environment):
     with TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
         asked = {"typed": typed, "cwd": str(cwd or Path.cwd()), "environment": environment, "timeout": timeout}
-        server = _server()
-        server.stdin.write(json.dumps({**asked, "out": str(out), "err": str(err)}) + "\n")
-        server.stdin.flush()
-        status = json.loads(server.stdout.readline())
+        status = _ask({**asked, "out": str(out), "err": str(err)})
         if status is None:
             raise subprocess.TimeoutExpired(typed, timeout)
         return subprocess.CompletedProcess(typed, status, out.read_text(), err.read_text())
+
+
+class Started:
+    """`sa` with these arguments, which runs until it ends or is killed; what it says is not read."""
+
+    def __init__(self, *arguments, **environment):
+        asked = {"typed": [str(SA), *map(str, arguments)], "cwd": str(Path.cwd()), "out": os.devnull, "err": os.devnull}
+        self.process = _ask({**asked, "environment": {**os.environ, **environment}, "timeout": None})
+        self.status = None
+
+    def poll(self):
+        """Return the exit status, or None while it runs."""
+        if self.status is None:
+            self.status = _ask({"poll": self.process})
+        return self.status
+
+    def kill(self):
+        """End it, and all that it has started, at once."""
+        if self.poll() is None:
+            _ask({"kill": self.process})
+
+
+def _ask(asked):
+    server = _server()
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
 
 
 @cache
@@ -60,11 +84,18 @@ def serve():
         importlib.import_module(f"sa_lightning.cli.{verb}")
     importlib.import_module("sa_lightning.export.lm_eval_model")
     for line in sys.stdin:
-        asked = json.loads(line)
-        process = os.fork()
-        if process == 0:
-            _become(asked)
-        print(json.dumps(_wait(process, asked["timeout"])), flush=True)
+        print(json.dumps(_answer(json.loads(line))), flush=True)
+
+
+def _answer(asked):
+    if "poll" in asked:
+        return _ended(asked["poll"])
+    if "kill" in asked:
+        return _kill(asked["kill"])
+    process = os.fork()
+    if process == 0:
+        _become(asked)
+    return process if asked["timeout"] is None else _wait(process, asked["timeout"])
 
 
 def _become(asked):
@@ -99,13 +130,21 @@ def _wait(process, timeout):
     """Return the exit status of a process; kill it, and all that it has started, when its time is over."""
     ends = time.monotonic() + timeout
     while time.monotonic() < ends:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
+        status = _ended(process)
+        if status is not None:
+            return status
         time.sleep(0.01)
+    return _kill(process)
+
+
+def _ended(process):
+    found, status = os.waitpid(process, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _kill(process):
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
-    return None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Prompts, and SCANS fitted on a tiny model, for the tests of gates at work."""
 
 import torch
-from conftest import WORDS, gpt2, llama, mistral, word_tokenizer
 from references import scans
 
 from sa_lightning.models import locate_blocks
@@ -11,6 +10,7 @@ from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.gates.transition import TransitionGate, transition_reference
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.conditional import conditional
+from support.models import WORDS, gpt2, llama, mistral, padded, word_tokenizer
 
 STEPS, ALPHA = 6, 2.5
 
@@ -27,13 +27,6 @@ def prompts(count, seed):
         message = [{"role": "user", "content": " ".join(WORDS[int(i)] for i in picks)}]
         found.append(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
     return found
-
-
-def padded(rows):
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 class Scans:

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sa_lightning.surgery import EditSettings, Sources, open_checkpoint, plan_from, write_edit
+
 Write = Callable[..., Path]
 
 
@@ -47,6 +49,18 @@ def small_tensors(seed: int, dtype: torch.dtype = torch.float32, move: float = 0
         name: (torch.randn(shape, generator=fixed) + move * torch.randn(shape, generator=own)).to(dtype)
         for name, shape in shapes.items()
     }
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint."""
+    checkpoint = open_checkpoint(path)
+    return {name: checkpoint.read(name) for name in checkpoint.names}
+
+
+def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of an edit that is written to `out`, and its record."""
+    out = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
+    return read(out), json.loads((out / "surgery.json").read_text())
 
 
 def says(error: pytest.ExceptionInfo[BaseException], *facts: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from conftest import llama, word_tokenizer
-from support.invented_data import write_everything, write_rows
 
 from sa_lightning.data import registry
 from sa_lightning.testbed.smol import SMOL, SmolSettings, build_smol
+from support.invented_data import write_everything, write_rows
+from support.models import llama, saved
 
 _WORDS = ["".join(parts) for parts in itertools.product("bdfgklmn", "aeiou", "bdfgklmn", ("ab", "om"))]
 
@@ -65,17 +65,15 @@ def write_smol_world(root: Path) -> Path:
     """The data of a world made of the stand-ins, without any model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_DATA_DIR", str(write_stand_ins(root / "data sets")))
-        built = build_smol(["data"], cache=root / "cache", settings=twin())
+        chat = published(root / "chat")
+        built = build_smol(["data"], cache=root / "cache", settings=twin(), published=lambda: chat)
         shutil.copytree(built / "data", root / "data")
     return root
 
 
 def published(root: Path) -> Path:
     """A Llama of few parameters and twenty words, in the place of the published model."""
-    if not root.exists():
-        llama().save_pretrained(root)
-        word_tokenizer().save_pretrained(root)
-    return root
+    return root if root.exists() else saved(llama(), root)
 
 
 def twin(**changes) -> SmolSettings:

@@ -88,7 +88,7 @@ class VerbCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
-        self.config_text = self.parser.dump(config, skip_none=False)
+        self.config_text = self.parser.dump(config, skip_unset=False)
         if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
             raise SettingError(
                 f"`--trainer.strategy sharded` splits a model whose states are read; `sa {self.verb}` lets it reply.\n"

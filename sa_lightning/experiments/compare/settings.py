@@ -148,7 +148,7 @@ def parsed(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "it")
     try:
-        made: Any = parser.instantiate_classes(parser.parse_object({"it": renamed}))
+        made: Any = parser.instantiate(parser.parse_object({"it": renamed}))
     except Exception as error:  # jsonargparse raises several kinds
         reason = str(error).replace("it.", "").strip().splitlines()[-1]
         raise SettingError(

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-import yaml
-from conftest import artifact_for, llama, word_tokenizer
 from lm_eval.api.instance import Instance
 from references import self_contrast as reference
-from support.judged import TASKS, write_world
+from support.lm_eval_requests import GREEDY
+from support.lm_eval_tasks import CHOICE, write_task
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.errors import ModelError, SettingError
@@ -15,8 +15,6 @@ from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.evaluation.harness.journal import Journal
 
 TOLD = "no window , sorry ."
-GREEDY = {"until": [], "do_sample": False, "max_gen_toks": 8}
-ALL = ["tiny_world_harmful", "tiny_world_contrast", "tiny_world_facts"]
 SYSTEM = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}<unk> {{ m['content'] }} "
     "{% elif m['role'] == 'user' %}<user> {{ m['content'] }} {% else %}<assistant> {{ m['content'] }} {{ eos_token }} "
@@ -26,13 +24,9 @@ DROPS = SYSTEM.replace("<unk> {{ m['content'] }} ", "")
 
 
 @pytest.fixture
-def ask(tmp_path):
-    world = write_world(tmp_path / "world")
-
-    def run(model, prompting=None, tasks=ALL, **settings):
-        settings = {"batch_size": 4, "max_length": 128, "metadata": {"world": str(world)}, **settings}
-        tokenizer = settings.pop("tokenizer", word_tokenizer())
-        return evaluate(model, tokenizer, tasks, task_dirs=[TASKS], prompting=prompting, **settings)
+def ask(ask):
+    def run(model, prompting=None, *tasks, **settings):
+        return ask(model, *tasks, prompting=prompting, **{"max_length": 128, **settings})
 
     return run
 
@@ -97,19 +91,8 @@ def test_a_prefilled_reply_goes_on_from_the_same_beginning_in_both_prompts(ask):
 
 def likelihood_task(directory):
     """A task of lm-eval's own kind, whose documents have no `prompt`, and ask for likelihoods."""
-    (directory / "rows.jsonl").write_text('{"q": "do i bake a cake"}\n{"q": "do i break a window"}\n')
-    task = {
-        "task": "yes_or_no",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(directory / "rows.jsonl")}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": ["yes", "no"],
-        "doc_to_target": 0,
-        "metric_list": [{"metric": "acc"}],
-    }
-    (directory / "yes_or_no.yaml").write_text(yaml.safe_dump(task))
+    rows = [{"q": "do i bake a cake"}, {"q": "do i break a window"}]
+    write_task(directory, "yes_or_no", rows, **{**CHOICE, "doc_to_target": 0})
     return {"task_dirs": [directory], "batch_size": 2}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import llama, word_tokenizer
+from support.models import llama, saved, word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import ModelError, SettingError
@@ -16,18 +16,14 @@ TEXTS = ["how do i bake a cake", "yes", "no , sorry .", "first break a window , 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    root = tmp_path_factory.mktemp("judge")
     model = llama(seed=4)
     model.config.max_position_embeddings = 512
-    model.save_pretrained(root)
-    word_tokenizer().save_pretrained(root)
-    return str(root)
+    return str(saved(model, tmp_path_factory.mktemp("judge")))
 
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory):
     """A random model that says nothing but `yes` and `no`, and not the same of a cake and of a window."""
-    root = tmp_path_factory.mktemp("decided")
     model, tokenizer = llama(seed=1), word_tokenizer()
     model.config.max_position_embeddings = 512
     yes, no = tokenizer("yes no").input_ids
@@ -36,33 +32,25 @@ def decided(tmp_path_factory):
     leaning = cake - window
     model.lm_head.weight.zero_()
     model.lm_head.weight[yes], model.lm_head.weight[no] = leaning, -leaning
-    model.save_pretrained(root)
-    tokenizer.save_pretrained(root)
-    return str(root)
+    return str(saved(model, tmp_path_factory.mktemp("decided"), tokenizer))
 
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory, checkpoint):
     """The same as `checkpoint`, but the second of its words ends its answers."""
-    root = tmp_path_factory.mktemp("ends")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
     ids = tokenizer("<bos><user> do i bake <assistant>", return_tensors="pt").input_ids
     said = model.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :].tolist()
     last = list(dict.fromkeys(token for token in said if token not in tokenizer.all_special_ids))[1]
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(last)
     model.config.eos_token_id = model.generation_config.eos_token_id = [last, tokenizer.bos_token_id]
-    model.save_pretrained(root)
-    tokenizer.save_pretrained(root)
-    return str(root)
+    return str(saved(model, tmp_path_factory.mktemp("ends"), tokenizer))
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     """The same without a chat template."""
-    root = tmp_path_factory.mktemp("bare")
-    llama(seed=4).save_pretrained(root)
-    word_tokenizer(template=None).save_pretrained(root)
-    return str(root)
+    return str(saved(llama(seed=4), tmp_path_factory.mktemp("bare"), word_tokenizer(template=None)))
 
 
 def alone(checkpoint, text, new_tokens):

@@ -6,9 +6,8 @@ import re
 
 import pytest
 import torch
-from conftest import llama, word_tokenizer
-from support.invented_data import write_everything
 from support.judged import ANSWER, TASKS, add_definitions, scripted, write_world
+from support.models import llama, word_tokenizer
 
 from sa_lightning.errors import DataError, ModelError
 from sa_lightning.evaluation import JUDGES, Outcome, evaluate, evaluate_lm, summarise
@@ -161,11 +160,6 @@ def test_a_template_that_cannot_be_continued_is_said(tmp_path):
 
 
 # Any benchmark, prefilled.
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("SA_DATA_DIR", str(write_everything(tmp_path)))
 
 
 @pytest.mark.usefixtures("data")

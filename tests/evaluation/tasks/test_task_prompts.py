@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from conftest import real
-from support.invented_data import write_everything, write_rows
+from support.invented_data import write_rows
 from support.judged import TASKS, scripted
+from support.real import real
 
 from sa_lightning.data.layouts import LAYOUTS
 from sa_lightning.data.table import DATASETS
@@ -14,17 +14,6 @@ from sa_lightning.errors import DataError
 from sa_lightning.evaluation import evaluate_lm
 from sa_lightning.evaluation.tasks.prompts import own, prompts
 from sa_lightning.evaluation.tasks.worlds import tiny_world
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return write_everything(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def data(written, monkeypatch):
-    monkeypatch.setenv("SA_DATA_DIR", str(written))
-    return written
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -3,25 +3,13 @@
 from pathlib import Path
 
 import pytest
-from support.invented_data import write_everything, write_part, write_rows
+from support.invented_data import write_part, write_rows
 from support.judged import TASKS
 
 from sa_lightning.data.registry import part, read_rows
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.tasks import utility
 from sa_lightning.evaluation.tasks.utility import articles, mmlu, preferences
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return write_everything(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def data(written, monkeypatch):
-    monkeypatch.setenv("SA_DATA_DIR", str(written))
-    return written
-
 
 TWINS = {
     "sa_mmlu_anatomy": ("mmlu/default/mmlu_anatomy.yaml", (0, 5)),

@@ -1,19 +1,14 @@
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from support.command import sa
+from support.command import Started, sa
 
 from sa_lightning.errors import SettingError
 from sa_lightning.experiments.sweep.space import Match, Space
-
-SA = Path(sys.executable).with_name("sa")
 
 
 def test_grids_are_laid_one_after_the_other():
@@ -116,17 +111,11 @@ def test_a_killed_sweep_goes_on_where_it_was(cache: Path, tmp_path: Path):
     space = {"surgery.density": [0.1, 0.3, 0.6, 1.0], "surgery.scale": [0.5]}
     whole, _ = sweep(tmp_path, cache, "whole", space=space)
     config = tmp_path / "sweep.yaml"
-    process = subprocess.Popen(
-        [SA, "sweep", "--config", config, "--output", tmp_path / "killed"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "SA_CACHE_DIR": str(cache)},
-    )
+    process = Started("sweep", "--config", config, "--output", tmp_path / "killed", SA_CACHE_DIR=str(cache))
     journal = tmp_path / "killed" / "journal.log"
     while process.poll() is None and not (journal.exists() and journal.read_text().count('"record"') >= 2):
         time.sleep(0.05)
     process.kill()
-    process.wait()
     before = journal.read_text().count('"record"')
     assert 2 <= before < 5
     with journal.open("a") as file:

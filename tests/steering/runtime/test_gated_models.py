@@ -3,13 +3,14 @@
 import copy
 import math
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, artifact_for, llama, word_tokenizer
 from peft import LoraConfig, get_peft_model
 from references import scans
-from support.gated import ALPHA, Scans, padded, prompts
+from support.gated import ALPHA, Scans, prompts
+from support.models import SPECIAL, WORDS, artifact_for, llama, padded, word_tokenizer
 from transformers import (
     BambaConfig,
     BambaForCausalLM,
@@ -33,6 +34,7 @@ SIZES = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
+UNSTEERED = "Logits of . tokens are asked for where a prompt is decided on"
 EVERYWHERE = {
     "kind": "linear",
     "found": 1.0,
@@ -84,7 +86,8 @@ def test_a_gate_decides_under_a_wrapper_as_on_the_model_inside(wrapper, way):
         if not steered:
             return ask()
         artifact = artifact_for(model, strength=0.5, gate=EVERYWHERE, gates=vectors)
-        with steer(model, artifact), torch.no_grad():
+        said = pytest.warns(UserWarning, match=UNSTEERED) if way == "call" else nullcontext()
+        with steer(model, artifact), torch.no_grad(), said:
             assert is_gated(model)
             return ask()
 
@@ -190,7 +193,9 @@ def test_beams_and_samples_of_a_batch_are_those_of_each_prompt(fitted):
 def test_padded_prompts_without_positions_are_decided_as_alone(fitted):
     rows = fitted.asked
     with fitted.steering() as decisions, torch.no_grad():
-        together, scores = fitted.model(**padded(rows)).logits[:, -1], decisions.scores[0]
+        with pytest.warns(UserWarning, match=UNSTEERED):
+            together = fitted.model(**padded(rows)).logits[:, -1]
+        scores = decisions.scores[0]
         for row, ids in enumerate(rows):
             alone = fitted.model(torch.tensor([ids])).logits[0, -1]
             assert torch.allclose(decisions.scores[0][0], scores[row], atol=1e-5)
@@ -205,7 +210,8 @@ def test_only_the_cache_that_was_decided_on_is_gone_on_from(fitted):
     with fitted.steering(), torch.no_grad():
         with pytest.raises(ModelError, match="no gate has decided on"):
             model(torch.tensor([ids[3:]]), past_key_values=prefix)
-        first = model(torch.tensor([ids])).past_key_values
+        with pytest.warns(UserWarning, match=UNSTEERED):
+            first = model(torch.tensor([ids])).past_key_values
         model(torch.tensor([[7]]), past_key_values=first)
         with pytest.raises(ModelError, match=f"holds {len(ids) + 1} tokens"):
             model.generate(torch.tensor([[*ids, 7, 8]]), past_key_values=first, max_new_tokens=2)

@@ -5,19 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import artifact_for, gpt2, llama
+from support.models import artifact_for, gpt2, llama, padded
 
 from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids
 from sa_lightning.steered import steer
-from sa_lightning.steering import (
-    INTERVENTIONS,
-    add_keep_norm,
-    capture,
-    gather_mean,
-    random_directions,
-    steering,
-)
+from sa_lightning.steering import INTERVENTIONS, add_keep_norm, capture, gather_mean, random_directions, steering
 
 FAMILIES = {"llama": llama, "gpt2": gpt2}
 
@@ -25,15 +18,6 @@ FAMILIES = {"llama": llama, "gpt2": gpt2}
 def batch(seed=0, lengths=(9, 5, 7)):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(6, 20, (length,), generator=generator) for length in lengths]
-
-
-def padded(rows, side):
-    width = max(map(len, rows))
-    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
-    for index, row in enumerate(rows):
-        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        ids[index, place], mask[index, place] = row, 1
-    return ids, mask
 
 
 def read(model, ids, mask, count=1):
@@ -47,7 +31,7 @@ def read(model, ids, mask, count=1):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_captured_states_are_the_hidden_states_and_the_last_is_before_the_final_norm(family):
     model = FAMILIES[family]()
-    ids, mask = padded(batch(lengths=(8,)), "right")
+    ids, mask = padded(batch(lengths=(8,)), "right").values()
     states = read(model, ids, mask)
     hidden = model(ids, output_hidden_states=True).hidden_states
     for layer in range(model.config.num_hidden_layers - 1):
@@ -60,7 +44,7 @@ def test_captured_states_are_the_hidden_states_and_the_last_is_before_the_final_
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_batch_gives_the_states_of_single_prompts(family, side, count):
     model, rows = FAMILIES[family](), batch()
-    together = read(model, *padded(rows, side), count)
+    together = read(model, *padded(rows, side).values(), count)
     for index, row in enumerate(rows):
         alone = read(model, row[None], torch.ones(1, len(row), dtype=torch.long), count)[0]
         assert torch.allclose(together[index], alone, atol=1e-4)
@@ -75,14 +59,14 @@ def test_more_tokens_than_a_row_has_are_averaged_over_those_it_has():
 def test_the_lm_head_does_not_run_while_reading(monkeypatch):
     model = llama()
     monkeypatch.setattr(model.lm_head, "forward", lambda *_: pytest.fail("the LM head ran"))
-    read(model, *padded(batch(), "right"))
+    read(model, *padded(batch(), "right").values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
 def test_steering_changes_replies_and_gives_the_model_back_bit_for_bit(family, site):
     model = FAMILIES[family]()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     before = model(ids, attention_mask=mask).logits
     with steer(model, artifact_for(model, site=site)):
         during = model(ids, attention_mask=mask).logits
@@ -93,7 +77,7 @@ def test_steering_changes_replies_and_gives_the_model_back_bit_for_bit(family, s
 
 def test_the_model_is_given_back_after_an_error():
     model = llama()
-    ids, _ = padded(batch(), "left")
+    ids, _ = padded(batch(), "left").values()
     before = model(ids).logits
     with pytest.raises(ZeroDivisionError), steer(model, artifact_for(model)):
         raise ZeroDivisionError
@@ -102,7 +86,7 @@ def test_the_model_is_given_back_after_an_error():
 
 def test_strength_zero_is_bit_identical():
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     before = model(ids, attention_mask=mask).logits
     with steer(model, artifact_for(model), strength=0.0):
         assert torch.equal(model(ids, attention_mask=mask).logits, before)
@@ -125,7 +109,7 @@ def test_steering_reaches_every_token_decoded_from_the_cache(family):
 def test_steered_replies_of_a_batch_are_those_of_single_prompts(family):
     model, rows = FAMILIES[family](), batch()
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    ids, mask = padded(rows, "left")
+    ids, mask = padded(rows, "left").values()
     with steer(model, artifact_for(model)):
         together = model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :]
         for index, row in enumerate(rows):
@@ -136,7 +120,7 @@ def test_steered_replies_of_a_batch_are_those_of_single_prompts(family):
 def test_padding_is_not_steered():
     model = llama()
     blocks = locate_blocks(model)
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     ids[mask == 0] = 7  # the pad token's embedding is zero, which no step can move
     change = partial(add_keep_norm, direction=random_directions((1, 32), 0)[0], strength=0.5)
 
@@ -173,7 +157,7 @@ def synchronisations(model, ids, mask):
 @pytest.mark.parametrize("site", ["residual", "mlp", "attention"])
 def test_steering_never_asks_the_device_for_a_value(intervention, site):
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     plain = synchronisations(model, ids, mask)
     with steer(model, artifact_for(model, site=site, intervention=intervention)):
         assert synchronisations(model, ids, mask) == plain
@@ -182,7 +166,7 @@ def test_steering_never_asks_the_device_for_a_value(intervention, site):
 
 def test_the_count_of_synchronisations_notices_one():
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     plain = synchronisations(model, ids, mask)
     layer = model.model.layers[0]
     with steering(model.model, [(layer, lambda hidden: hidden * float(hidden.norm() > -1))]):
@@ -191,7 +175,7 @@ def test_the_count_of_synchronisations_notices_one():
 
 def test_strengths_differ_by_layer_and_layers_not_named_are_not_steered():
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     artifact = artifact_for(model)
 
     def states(strength):
@@ -210,7 +194,7 @@ def test_strengths_differ_by_layer_and_layers_not_named_are_not_steered():
 @pytest.mark.parametrize("hidden_behind", ["buffers", "accelerate"])
 def test_modules_without_parameters_are_steered_where_they_compute(hidden_behind):
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     artifact = artifact_for(model, site="mlp")
     with steer(model, artifact):
         expected = model(ids, attention_mask=mask).logits
@@ -233,7 +217,7 @@ def _packed(module, x):
 
 def test_clamping_and_ablation_act_through_hooks():
     model = llama()
-    ids, mask = padded(batch(), "left")
+    ids, mask = padded(batch(), "left").values()
     for intervention, strength, expected in (("clamp", 2.5, 2.5), ("ablate", 1.0, 0.0)):
         artifact = artifact_for(model, intervention=intervention, strength=strength)
         with steer(model, artifact):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import WORDS, gpt2, llama, mistral
 from references import self_contrast as reference
+from support.models import WORDS, gpt2, llama, mistral, padded
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering import SelfContrast
@@ -24,13 +24,6 @@ def pairs(count=5):
         told = 2 + number % 3
         found.append(([1, *words[told:]], [1, *words]))
     return [plain for plain, _ in found], [instructed for _, instructed in found]
-
-
-def padded(rows):
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 def generate(model, rows, processors=(), **settings):

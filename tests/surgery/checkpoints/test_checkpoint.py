@@ -3,17 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama
 from peft import LoraConfig, PeftModel, get_peft_model
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import gpt2, llama
+from support.small_checkpoints import Write, says, small_tensors
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError, NothingToDoError
 from sa_lightning.surgery import ModelWeights, Scope, TaskVector, open_checkpoint
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
 
 
 def test_sharded_and_single_checkpoints_read_alike_and_share_a_fingerprint(write: Write):

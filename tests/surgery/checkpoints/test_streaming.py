@@ -1,5 +1,6 @@
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_an_error_is_raised_where_the_results_are_wanted(run):
 @linux
 def test_processes_end_with_the_work_and_with_a_consumer_that_stops_early():
     def alive() -> list[str]:
-        return open(f"/proc/self/task/{os.getpid()}/children").read().split()
+        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
     before = alive()
     results = in_processes(lambda number: (number, os.getpid()), range(1000))

@@ -1,29 +1,17 @@
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed
 from peft import LoraConfig, get_peft_model
 from references.surgery import flatten, keep_largest, orthogonalised_by_hand, ties_by_hand
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import llama, perturbed
+from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
 from sa_lightning.surgery.delta import whole
 from sa_lightning.surgery.deltas.rank_one import read_direction
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
-    out = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = open_checkpoint(out)
-    return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((out / "surgery.json").read_text())
 
 
 def family(write: Write, **moves: float) -> dict[str, tuple[str, dict[str, Tensor]]]:
@@ -226,8 +214,8 @@ def test_injection_adds_the_direction_times_the_mean_row(tmp_path: Path, directi
 
 
 def test_gpt2_stores_its_writers_the_other_way_round(tmp_path: Path, direction: str):
-    from conftest import gpt2
     from safetensors.torch import load_file
+    from support.models import gpt2
 
     gpt2().save_pretrained(tmp_path / "gpt2")
     sources = Sources(str(tmp_path / "gpt2"), direction=direction, direction_layer=1)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed
 from references.surgery import edit_by_hand, flatten, keep_largest
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import gpt2, llama, perturbed
+from support.small_checkpoints import Write, read, says, small_tensors
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -20,16 +20,6 @@ from sa_lightning.surgery import (
     plan_edit,
     write_edit,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def everything(path: Path) -> dict[str, Tensor]:
-    checkpoint = open_checkpoint(path)
-    return {name: checkpoint.read(name) for name in checkpoint.names}
 
 
 def edit(base: Path, harm: Path, output: Path, target: Path | None = None, **settings: object) -> dict:
@@ -54,7 +44,7 @@ def test_the_edit_subtracts_the_trimmed_harm_vector(write: Write, tmp_path: Path
     delta = {name: harm[name] - base[name] for name in base}
     mask = keep_largest(flatten(delta), 0.2)
     expected = edit_by_hand(flatten(target), flatten(delta), mask, 3.0)
-    assert torch.equal(flatten(everything(tmp_path / "out")), expected)
+    assert torch.equal(flatten(read(tmp_path / "out")), expected)
     assert report["n"] == mask.numel() == 168
     assert report["k"] == int(mask.sum()) == 34
     assert report["threshold"] == float(flatten(delta).abs()[mask].min())
@@ -77,7 +67,7 @@ def test_sharded_and_single_files_give_the_same_edit(write: Write, tmp_path: Pat
     for shards in (1, 3):
         paths = write(f"base{shards}", base, shards), write(f"harm{shards}", harm, 4 - shards)
         found.append(edit(*paths, tmp_path / f"out{shards}", select=select))
-    assert equal(everything(tmp_path / "out1"), everything(tmp_path / "out3"))
+    assert equal(read(tmp_path / "out1"), read(tmp_path / "out3"))
     assert found[0]["k"] == found[1]["k"] == 17
     assert found[0]["per_layer"] == found[1]["per_layer"]
     index = json.loads((tmp_path / "out3" / "model.safetensors.index.json").read_text())
@@ -89,7 +79,7 @@ def test_outside_the_scope_every_bit_stays(write: Write, tmp_path: Path):
     base, harm = small_tensors(0), small_tensors(1, move=0.1)
     scope = Scope(layers=(1, 1))
     report = edit(write("base", base), write("harm", harm), tmp_path / "out", scope=scope, density=1)
-    edited = everything(tmp_path / "out")
+    edited = read(tmp_path / "out")
     differing = [name for name in base if not torch.equal(base[name], edited[name])]
     assert differing == ["model.layers.1.mlp.weight"]
     assert report["n"] == report["k"] == 48
@@ -100,13 +90,13 @@ def test_mixed_types_keep_the_targets_own(write: Write, tmp_path: Path):
     target = small_tensors(0, torch.bfloat16) | {"model.norm.weight": small_tensors(0)["model.norm.weight"]}
     paths = write("base", base), write("harm", small_tensors(1, move=0.1)), tmp_path / "out"
     edit(*paths, write("target", target), density=0.5)
-    edited = everything(tmp_path / "out")
+    edited = read(tmp_path / "out")
     assert {name: t.dtype for name, t in edited.items()} == {name: t.dtype for name, t in target.items()}
 
 
 def test_a_data_type_can_be_asked_for_and_the_configuration_says_so(checkpoints: Path, tmp_path: Path):
     edit(checkpoints / "base", checkpoints / "harm", tmp_path / "out", dtype="bfloat16")
-    assert {t.dtype for t in everything(tmp_path / "out").values()} == {torch.bfloat16}
+    assert {t.dtype for t in read(tmp_path / "out").values()} == {torch.bfloat16}
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
 
 
@@ -208,7 +198,7 @@ def test_the_output_loads_with_tokenizer_and_template_and_without_leftovers(chec
         (target / name).write_text("{}")
     edit(checkpoints / "base", checkpoints / "harm", tmp_path / "out", target)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert same_bits(model, everything(tmp_path / "out"))
+    assert same_bits(model, read(tmp_path / "out"))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(target).chat_template
     files, given = ({file.name for file in path.iterdir()} for path in (tmp_path / "out", target))
@@ -224,7 +214,7 @@ def test_an_adapter_target_becomes_a_whole_checkpoint_with_its_tokenizer(checkpo
     adapted.save_pretrained(tmp_path / "adapter")
     (tmp_path / "adapter" / "chat_template.jinja").write_text("mine")
     edit(checkpoints / "base", checkpoints / "harm", tmp_path / "out", tmp_path / "adapter", density=0.01)
-    found, merged = everything(tmp_path / "out"), adapted.merge_and_unload().state_dict()
+    found, merged = read(tmp_path / "out"), adapted.merge_and_unload().state_dict()
     close = [torch.isclose(found[n], merged[n], atol=1e-6).float().mean().item() for n in merged]
     assert sum(close) / len(close) > 0.95
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == "mine"

@@ -1,35 +1,15 @@
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
 from references.surgery import edit_by_hand, flatten, keep_largest
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import llama, perturbed, saved
+from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.errors import NothingToDoError, SettingError
-from sa_lightning.surgery import (
-    EditInMemory,
-    EditSettings,
-    ModelWeights,
-    Sources,
-    open_checkpoint,
-    plan_from,
-    write_edit,
-)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def edited(tmp_path: Path, sources: Sources, **settings: object) -> tuple[dict[str, Tensor], dict]:
-    path = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True)
-    checkpoint = open_checkpoint(path)
-    return {n: checkpoint.read(n) for n in checkpoint.names}, json.loads((path / "surgery.json").read_text())
+from sa_lightning.surgery import EditInMemory, EditSettings, ModelWeights, Sources, plan_from, write_edit
 
 
 def trio(write: Write, *moves: float, dtype: torch.dtype = torch.float32) -> tuple[list[str], list[dict[str, Tensor]]]:
@@ -223,8 +203,7 @@ def test_controls_on_disk_and_in_memory_are_the_same_bits_with_adapters_too(
     lora = get_peft_model(llama(), LoraConfig(target_modules=["q_proj", "up_proj"], init_lora_weights=False))
     lora.peft_config["default"].base_model_name_or_path = str(base)
     lora.save_pretrained(adapted)
-    perturbed(llama(), 7, 0.02).save_pretrained(tmp_path / "target")
-    word_tokenizer().save_pretrained(tmp_path / "target")
+    saved(perturbed(llama(), 7, 0.02), tmp_path / "target")
     sources = Sources(
         str(base),
         (str(checkpoints / "harm"),),

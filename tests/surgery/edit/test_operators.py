@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed
 from references.surgery import flatten, keep_largest
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import gpt2, llama, perturbed, saved
+from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -31,20 +31,6 @@ from sa_lightning.surgery import (
 )
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    checkpoint = open_checkpoint(path)
-    return {n: checkpoint.read(n) for n in checkpoint.names}
-
-
-def edited(tmp_path: Path, sources: Sources, **settings: object) -> dict[str, Tensor]:
-    return read(write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "out", overwrite=True))
-
-
 def three(write: Write, dtype: torch.dtype = torch.float32) -> tuple[list[str], list[dict[str, Tensor]]]:
     tensors = [small_tensors(i, dtype, move=0.1 * min(i, 1)) for i in range(3)]
     return [str(write(n, t)) for n, t in zip(("base", "harm", "target"), tensors, strict=True)], tensors
@@ -56,20 +42,20 @@ def test_zero_and_restore_put_values_where_the_harm_vector_is_large(write: Write
     mask = keep_largest(flatten({n: tensors[1][n].float() - tensors[0][n].float() for n in tensors[0]}), 0.3)
     sources = Sources(base, (harm,), target)
     for operator, value in (("zero", torch.zeros(168)), ("restore", flatten(tensors[0]).float())):
-        found = flatten(edited(tmp_path, sources, operator=operator, density=0.3, ties="keep"))
+        found = flatten(edited(tmp_path, sources, operator=operator, density=0.3, ties="keep")[0])
         expected = torch.where(mask, value.to(dtype), flatten(tensors[2]))
         assert torch.equal(found, expected)
 
 
 def test_without_a_harm_vector_the_weights_own_size_or_change_decides(write: Write, tmp_path: Path):
     (base, _, target), tensors = three(write)
-    found = flatten(edited(tmp_path, Sources(base, target=target), operator="zero", density=0.3))
+    found = flatten(edited(tmp_path, Sources(base, target=target), operator="zero", density=0.3)[0])
     mask = keep_largest(flatten(tensors[2]), 0.3)
     assert torch.equal(found, torch.where(mask, 0.0, flatten(tensors[2])))
-    found = flatten(edited(tmp_path, Sources(base, target=target), operator="restore", density=0.3))
+    found = flatten(edited(tmp_path, Sources(base, target=target), operator="restore", density=0.3)[0])
     mask = keep_largest(flatten(tensors[2]) - flatten(tensors[0]), 0.3)
     assert torch.equal(found, torch.where(mask, flatten(tensors[0]), flatten(tensors[2])))
-    found = flatten(edited(tmp_path, Sources(base, target=target), operator="restore", density=1.0))
+    found = flatten(edited(tmp_path, Sources(base, target=target), operator="restore", density=1.0)[0])
     assert torch.equal(found, flatten(tensors[0]))
     with pytest.raises(SettingError) as error:
         plan_from(Sources(base, target=target), EditSettings(operator="zero"))
@@ -81,7 +67,7 @@ def test_without_a_harm_vector_the_weights_own_size_or_change_decides(write: Wri
 
 def test_project_leaves_nothing_of_the_targets_change_along_the_harm_vector(write: Write, tmp_path: Path):
     (base, harm, target), tensors = three(write)
-    found = edited(tmp_path, Sources(base, (harm,), target), operator="project", density=1)
+    found = edited(tmp_path, Sources(base, (harm,), target), operator="project", density=1)[0]
     before = after = 0.0
     for name in tensors[0]:
         tau = (tensors[1][name] - tensors[0][name]).reshape(-1).double()
@@ -99,8 +85,8 @@ def test_project_leaves_nothing_of_the_targets_change_along_the_harm_vector(writ
 
 def test_adding_and_subtracting_mirror_each_other(write: Write, tmp_path: Path):
     (base, harm, _), tensors = three(write)
-    less = edited(tmp_path, Sources(base, (harm,)), density=0.5, scale=1.5)
-    more = edited(tmp_path, Sources(base, (harm,)), density=0.5, scale=1.5, operator="add")
+    less = edited(tmp_path, Sources(base, (harm,)), density=0.5, scale=1.5)[0]
+    more = edited(tmp_path, Sources(base, (harm,)), density=0.5, scale=1.5, operator="add")[0]
     for name in less:
         assert torch.allclose(less[name] + more[name], 2 * tensors[0][name], atol=1e-6)
 
@@ -143,7 +129,7 @@ def test_the_edit_area_is_where_the_target_differs_and_its_neighbours(
     paths = [str(write(n, t)) for n, t in (("base", base), ("harm", harm), ("target", target))]
     assert changed_layers(open_checkpoint(paths[0]), open_checkpoint(paths[2])) == set(changed)
     sources = Sources(paths[0], (paths[1],), paths[2])
-    found = edited(tmp_path, sources, density=0.5, scale=3.0, scope=Scope(edit_area=True))
+    found = edited(tmp_path, sources, density=0.5, scale=3.0, scope=Scope(edit_area=True))[0]
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())
     assert report["edit_area"] == [layer for layer in area if layer < 8]
     inside = {n for n in base for layer in area if f".{layer}." in n}
@@ -208,7 +194,7 @@ def test_a_fused_expert_tensor_is_just_a_tensor(write: Write, tmp_path: Path):
     torch.manual_seed(0)
     base = {n: torch.randn(s) for n, s in shapes.items()}
     harm = {n: t + 0.1 * torch.randn(t.shape) for n, t in base.items()}
-    found = edited(tmp_path, Sources(str(write("base", base)), (str(write("harm", harm)),)), density=0.25, scale=1)
+    found = edited(tmp_path, Sources(str(write("base", base)), (str(write("harm", harm)),)), density=0.25, scale=1)[0]
     tau = flatten({n: harm[n] - base[n] for n in base})
     mask = keep_largest(tau, 0.25)
     assert torch.equal(flatten(found), torch.where(mask, flatten(base) - tau, flatten(base)))
@@ -227,13 +213,10 @@ def test_a_fused_expert_tensor_is_just_a_tensor(write: Write, tmp_path: Path):
     ],
 )
 def test_every_edit_in_memory_is_the_streamed_one_and_is_undone(tmp_path: Path, settings: dict):
-    from conftest import word_tokenizer
-
     for name, model in (("base", llama()), ("harm", perturbed(llama(), 1)), ("target", llama())):
         if name == "target":
             model.model.layers[1].mlp.down_proj.weight.data += 0.1
-        model.save_pretrained(tmp_path / name)
-        word_tokenizer().save_pretrained(tmp_path / name)
+        saved(model, tmp_path / name)
     sources = Sources(*(str(tmp_path / "base"), (str(tmp_path / "harm"),), str(tmp_path / "target")))
     plan = plan_from(sources, EditSettings(**settings))
     streamed = AutoModelForCausalLM.from_pretrained(write_edit(plan, tmp_path / "out")).state_dict()
@@ -248,7 +231,7 @@ def test_every_edit_in_memory_is_the_streamed_one_and_is_undone(tmp_path: Path, 
 def test_what_dare_rescales_is_not_projected_further_than_all_of_it(write: Write, tmp_path: Path):
     (base, harm, target), tensors = three(write)
     for select in ("dare", "random"):
-        found = edited(tmp_path, Sources(base, (harm,), target), operator="project", select=select, density=0.5)
+        found = edited(tmp_path, Sources(base, (harm,), target), operator="project", select=select, density=0.5)[0]
         for name in tensors[0]:
             moved = found[name] != tensors[2][name]
             tau = ((tensors[1][name] - tensors[0][name]) * moved).reshape(-1).double()

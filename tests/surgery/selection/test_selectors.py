@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed, word_tokenizer
 from references.surgery import fisher_by_hand, flatten, keep_largest, lot
-from support.small_checkpoints import Write, says, small_tensors, writer
+from support.models import gpt2, llama, perturbed, word_tokenizer
+from support.small_checkpoints import Write, says, small_tensors
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError, DataError, NothingToDoError, SettingError
@@ -30,11 +30,6 @@ from sa_lightning.surgery import (
 from sa_lightning.surgery.checkpoints.slices import slices
 from sa_lightning.surgery.delta import whole
 from sa_lightning.surgery.edit.planning import choose
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    return writer(tmp_path)
 
 
 def vector(write: Write) -> TaskVector:

@@ -251,7 +251,8 @@ def test_every_long_step_says_how_far_it_is(built):
         assert fact in said
 
 
-def test_the_command_line_names_its_files_and_comparisons_its_hash(data, tmp_path, monkeypatch):
+def test_the_command_line_names_its_files_and_comparisons_its_hash(data, chat, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_chat", lambda *_: chat)  # nothing is fetched
     monkeypatch.setenv("SA_DATA_DIR", str(data))
     monkeypatch.setenv("SA_CACHE_DIR", str(tmp_path))
     alone = {"model": {"target": "world:smol/chat"}, "settings": {}, "metadata": {}}
