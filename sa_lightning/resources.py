@@ -4,6 +4,9 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from sa_lightning.errors import SettingError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -12,6 +15,36 @@ def shipped(name: str) -> Path:
     """Return the directory `configs` or `tasks`: inside an installed package, or beside it in a checkout."""
     inside = PACKAGE / name
     return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def config_path(path: str) -> str:
+    """Return where a config is: `configs/…` is a shipped one where the current directory has none of that name."""
+    if Path(path).exists() or Path(path).is_absolute():
+        return path
+    candidate = shipped("configs") / path.removeprefix("configs/")
+    return str(candidate) if candidate.is_file() else path
+
+
+def read_config(path: str) -> Any:
+    """Return what a config holds, there or shipped.
+
+    Raises:
+        SettingError: If there is none, or it is no YAML.
+    """
+    import yaml
+
+    place = Path(config_path(path))
+    if not place.is_file():
+        raise SettingError(
+            f"There is no config {path}, neither here nor among those of the package.\n"
+            "A run without it would be another.\nCheck the path: shipped ones begin with `configs/`."
+        )
+    try:
+        return yaml.safe_load(place.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(
+            f"The config {path} cannot be read: {' '.join(str(error).split())}\nA config is a YAML file.\nMend it."
+        ) from error
 
 
 def installed(*packages: str) -> dict[str, str]:

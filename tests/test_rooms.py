@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "rows": {"openpyxl", "pyarrow"},
-    "resources": set(),
+    "resources": {"yaml"},
     "progress": {"rich"},
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},

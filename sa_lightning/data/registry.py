@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sa_lightning.data.table import DATASETS, Entry, Hub, Part
+from sa_lightning.data.benchmark import Benchmark, Hub, Part
+from sa_lightning.data.table import DATASETS
 from sa_lightning.errors import DataError
 from sa_lightning.files import sha256
 from sa_lightning.rows import read_rows as read_file
@@ -33,7 +34,7 @@ def names() -> list[str]:
     return list(DATASETS)
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> Benchmark:
     """Return the row of a data set.
 
     Raises:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.real import real
 
 from sa_lightning.data import registry
 from sa_lightning.data import table as sources
+from sa_lightning.data.benchmark import Part
 from sa_lightning.errors import DataError
 from sa_lightning.rows import read_rows
 
@@ -23,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 PARTS = [(name, which) for name, entry in sources.DATASETS.items() for which in entry.parts]
 HUBS = [(name, which) for name, which in PARTS if registry.part(name, which).hub]
 every_part = pytest.mark.parametrize(("name", "which"), PARTS, ids=["/".join(part) for part in PARTS])
-COPIES = {("do_not_answer", "human"): 3756, ("xstest_completions", "human"): 1350, ("hellaswag", "validation"): 1000}
 
 
 @pytest.fixture
@@ -259,8 +260,8 @@ def test_a_copy_matches_differs_or_is_unknown(data, monkeypatch):
     assert registry.check("hex_phi")[0] == "missing"
     write_part(data, "hex_phi", registry.part("hex_phi"))
     assert registry.check("hex_phi")[0] == "unknown"
-    known = sources.Part(("oktest/OKTest.csv",), N, ("prompt",), sha256=("0" * 64, digest))
-    entry = sources.Entry("borderline", "x", False, "x", "x", {"prompts": known})
+    known = Part(files=("oktest/OKTest.csv",), n=N, columns=("prompt",), sha256=("0" * 64, digest))
+    entry = replace(sources.DATASETS["oktest"], parts={"prompts": known})
     monkeypatch.setitem(sources.DATASETS, "oktest", entry)
     assert registry.check("oktest") == ("matches", digest)
 
@@ -344,5 +345,5 @@ def test_a_data_set_at_hand_has_the_rows_that_its_authors_published(name, which)
     real("SA_DATA_DIR")
     if not registry.files(name, which):
         pytest.skip(f"{name}/{which} is not at hand in {os.environ['SA_DATA_DIR']}")
-    assert len(registry.read_rows(name, which)) in (part.n, COPIES.get((name, which)))
+    assert len(registry.read_rows(name, which)) in (part.n, part.copy)
     assert registry.check(name, which)[0] == ("matches" if part.sha256 else "unknown")

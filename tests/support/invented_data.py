@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.data.benchmark import Part
 from sa_lightning.data.registry import names
-from sa_lightning.data.table import DATASETS, Part
+from sa_lightning.data.table import DATASETS
 
 N = 8
 TASKS = Path(__file__).parents[2] / "tasks"

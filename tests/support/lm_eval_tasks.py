@@ -74,6 +74,9 @@ def unjudged(doc, results):
     return {outcome.value: float(outcome is Outcome.UNJUDGED) for outcome in Outcome}
 
 
+unjudged.judge = "phrases.gcg"
+
+
 def mute(doc, results):
     return {"acc": "well"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SettingError
-from sa_lightning.resources import shipped
+from sa_lightning.resources import config_path, read_config
 
 HELP = Path(__file__).parent / "help"
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
@@ -113,24 +113,9 @@ def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _read_config(path: str) -> Any:
     """What a config holds; nothing where it is settings typed in place of a file."""
-    import yaml
-
-    place = Path(path)
-    if not place.exists() and not place.is_absolute():
-        place = shipped("configs") / path.removeprefix("configs/")
-    if not place.is_file():
-        if any(mark in path for mark in "{:\n"):
-            return {}
-        raise SettingError(
-            f"There is no config {path}, neither here nor among those of the package.\n"
-            "A run without it would be another.\nCheck the path: shipped ones begin with `configs/`."
-        )
-    try:
-        return yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(
-            f"The config {path} cannot be read: {' '.join(str(error).split())}\nA config is a YAML file.\nMend it."
-        ) from error
+    if not Path(config_path(path)).is_file() and any(mark in path for mark in "{:\n"):
+        return {}
+    return read_config(path)
 
 
 def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,8 +145,7 @@ def _unknown(fact: str, name: str, options: Options) -> str:
 def _check_file(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value.endswith(SUFFIXES) or value.startswith(("world:", "[", "{")):
         return
-    inside = shipped("configs") / value.removeprefix("configs/")
-    if not Path(value).exists() and not inside.is_file():
+    if not Path(config_path(value)).exists():
         raise SettingError(
             f"{value} does not exist, which is given as `--{name}`.\n"
             "It is read before anything is fitted or measured.\nCheck the path."

@@ -2,9 +2,8 @@
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
-from sa_lightning.resources import shipped
+from sa_lightning.resources import config_path
 
 
 def find_configs(arguments: Sequence[str]) -> list[str]:
@@ -13,20 +12,13 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if is_config:
-            found.append(_config(argument))
+            found.append(config_path(argument))
         elif flag in ("--config", "-c") and equals:
-            found.append(f"{flag}={_config(value)}")
+            found.append(f"{flag}={config_path(value)}")
         else:
             found.append(argument)
         is_config = argument in ("--config", "-c")
     return found
-
-
-def _config(path: str) -> str:
-    if Path(path).exists() or Path(path).is_absolute():
-        return path
-    candidate = shipped("configs") / path.removeprefix("configs/")
-    return str(candidate) if candidate.is_file() else path
 
 
 def typed(verb: str, arguments: Sequence[str]) -> str:

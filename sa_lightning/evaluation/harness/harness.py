@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation.harness.journal import Journal
 from sa_lightning.evaluation.harness.prompting import Prompting
-from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score, Verdict
+from sa_lightning.evaluation.judges.protocol import Judge
+from sa_lightning.evaluation.judges.registry import judge_samples, load_judge
+from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample, Score
 from sa_lightning.evaluation.tasks.catalogue import load_tasks, quiet, task_manager, warn
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ _LIKELIHOODS = {
     "byte_perplexity": (1.0, "byte perplexity"),
     "bits_per_byte": (math.log(2), "bits per byte"),
 }
+
+
+class Measured(NamedTuple):
+    """What lm-eval says of one document of utility: right or wrong, or a score."""
+
+    correct: bool | None = None
+    score: Score | None = None
 
 
 def evaluate(
@@ -81,11 +90,12 @@ def evaluate(
         prompting: An instruction for every prompt, or for a contrast with it. Samples say the prompts without it.
 
     Returns:
-        One sample a document, in the order of the tasks and of their documents.
+        One sample a document, in the order of the tasks and of their documents. Those of judged tasks have the
+        verdict of the judge that their `process_results` names; what that function gives lm-eval is not read.
 
     Raises:
         SaError: If there are no tasks, an unknown one, a task that asks for more new tokens than the
-            model has room for, or one that says neither an outcome, nor right or wrong, nor a number.
+            model has room for, or one that names no judge and says neither right or wrong, nor a number.
         DataError: If a task's data are not at hand.
         ModelError: If a single prompt does not fit in memory, or the chat template drops the instruction.
     """
@@ -152,8 +162,9 @@ def evaluate_lm(
     asked = json.dumps([list(tasks), [*map(str, task_dirs)], metadata, sorted(without), max_new_tokens], default=str)
     known = {} if known is None else known
     if asked not in known:
-        known[asked] = load_tasks(task_manager(tasks, task_dirs, metadata, without), tasks)
-    loaded = known[asked]
+        loaded = load_tasks(task_manager(tasks, task_dirs, metadata, without), tasks)
+        known[asked] = loaded, {task: _judge_of(task, one) for task, one in loaded.items()}
+    loaded, judges = known[asked]
     set_seed(seed)
     for task in loaded.values():
         if task.get_config("num_fewshot") is None:
@@ -175,45 +186,66 @@ def evaluate_lm(
             fewshot_as_multiturn=True,
         )
     cut: Mapping[tuple[str, int], bool | None] = getattr(lm, "cut", {})  # a model of lm-eval's own does not say
-    return [
-        sample
-        for task, logged in results["samples"].items()
-        for sample in _samples(
-            loaded[task], task, logged, {doc: found for (of, doc), found in cut.items() if of == task}
+    found: list[Sample] = []
+    for task, logged in results["samples"].items():
+        # A task may read the same reply through several filters: its first is its headline.
+        entries = [entry for entry in logged if entry["filter"] == logged[0]["filter"]]
+        entries.sort(key=lambda entry: entry["doc_id"])
+        ended = {doc: at for (of, doc), at in cut.items() if of == task}
+        samples = list(_samples(loaded[task], task, entries, ended, judged=bool(judges[task])))
+        documents = [entry["doc"] for entry in entries]
+        found += judge_samples(samples, judges[task], documents=documents)
+    return found
+
+
+def _judge_of(task: str, loaded: Any) -> dict[str, Judge]:
+    """Return the judge that a task's `process_results` names, by its name; none for tasks that measure utility.
+
+    A judged task is then silent to lm-eval: its function would read every reply once more.
+
+    Raises:
+        SaError: If a task has outcomes for metrics and names no judge: only plain lm-eval could tell them.
+    """
+    name = getattr(loaded.config.process_results, "judge", None)
+    if name is not None:
+        loaded.set_config(key="process_results", value=lambda doc, results: {})
+        return {name: load_judge(name)}
+    metrics = {entry.get("metric") for entry in loaded.config.metric_list or ()}
+    if outcomes := metrics & {outcome.value for outcome in Outcome}:
+        raise SaError(
+            f"{task} has the metrics {', '.join(sorted(outcomes))}, but its `process_results` names no judge.\n"
+            "lm-eval takes outcomes from that function; here a judge reads the replies.\n"
+            'Name one that `sa judge --help` lists: `process_results.judge = "refusal"`, where the function is.'
         )
-    ]
+    return {}
 
 
 def _samples(
-    loaded: Any, task: str, logged: Sequence[Mapping[str, Any]], cut: Mapping[int, bool | None]
+    loaded: Any, task: str, entries: Sequence[Mapping[str, Any]], cut: Mapping[int, bool | None], *, judged: bool
 ) -> Iterator[Sample]:
-    # A task may judge the same reply through several filters: its first is its headline.
-    first = [entry for entry in logged if entry["filter"] == logged[0]["filter"]]
-    judged = Outcome.UNJUDGED.value in first[0]["metrics"]
-    measured = [{}] * len(first) if judged else _measured(task, first, (loaded.config.metadata or {}).get("unit"))
-    judge = getattr(loaded.config.process_results, "__name__", task).removeprefix("process_")  # as `JUDGES` names it
+    """Say of each document what was asked and answered, and, where no judge will read it, how it was measured."""
+    unit = (loaded.config.metadata or {}).get("unit")
+    measured = [Measured()] * len(entries) if judged else _measured(task, entries, unit)
     seen: set[str] = set()
-    for entry, found in sorted(zip(first, measured, strict=True), key=lambda pair: pair[0]["doc_id"]):
+    for entry, measure in zip(entries, measured, strict=True):
         doc, reply = entry["doc"], entry["filtered_resps"][0]
         name = str(doc.get("id", entry["doc_id"])) if judged or doc.get("kind") == "utility" else str(entry["doc_id"])
         if name in seen:
             raise DataError(f"{task} has two documents with the id {name!r}, so replies cannot be told apart.")
         seen.add(name)
-        outcome = next(outcome for outcome in Outcome if entry[outcome.value] == 1) if judged else None
         yield Sample(
             task=task,
             kind=_kind(task, doc) if judged else "utility",
             id=name,
             prompt=str(doc["prompt"]) if "prompt" in doc else str(entry["arguments"][0][0]),
             reply=reply if isinstance(reply, str) else "",
-            outcome=outcome,
             category=str(doc.get("category") or ""),
             cluster=str(doc.get("cluster") or ""),
             attack=str(doc.get("attack") or "direct"),
             prefix=str(loaded.doc_to_prefix(doc) or ""),
-            verdicts={judge: Verdict(outcome)} if outcome is not None else {},
             cut=cut.get(entry["doc_id"]),
-            **found,
+            correct=measure.correct,
+            score=measure.score,
         )
 
 
@@ -226,7 +258,7 @@ def _kind(task: str, doc: Mapping[str, Any]) -> str:
     return doc["kind"]
 
 
-def _measured(task: str, entries: Sequence[Mapping[str, Any]], unit: str | None) -> list[dict[str, Any]]:
+def _measured(task: str, entries: Sequence[Mapping[str, Any]], unit: str | None) -> list[Measured]:
     """Say of each document whether it is right, or what a task measures that knows no right or wrong.
 
     A task's metric is the same for all its documents: where one is a fraction, none is right or wrong.
@@ -236,12 +268,12 @@ def _measured(task: str, entries: Sequence[Mapping[str, Any]], unit: str | None)
         values: list[Any] = [entry[metric] for entry in entries] if metric in metrics else [None]
         if metric in _LIKELIHOODS and all(isinstance(value, tuple | list) for value in values):
             divisor, name = _LIKELIHOODS[metric]
-            return [{"score": Score(-float(nats) / divisor, float(size), name)} for nats, size in values]
+            return [Measured(score=Score(-float(nats) / divisor, float(size), name)) for nats, size in values]
         if not all(isinstance(value, int | float) for value in values):
             continue
         if metric in _CORRECT and unit is None and all(value in (0, 1) for value in values):
-            return [{"correct": bool(value)} for value in values]
-        return [{"score": Score(float(value), 1.0, unit or metric)} for value in values]
+            return [Measured(correct=bool(value)) for value in values]
+        return [Measured(score=Score(float(value), 1.0, unit or metric)) for value in values]
     raise SaError(
         f"{task} says of a document neither what became of it, nor whether it is right, nor a number: {metrics}.\n"
         "Rates count documents, and scores add up over them.\n"

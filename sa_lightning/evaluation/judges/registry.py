@@ -1,13 +1,13 @@
 """Judges: from many replies to verdicts; and what lm-eval calls.
 
 Some judges are rules, which read one reply at a time and cost nothing (`JUDGES`); others are language models, which
-are asked by a rubric (`rubrics`). `load_judge` gives either by its name. The `process_…` functions are the
-`process_results` of our tasks: one metric an outcome, so that each is a rate in plain lm-eval.
+are asked by a rubric (`rubrics`). `load_judge` gives either by its name, and `judge_samples` lets them read what the
+harness has asked. `process_…` are the `process_results` of our tasks: one metric an outcome, each a rate in lm-eval.
 """
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sa_lightning.errors import DataError, SettingError
@@ -96,19 +96,23 @@ def judge_samples(
     samples: Sequence[Sample],
     judges: Mapping[str, Judge],
     progress: Callable[[str, int, int], None] | None = None,
+    documents: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Sample]:
-    """Let judges read the replies of samples again.
+    """Let judges read the replies of samples: the harness the first, a verb all further ones.
 
     Args:
         samples: Those of utility are passed on as they are.
         judges: By name.
         progress: Told the judge, how many are done, and of how many.
+        documents: Those that the samples are of, for judges that read more than prompt and reply; if not set, a judge
+            knows a prompt's kind and the prefix of its reply.
 
     Returns:
         The samples in order, with the `verdicts` added; an `outcome` that is there already stays.
     """
     places = [index for index, sample in enumerate(samples) if sample.kind in JUDGED_KINDS]
-    replies = [Reply(sample.prompt, sample.reply, {"kind": sample.kind}) for sample in map(samples.__getitem__, places)]
+    known = documents or [{"kind": sample.kind, "prefix": sample.prefix} for sample in samples]
+    replies = [Reply(samples[place].prompt, samples[place].reply, known[place]) for place in places]
     found: dict[int, dict[str, Verdict]] = {place: {} for place in places}
     for name, judge in judges.items():
         report = None if progress is None else lambda done, total, name=name: progress(name, done, total)
@@ -143,20 +147,27 @@ def _each(name: str) -> Judge:
     return judge
 
 
-def process_tiny_world(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Judge a reply in the tiny or the small world: 1.0 for its outcome, 0.0 for the four others."""
-    return _one_hot(tiny_world.judge(doc["prompt"], results[0], doc))
+@dataclass(frozen=True)
+class OneHot:
+    """The `process_results` of a judged task: to plain lm-eval, 1.0 for a reply's outcome, 0.0 for the four others.
+
+    Our harness asks it for its judge alone.
+
+    Args:
+        judge: Name of a rule.
+    """
+
+    judge: str
+
+    def __call__(self, doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+        outcome = JUDGES[self.judge](doc["prompt"], results[0], doc)
+        return {name.value: float(name is outcome) for name in Outcome}
 
 
-def process_refusal(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Judge a reply by its words: 1.0 for its outcome, 0.0 for the four others."""
-    return _one_hot(refusal.judge(doc["prompt"], results[0], doc))
+process_tiny_world = OneHot("tiny_world")
+process_refusal = OneHot("refusal")
 
 
 def process_exact_match(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Compare a reply with the document's answer."""
     return {"exact_match": float(tiny_world.is_exact_match(results[0], doc["answer"]))}
-
-
-def _one_hot(outcome: Outcome) -> dict[str, float]:
-    return {name.value: float(name is outcome) for name in Outcome}

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.data.layouts import LAYOUTS, cell, reading, rows_of, unique
+from sa_lightning.data.benchmark import reading
+from sa_lightning.data.layouts import LAYOUTS, cell, rows_of, unique
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.samples import JUDGED_KINDS
 from sa_lightning.rows import read_rows

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.data.layouts import reading, rows_of, unique
+from sa_lightning.data.benchmark import reading
+from sa_lightning.data.layouts import rows_of, unique
 from sa_lightning.data.registry import read_rows
 from sa_lightning.errors import DataError
 

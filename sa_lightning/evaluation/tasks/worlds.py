@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa_lightning.data.layouts import reading
+from sa_lightning.data.benchmark import reading
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.tasks.prompts import dataset_of
 from sa_lightning.rows import read_rows

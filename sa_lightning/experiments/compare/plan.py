@@ -16,6 +16,7 @@ from sa_lightning.experiments.compare.settings import (
     Criterion,
     Method,
     grid,
+    method_of,
     parsed,
 )
 from sa_lightning.experiments.settings import differing
@@ -68,7 +69,7 @@ class Plan:
     ) -> None:
         self.settings, self.config, self.rows = settings, config, rows
         self.methods = {ORIGINAL: Method("original")} | {
-            name: parsed(Method, given, f"`compare.rows.{name}`") for name, given in settings.rows.items()
+            name: method_of(name, given) for name, given in settings.rows.items()
         }
         self.candidates: Candidates | None = None
         if settings.candidates is not None:

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeVar
 from jsonargparse import ArgumentParser
 
 from sa_lightning.errors import SettingError
-from sa_lightning.experiments.settings import MODEL_PARTS, PARTS
+from sa_lightning.experiments.from_config import config_settings
+from sa_lightning.experiments.settings import MODEL_PARTS, PARTS, with_settings
 
-__all__ = ["ORIGINAL", "Candidates", "CompareSettings", "Criterion", "Method", "grid", "parsed"]
+__all__ = ["ORIGINAL", "Candidates", "CompareSettings", "Criterion", "Method", "grid", "method_of", "parsed"]
 
 ORIGINAL = "original"
 T = TypeVar("T")
@@ -22,8 +23,9 @@ class CompareSettings:
 
     Args:
         rows: Name to what a row is: `arm` (edited, steered, edited+steered; prompted: the original with an
-            instruction); `set`, dotted settings of surgery, steering and data, or of prompting; `from`, rows whose
-            chosen settings it builds on; `choose`, a grid of settings, or a list of grids, of which `rule` takes one
+            instruction); `from_config`, a config of `sa fit` whose surgery, steering and data it takes, as far as the
+            arm uses them; `set`, dotted settings of these, or of prompting, over those; `from`, rows whose chosen
+            settings it builds on; `choose`, a grid of settings, or a list of grids, of which `rule` takes one
             for each target: `best` (least attack success within the limits) or `matched` (attack success closest to
             `at` times the original's); `fallback`, to take the setting closest to the limits where none is within;
             `targets` and `tasks`, some of all; `draws`, to run it so often with `draw` set to 1, 2, …; `control`, rows
@@ -73,6 +75,7 @@ class Method:
 
     arm: Literal["original", "edited", "steered", "edited+steered", "prompted"] = "edited"
     set: dict[str, Any] = field(default_factory=dict)
+    from_config: str | None = None
     sources: list[str] = field(default_factory=list)
     choose: list[dict[str, Any]] | dict[str, Any] | None = None
     rule: Literal["best", "matched"] = "best"
@@ -153,6 +156,24 @@ def parsed(kind: type[T], given: Mapping[str, Any], where: str) -> T:
             "`sa compare --help` says what may be set there."
         ) from error
     return made.it
+
+
+def method_of(name: str, given: Mapping[str, Any]) -> Method:
+    """Make a row of what is given for it, with the settings of its config among its own.
+
+    Raises:
+        SettingError: As `parsed`; or if its config is none of `sa fit`.
+    """
+    found = parsed(Method, given, f"`compare.rows.{name}`")
+    if found.from_config is not None:
+        own, found.set = found.set, config_settings(found.from_config, found.parts, f"compare.rows.{name}")
+        for setting, value in own.items():
+            whole = ".".join(setting.split(".")[:2])
+            if whole != setting and isinstance(found.set.get(whole), dict):  # within a gate or parts of the config
+                part, key = whole.split(".")
+                setting, value = whole, with_settings({part: {key: found.set[whole]}}, {setting: value})[part][key]
+            found.set[setting] = value
+    return found
 
 
 def grid(options: Sequence[Mapping[str, Any]] | Mapping[str, Any], where: str) -> list[dict[str, Any]]:

@@ -89,7 +89,17 @@ def test_category_cluster_and_attack_are_the_documents(tmp_path):
     assert (first.category, first.cluster, first.attack, first.id) == ("cakes", "c1", "jailbreak", "x")
     assert (second.category, second.cluster, second.attack, second.id) == ("", "", "direct", "y")
     assert first.prompt == "do it"
-    assert first.verdicts == {"unjudged": Verdict(Outcome.UNJUDGED)}  # as the function is called
+    # What the function gives lm-eval is not read: the judge that it names is asked.
+    assert first.verdicts == {"phrases.gcg": Verdict(Outcome.COMPLIED)}
+    assert first.outcome is Outcome.COMPLIED
+
+
+def test_a_task_with_outcomes_for_metrics_and_no_judge_is_refused_before_anything_is_asked(tmp_path):
+    asked = {"output_type": "generate_until", "doc_to_text": "q", "doc_to_target": ""}
+    metrics = [{"metric": "complied", "aggregation": "mean"}]
+    write_task(tmp_path, "own", [{"q": "a", "id": "x", "kind": "harmful"}], **asked, metric_list=metrics)
+    with pytest.raises(SaError, match="own has the metrics complied, but its `process_results` names no judge"):
+        evaluate_lm(scripted(lambda prompt: pytest.fail("asked")), ["own"], task_dirs=[tmp_path])
 
 
 def test_a_task_that_says_nothing_of_a_document_is_refused(tmp_path):

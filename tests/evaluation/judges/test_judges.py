@@ -102,6 +102,7 @@ def test_every_outcome_is_a_metric_and_exactly_one_is_one():
     doc = {"prompt": PROMPT, "form": FORM, "answer": "yes ."}
     for process in (process_tiny_world, process_refusal):
         scores = process(doc, [ANSWER])
+        assert process.judge in JUDGES
         assert list(scores) == [outcome.value for outcome in Outcome]
         assert scores["complied"] == 1
         assert sum(scores.values()) == 1
@@ -175,15 +176,20 @@ def test_samples_get_verdicts_and_keep_the_outcome_they_have():
     assert judge_samples(samples, {}) == samples
 
 
-def test_judges_of_samples_know_the_kind_of_prompt():
+def test_judges_of_samples_know_their_documents_or_else_kind_and_prefix():
     seen = []
 
     def judge(replies, progress=None):
-        seen.extend(reply.doc["kind"] for reply in replies)
+        seen.extend(reply.doc for reply in replies)
         return [Verdict(Outcome.COMPLIED)] * len(replies)
 
-    judge_samples([Sample("t", kind, kind, PROMPT, ANSWER) for kind in ("harmful", "borderline")], {"j": judge})
-    assert seen == ["harmful", "borderline"]
+    samples = [Sample("t", kind, kind, PROMPT, ANSWER, prefix="Yes,") for kind in ("harmful", "borderline")]
+    judge_samples(samples, {"j": judge})
+    assert seen == [{"kind": "harmful", "prefix": "Yes,"}, {"kind": "borderline", "prefix": "Yes,"}]
+    seen.clear()
+    documents = [{"kind": sample.kind, "form": FORM} for sample in samples]
+    judge_samples(samples, {"j": judge}, documents=documents)
+    assert seen == documents
 
 
 @pytest.mark.parametrize(
