@@ -37,11 +37,7 @@ LONG = (
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `base`, `harm` and `other` (another shape), each with tokenizer and template."""
     root = tmp_path_factory.mktemp("checkpoints")
-    for name, model in (
-        ("base", llama()),
-        ("harm", perturbed(llama(), seed=1)),
-        ("other", llama(layers=2, width=16)),
-    ):
+    for name, model in (("base", llama()), ("harm", perturbed(llama(), seed=1)), ("other", llama(layers=2, width=16))):
         saved(model, root / name)
     return root
 
