@@ -21,7 +21,7 @@ from sa_lightning.fitting.extraction import StateReader
 from sa_lightning.fitting.parts import PromptParts, check_parts
 from sa_lightning.fitting.prompts import harmless_prompts
 from sa_lightning.fitting.segments import SegmentName, check_segment, check_vocabulary, chosen_segment
-from sa_lightning.models import PairBatch, Position, render, template_tail
+from sa_lightning.models import PassageBatch, Position, render, template_tail
 from sa_lightning.models.blocks import Site
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
@@ -340,17 +340,17 @@ class ExtractionCallback(Callback):
             self._unfinished.append(unfinished)
             self.resumed[name] = int(self._done.sum())
 
-    def observe(self, batch: PairBatch) -> None:
+    def observe(self, batch: PassageBatch) -> None:
         """Read the pairs of a batch that are this process's to read and not read yet."""
         assert self._metric is not None
         assert self._reader is not None
-        wanted = batch.counted & ~self._done.to(batch.pairs.device)[batch.pairs]
+        wanted = batch.counted & ~self._done.to(batch.groups.device)[batch.groups]
         nothing = not bool(wanted.any())
         if self._agree is not None:  # the processes of a sharded model run all forwards together
             nothing = self._agree(nothing, all=True)
         if nothing:
             return
-        self._metric.update(torch.cat(self._reader(batch)), batch.pairs, wanted)
+        self._metric.update(self._reader(batch), batch.groups, wanted)
         self.report("reading pairs", int(self._metric.seen.sum()), len(self._metric.seen))
         if self._unfinished and self._unfinished[-1].due():
             self._unfinished[-1].save(self._metric.tensors())
@@ -477,7 +477,7 @@ class ExtractionCallback(Callback):
             self._unfinished[-1].save(metric.tensors())
 
 
-def _nothing(batch: PairBatch) -> None:
+def _nothing(batch: PassageBatch) -> None:
     """Read nothing of a batch."""
 
 

@@ -12,7 +12,7 @@ from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.files import sha256
 from sa_lightning.fitting.extraction import StateReader, plan_for
-from sa_lightning.models import PairBatch, PassagePair, Position, collate, passage
+from sa_lightning.models import PassageBatch, PassagePair, Position, collate, passage
 from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
 
 
@@ -150,7 +150,7 @@ class DemonstrationDataModule(LightningDataModule):
             collate_fn=self._collate,
         )
 
-    def _collate(self, rows: list[tuple[int, bool, PassagePair]]) -> PairBatch:
+    def _collate(self, rows: list[tuple[int, bool, PassagePair]]) -> PassageBatch:
         indices, counted, pairs = zip(*rows, strict=True)
         return collate(pairs, indices, counted, self.shared)
 

@@ -12,17 +12,26 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from sa_lightning.errors import DataError, ModelError, SettingError
-from sa_lightning.models import Blocks, PairBatch, PassagePair, collate, locate_blocks, plan_batches, position_ids
-from sa_lightning.models.batches import common_prefix
+from sa_lightning.models import (
+    Blocks,
+    Passage,
+    PassageBatch,
+    PassagePair,
+    collate,
+    locate_blocks,
+    plan_batches,
+    position_ids,
+)
+from sa_lightning.models.batches import Group, common_prefix
 from sa_lightning.models.blocks import Site
 from sa_lightning.steering import PairStates, capture, gather_mean
 from sa_lightning.steering.runtime.hooks import Stopped
 
-States = tuple[Float[Tensor, "batch layers d_model"], Float[Tensor, "batch layers d_model"]]
+States = Float[Tensor, "passages layers d_model"]
 
 
 class StateReader:
-    """Run the decoder over batches of pairs, and read its states at their positions.
+    """Run the decoder over batches of passages, and read its states at their positions.
 
     The LM head never runs, nor does anything behind the last layer that is read; states are gathered on the
     device, in float32. A batch that does not fit in memory is halved, and so are later ones as large. Where rotary
@@ -64,11 +73,11 @@ class StateReader:
         self._cache = "cache" if "cache" in parameters else "past_key_values"  # transformers renamed it in 5.2x
 
     @torch.no_grad()
-    def __call__(self, batch: PairBatch) -> States:
-        """Return the states of the first and of the second members, in the order of `batch.pairs`.
+    def __call__(self, batch: PassageBatch) -> States:
+        """Return the states of the first members of all groups, then of the second ones, in the order of the batch.
 
         Raises:
-            ModelError: If a single pair does not fit in memory.
+            ModelError: If a single group does not fit in memory.
         """
         if self.most_tokens is not None and batch.tokens > self.most_tokens and len(batch) > 1:
             return self._in_parts(batch, -(-batch.tokens // self.most_tokens))
@@ -82,20 +91,21 @@ class StateReader:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(batch) == 1:
+            what = "A pair" if batch.members > 1 else "A prompt"
             raise ModelError(
-                f"A pair of {batch.tokens} tokens does not fit in memory: {message}\n"
-                "A batch of one pair cannot be halved.\n"
+                f"{what} of {batch.tokens} tokens does not fit in memory: {message}\n"
+                "A batch of one cannot be halved.\n"
                 "Cut long conversations with `--data.max_length`, read fewer layers, or split the model: "
                 "`--trainer.strategy sharded`."
             )
         self.most_tokens = batch.tokens // 2
         return self._in_parts(batch, 2)
 
-    def _in_parts(self, batch: PairBatch, count: int) -> States:
-        first, second = zip(*(self(part) for part in batch.chunks(min(count, len(batch)))), strict=True)
-        return torch.cat(first), torch.cat(second)
+    def _in_parts(self, batch: PassageBatch, count: int) -> States:
+        parts = [self(part).chunk(batch.members) for part in batch.chunks(min(count, len(batch)))]
+        return torch.cat([torch.cat(side) for side in zip(*parts, strict=True)])
 
-    def _read(self, batch: PairBatch) -> States:
+    def _read(self, batch: PassageBatch) -> States:
         context: dict[str, Any] = {"use_cache": False}
         if batch.prefix is not None:
             context = self._after_prefixes(batch)
@@ -104,10 +114,9 @@ class StateReader:
         read = partial(gather_mean, positions=batch.read, valid=batch.valid)
         with capture(self.modules, read, stop=not self.whole) as captured:
             self._run(batch.input_ids, **context)
-        first, second = captured.stacked().chunk(2)
-        return first, second
+        return captured.stacked()
 
-    def _one_by_one(self, batch: PairBatch) -> States:
+    def _one_by_one(self, batch: PassageBatch) -> States:
         """Run every sequence by itself, up to the last token that is read."""
         found = []
         for ids, read, valid in zip(batch.input_ids, batch.read, batch.valid, strict=True):
@@ -115,22 +124,21 @@ class StateReader:
             with capture(self.modules, gather, stop=True) as captured:
                 self._run(ids[None, : int(read.max()) + 1], use_cache=False)
             found.append(captured.stacked())
-        first, second = torch.cat(found).chunk(2)
-        return first, second
+        return torch.cat(found)
 
-    def _after_prefixes(self, batch: PairBatch) -> dict[str, Any]:
-        """Run the common prefixes once; what both suffixes need to go on from their keys and values."""
+    def _after_prefixes(self, batch: PassageBatch) -> dict[str, Any]:
+        """Run the common prefixes once; what all suffixes need to go on from their keys and values."""
         mask, suffix = batch.prefix_mask, batch.suffix_mask
         assert mask is not None
         assert suffix is not None
         cache = DynamicCache(config=self.config.get_text_config(decoder=True))
         with capture(self.modules[-1:], lambda hidden: hidden[:0, 0], stop=not self.whole):
             self._run(batch.prefix, attention_mask=mask, position_ids=position_ids(mask), use_cache=True, cache=cache)
-        both = torch.arange(len(batch), device=mask.device).repeat(2)
-        cache.batch_select_indices(both)
+        rows = torch.arange(len(batch), device=mask.device).repeat(batch.members)
+        cache.batch_select_indices(rows)
         return {
-            "attention_mask": torch.cat([mask[both], suffix], -1),
-            "position_ids": mask.sum(-1)[both][:, None] + position_ids(suffix),
+            "attention_mask": torch.cat([mask[rows], suffix], -1),
+            "position_ids": mask.sum(-1)[rows][:, None] + position_ids(suffix),
             "use_cache": True,
             "cache": cache,
         }
@@ -144,7 +152,7 @@ class StateReader:
             self.decoder(input_ids=tokens, **inputs)
 
 
-def why_not_share(reader: StateReader, pair: PassagePair) -> str | None:
+def why_not_share(reader: StateReader, pair: Group) -> str | None:
     """Say why the keys and values of a common beginning cannot be gone on from, found out on one pair that has one.
 
     Returns:
@@ -154,9 +162,9 @@ def why_not_share(reader: StateReader, pair: PassagePair) -> str | None:
     if getattr(reader.model, "_is_stateful", False):
         return "it carries a state of its own"
     weight = next(reader.decoder.parameters())
-    apart = torch.cat(reader(collate([pair], [0], [True], share=False).to(weight.device)))
+    apart = reader(collate([pair], [0], [True], share=False).to(weight.device))
     try:
-        shared = torch.cat(reader(collate([pair], [0], [True], share=True).to(weight.device)))
+        shared = reader(collate([pair], [0], [True], share=True).to(weight.device))
     except Exception as error:  # whatever a family's own code raises for a cache that it does not know
         return f"it ends with {type(error).__name__}: {error}"
     allowed = 0.05 if weight.dtype in (torch.bfloat16, torch.float16) else 1e-3
@@ -197,19 +205,45 @@ def extract(
             "There are no pairs to read.\nA direction needs two sides.\nGive at least one pair of passages."
         )
     reader = StateReader(model, locate_blocks(model, blocks), site, layers)
-    device = next(model.parameters()).device
-    batches, share = plan_for(reader, pairs, batch_tokens, share=share_prefixes)
+    safe, unsafe = _read_groups(reader, pairs, batch_tokens, share_prefixes, progress)
+    return PairStates(safe, unsafe)
+
+
+def extract_passages(
+    model: nn.Module,
+    passages: Sequence[Passage],
+    *,
+    site: Site = "residual",
+    layers: Sequence[int] | None = None,
+    batch_tokens: int | None = None,
+    blocks: str | None = None,
+) -> States:
+    """Read the states that single passages leave in a model: arguments and shape as of `extract`, one side."""
+    reader = StateReader(model, locate_blocks(model, blocks), site, layers)
+    return _read_groups(reader, [(passage,) for passage in passages], batch_tokens)[0]
+
+
+def _read_groups(
+    reader: StateReader,
+    groups: Sequence[Group],
+    budget: int | None,
+    share: bool | None = False,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Float[Tensor, "members groups layers d_model"]:
+    """Read groups of as many passages each, on the CPU, in their order."""
+    device = next(reader.model.parameters()).device
+    batches, share = plan_for(reader, groups, budget, share=share)
     width = reader.config.get_text_config(decoder=True).hidden_size
-    found = torch.empty(2, len(pairs), len(reader.modules), width)
+    found = torch.empty(len(groups[0]), len(groups), len(reader.modules), width)
     for indices in progress(batches):
-        states = reader(collate([pairs[i] for i in indices], indices, [True] * len(indices), share).to(device))
-        found[:, indices] = torch.stack(states).cpu()
-    return PairStates(found[0], found[1])
+        states = reader(collate([groups[i] for i in indices], indices, [True] * len(indices), share).to(device))
+        found[:, indices] = states.unflatten(0, (len(found), -1)).cpu()
+    return found
 
 
 def plan_for(
     reader: StateReader,
-    pairs: Sequence[PassagePair],
+    groups: Sequence[Group],
     budget: int | None = None,
     most: int | None = None,
     share: bool | None = None,
@@ -221,11 +255,11 @@ def plan_for(
     """
     if budget is None:
         budget = 1024 if next(reader.decoder.parameters()).device.type == "cpu" else 4096
-    batches, shared = plan_batches(pairs, budget, most, share)
-    ordered = sorted((pair for pair in pairs if common_prefix(pair)), key=common_prefix) if shared else []
+    batches, shared = plan_batches(groups, budget, most, share)
+    ordered = sorted((group for group in groups if common_prefix(group)), key=common_prefix) if shared else []
     if not ordered:
         return batches, shared
-    longest = max(len(member.ids) for pair in pairs for member in pair)
+    longest = max(len(member.ids) for group in groups for member in group)
     if reader.longest is not None and longest > reader.longest:
         reason: str | None = f"beyond {reader.longest} tokens its rotary frequencies depend on the whole length"
     else:
@@ -237,7 +271,7 @@ def plan_for(
             f"`--data.share_prefixes true`, but {type(reader.model).__name__} cannot go on from the keys and values of "
             f"a prefix: {reason}.\nWhat both sides of a pair begin with then has to run twice.\nLeave the setting out."
         )
-    return plan_batches(pairs, budget, most, share=False)
+    return plan_batches(groups, budget, most, share=False)
 
 
 def _longest_with_the_same_frequencies(config: Any) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sa_lightning.errors import DataError
-from sa_lightning.fitting.extraction import extract
+from sa_lightning.fitting.extraction import extract_passages
 from sa_lightning.models import Passage, passage, tokenize
 from sa_lightning.resources import shipped
 from sa_lightning.rows import iter_rows, read_rows
@@ -237,9 +237,6 @@ class PromptStates:
                 one = passage(module.tokenizer, [{"role": "user", "content": text}], max_length=module.max_length)
                 whole = [*one.ids, *ids]
                 found.append(Passage(whole, tuple(range(len(whole))) if mean else (len(whole) - 1,)))
-            # Two of them make a pair: reading knows no single passages.
-            pairs = list(zip(found[::2], [*found[1::2], found[-1]][: len(found[::2])], strict=True))
-            states = extract(module.network, pairs, layers=self.layers, blocks=module.blocks_path)
-            rows = torch.stack([states.safe, states.unsafe], 1).flatten(0, 1)[: len(new)]
+            rows = extract_passages(module.network, found, layers=self.layers, blocks=module.blocks_path)
             self._known |= {(text, tuple(ids), mean): row for text, row in zip(new, rows, strict=True)}
         return torch.stack([self._known[prompt.text, tuple(ids), mean] for prompt in prompts])

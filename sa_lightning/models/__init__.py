@@ -5,7 +5,7 @@ its decoder blocks are found (`blocks`), positions are counted under padding (`p
 conversations become token ids with places to read (`passages`), in batches (`batches`).
 """
 
-from sa_lightning.models.batches import PairBatch, collate, plan_batches
+from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
 from sa_lightning.models.chat import load_tokenizer, render, tokenize
 from sa_lightning.models.loading import base_of, is_adapter, load_config, load_model, merge_adapter
@@ -15,8 +15,8 @@ from sa_lightning.models.sharded import load_sharded
 
 __all__ = [
     "Blocks",
-    "PairBatch",
     "Passage",
+    "PassageBatch",
     "PassagePair",
     "Position",
     "base_of",

@@ -8,7 +8,7 @@ from support.models import gpt2, llama
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from sa_lightning.errors import DataError, ModelError, SettingError
-from sa_lightning.fitting.extraction import StateReader, extract
+from sa_lightning.fitting.extraction import StateReader, extract, extract_passages
 from sa_lightning.models import Passage, collate, locate_blocks
 
 FAMILIES = {"llama": llama, "gpt2": gpt2}
@@ -213,11 +213,22 @@ def test_a_stream_of_several_parts_is_refused():
         extract(model, some_pairs(), share_prefixes=False)
 
 
+@pytest.mark.parametrize("budget", [None, 1, 30])
+def test_single_passages_leave_the_states_that_they_leave_in_pairs(budget):
+    model, pairs = llama(), some_pairs(7)
+    passages = [member for pair in pairs for member in pair][:-1]
+    alone = extract_passages(model, passages, batch_tokens=budget)
+    states = extract(model, pairs)
+    both = torch.stack([states.safe, states.unsafe], 1).flatten(0, 1)[:-1]
+    assert alone.shape == both.shape
+    assert torch.allclose(alone, both, atol=1e-5)
+
+
 def test_a_reader_of_a_sharded_model_runs_every_layer():
     model, pairs = llama(), some_pairs(3)
     ran = []
     model.model.layers[2].register_forward_pre_hook(lambda *_: ran.append(1))
     reader = StateReader(model, locate_blocks(model), layers=[0], whole=True)
-    safe, _ = reader(collate(pairs, range(3), [True] * 3, share=False))
+    safe = reader(collate(pairs, range(3), [True] * 3, share=False))[:3]
     assert ran
     assert torch.allclose(safe[:, 0], extract(model, pairs).safe[:, 0], atol=1e-5)

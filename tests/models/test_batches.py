@@ -11,12 +11,12 @@ members = st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.inte
 
 @st.composite
 def pairs(draw):
-    """Pairs with a common beginning, read at their last tokens."""
-    found = []
+    """Pairs with a common beginning, read at their last tokens; or passages on their own."""
+    found, size = [], draw(st.integers(1, 2))
     for _ in range(draw(st.integers(1, 9))):
         beginning = draw(st.lists(st.integers(1, 9), max_size=9))
         both = []
-        for _ in range(2):
+        for _ in range(size):
             rest, count = draw(members)
             ids = [*beginning, *rest]
             both.append(Passage(ids, tuple(range(max(0, len(ids) - count), len(ids)))))
@@ -40,7 +40,7 @@ def test_every_pair_is_in_one_batch_and_batches_keep_to_the_budget(pairs, budget
 @settings(max_examples=100, deadline=None)
 def test_a_batch_holds_the_sequences_it_was_made_of_and_reads_where_they_say(pairs, share):
     batch = collate(pairs, range(len(pairs)), [True] * len(pairs), share)
-    for side in (0, 1):
+    for side in range(batch.members):
         for row, pair in enumerate(pairs):
             index = row + side * len(pairs)
             before = []
@@ -58,10 +58,11 @@ def test_a_batch_holds_the_sequences_it_was_made_of_and_reads_where_they_say(pai
 def test_parts_of_a_batch_are_batches_of_its_pairs(pairs, count, share):
     batch = collate(pairs, range(len(pairs)), [True] * len(pairs), share)
     parts = list(batch.chunks(count))
-    assert torch.equal(torch.cat([part.pairs for part in parts]), batch.pairs)
+    assert torch.equal(torch.cat([part.groups for part in parts]), batch.groups)
+    assert {part.members for part in parts} == {batch.members}
     for part in parts:
-        at = part.pairs.tolist()
-        rows = [*at, *(index + len(pairs) for index in at)]
+        at = part.groups.tolist()
+        rows = [index + side * len(pairs) for side in range(batch.members) for index in at]
         assert torch.equal(part.input_ids, batch.input_ids[rows])
         assert (part.prefix is None) == (batch.prefix is None)
         assert part.prefix is None or torch.equal(part.prefix, batch.prefix[at])
