@@ -26,7 +26,7 @@ from sa_lightning.files import whole_directory
 
 torch.set_num_threads(1)
 
-collect_ignore_glob = ["*/conftest.py"]  # rooms have their own, which hold no doctests and are all called the same
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # rooms have their own; they hold no doctests, and share a name
 LONG = (
     *("test_tiny_world.py", "test_real_chat.py", "test_unfinished.py", "test_sa.py", "test_sweep.py", "test_smol.py"),
     *("test_processes.py", "test_parts.py"),
