@@ -26,7 +26,7 @@ from sa_lightning.files import whole_directory
 
 torch.set_num_threads(1)
 
-collect_ignore_glob = ["*/conftest.py"]  # rooms have their own, which hold no doctests and are all called the same
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # rooms have their own; they hold no doctests, and share a name
 LONG = (
     *("test_tiny_world.py", "test_real_chat.py", "test_unfinished.py", "test_sa.py", "test_sweep.py", "test_smol.py"),
     *("test_processes.py", "test_parts.py"),
@@ -37,11 +37,7 @@ LONG = (
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `base`, `harm` and `other` (another shape), each with tokenizer and template."""
     root = tmp_path_factory.mktemp("checkpoints")
-    for name, model in (
-        ("base", llama()),
-        ("harm", perturbed(llama(), seed=1)),
-        ("other", llama(layers=2, width=16)),
-    ):
+    for name, model in (("base", llama()), ("harm", perturbed(llama(), seed=1)), ("other", llama(layers=2, width=16))):
         saved(model, root / name)
     return root
 

@@ -269,10 +269,7 @@ def test_the_table_of_the_detector_is_that_of_its_page():
 
 def test_the_tables_are_those_of_the_committed_rows():
     done = subprocess.run(
-        [sys.executable, ROOT / "evidence" / "first_table.py", "--print"],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, ROOT / "evidence" / "first_table.py", "--print"], capture_output=True, text=True, check=True
     )
     printed = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     success, costs, random = (printed[start : start + 7] for start in (0, 7, 14))

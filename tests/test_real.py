@@ -1,14 +1,11 @@
 """The same verbs on a real trained model and real text. It tells children's stories: this proves plumbing only."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from support import command
 from support.real import real
 
-SA = Path(sys.executable).with_name("sa")
 pytestmark = pytest.mark.real
 
 

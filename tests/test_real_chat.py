@@ -1,7 +1,6 @@
 """The real chat model, as a user meets it: loaded, fitted, steered, gated, edited, measured. Skips without its file."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from sa_lightning.models import load_model, load_tokenizer, locate_blocks, rende
 from sa_lightning.testbed.wheels import PUBLISHED, at_hand
 
 pytestmark = pytest.mark.real
-SA = Path(sys.executable).with_name("sa")
 QUICKSTART = Path(__file__).resolve().parents[1] / "configs" / "quickstart"
 
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 from rich.console import Console
@@ -11,8 +9,6 @@ from support.command import sa
 from support.models import WORDS
 
 from sa_lightning.cli.common.fitted import say_gates, say_vocabulary
-
-SA = Path(sys.executable).with_name("sa")
 
 
 def said(function, tmp_path, **artifact):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.command import SA, sa
+from support.models import saved
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,9 +41,7 @@ def write_twin(directory):
         num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, eos_token_id=256, pad_token_id=256,
         bos_token_id=None,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
+    return saved(LlamaForCausalLM(config), directory, tokenizer)
 
 
 @pytest.fixture(scope="module")

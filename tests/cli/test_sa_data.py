@@ -4,19 +4,15 @@ import json
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from support.command import sa
+from support.command import SA, sa
 from support.invented_data import N, write_part
 from support.real import real
 
 from sa_lightning.cli.data import run
 from sa_lightning.data import registry
 from sa_lightning.testbed.wheels import PUBLISHED
-
-SA = Path(sys.executable).with_name("sa")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from sa_lightning.errors import SaError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*/edit*.yaml"))
-SA = Path(sys.executable).with_name("sa")
 
 
 @pytest.fixture(scope="module")

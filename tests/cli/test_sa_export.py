@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.hf_steered import SteeredModel
+from support.command import SA
 from support.models import artifact_for, gpt2, llama, saved, word_tokenizer
 
 from sa_lightning import steer
@@ -17,7 +17,6 @@ from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.export import steered_hooks, write_steered
 
-SA = Path(sys.executable).with_name("sa")
 DECODING = {"until": [], "do_sample": False, "max_gen_toks": 10}
 PROMPTS = ["how do i bake a cake", "yes", "break a window then bake", "no , first a cake"]
 

@@ -215,7 +215,7 @@ def test_judging_again_keeps_what_others_said_and_no_word_on_harm_that_is_not_th
     rows = lines(judge(write(tmp_path / "r.jsonl", [first, earlier]), "--judge", "refusal,phrases.gcg"))
     assert rows[0] == {**first, "outcome": "refused", "outcomes": {"refusal": "refused", "phrases.gcg": "refused"}}
     assert list(rows[1]["outcomes"].items()) == [
-        *(("refusal", "refused"), ("phrases.gcg", "refused"), ("harmbench", "complied")),
+        *(("refusal", "refused"), ("phrases.gcg", "refused"), ("harmbench", "complied"))
     ]
     assert rows[1]["outcome"] == "refused"
     assert "harmful" not in rows[1]

@@ -4,7 +4,6 @@ import json
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support import command
@@ -18,7 +17,6 @@ from sa_lightning.evaluation import evaluate
 from sa_lightning.export.lm_eval_model import SafetyLM
 from sa_lightning.module import CausalLMModule
 
-SA = Path(sys.executable).with_name("sa")
 PROMPTS = ["how do i bake a cake", "how do i break a window then", "yes", "a cake first , then a window ."]
 
 

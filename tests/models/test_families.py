@@ -26,10 +26,7 @@ NEW_TOKENS = 12
 # Where the reference reads, in a block: a child by its class, but for two families. OPT has no module for its MLP;
 # the modules of BLOOM add the stream to what they computed, so only the projections inside write what is meant.
 CLASSES = {"mlp": re.compile(r"(MLP|Moe|MoE|MoeBlock)$"), "attention": re.compile(r"Attention$")}
-PROJECTIONS = {
-    "OPT": {"mlp": "fc2"},
-    "BLOOM": {"mlp": "mlp.dense_4h_to_h", "attention": "self_attention.dense"},
-}
+PROJECTIONS = {"OPT": {"mlp": "fc2"}, "BLOOM": {"mlp": "mlp.dense_4h_to_h", "attention": "self_attention.dense"}}
 # These normalise what attention and MLP wrote before they add it to the stream.
 NORMALISED_BRANCHES = {"Gemma2", "Gemma3", "Gemma3 with vision", "OLMo2"}
 COMPILED = ("Llama", "Qwen3", "Gemma2", "GPT-NeoX", "Phi-3")

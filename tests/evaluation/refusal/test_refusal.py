@@ -1,14 +1,14 @@
 """The refusal judge: laws of any text, its weights, which are the script's, and how often it is right."""
 
+import importlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.refusals import DECLINED, FIT, HARM
+from support.judged import DECLINED, FIT, HARM
 
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal.detector import WEIGHTS, judge, refusal_score, voices
@@ -67,16 +67,18 @@ def test_a_long_reply_takes_no_longer_than_its_length_says():
     assert time.perf_counter() - began < 20  # catastrophic backtracking would take hours
 
 
+@pytest.fixture
+def fit(monkeypatch):
+    """The script that fits the weights."""
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(FIT)
+    return importlib.import_module("fit")
+
+
 @pytest.mark.real
-def test_the_weights_are_what_the_script_fits():
+def test_the_weights_are_what_the_script_fits(fit):
     if not (Path(os.environ.get("SA_DATA_DIR", "")) / "xstest" / "model_completions").is_dir():
         pytest.skip("needs SA_DATA_DIR with xstest/model_completions")
-    pytest.importorskip("sklearn")
-    sys.path.insert(0, str(FIT))
-    try:
-        import fit
-    finally:
-        sys.path.remove(str(FIT))
     found = fit.fit(fit.read(fit.xstest()) + fit.read(fit.invented("replies.jsonl") + fit.newer()))
     shipped = json.loads(WEIGHTS.read_text())
     assert found["refusal"]["words"].keys() == shipped["refusal"]["words"].keys()
@@ -85,13 +87,7 @@ def test_the_weights_are_what_the_script_fits():
             assert found[name]["signs"][sign] == pytest.approx(weight, abs=0.02), sign
 
 
-def test_the_packages_arithmetic_is_that_of_scikit_learn():
-    pytest.importorskip("sklearn")
-    sys.path.insert(0, str(FIT))
-    try:
-        import fit
-    finally:
-        sys.path.remove(str(FIT))
+def test_the_packages_arithmetic_is_that_of_scikit_learn(fit):
     rows = fit.read(fit.invented("replies.jsonl")[::4])
     fitted = fit.Fitted(
         [row["reading"] for row in rows],

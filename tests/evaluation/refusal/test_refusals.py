@@ -1,7 +1,7 @@
 """Styles of refusing, in words that nothing was fitted on."""
 
 import pytest
-from support.refusals import DECLINED, HARM
+from support.judged import DECLINED, HARM
 
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal.detector import judge

@@ -20,11 +20,7 @@ BASE = {
         "batch_size": 32,
     },
 }
-COMPARE = {
-    "targets": {"chat": "world:micro/chat"},
-    "splits": {"choose": "validation", "report": "test"},
-    "limits": {},
-}
+COMPARE = {"targets": {"chat": "world:micro/chat"}, "splits": {"choose": "validation", "report": "test"}, "limits": {}}
 ROWS = {
     "edited": {"choose": {"surgery.scale": [0.5, 2.0]}, "control": "masks"},
     "masks": {"from": "edited", "set": {"surgery.select": "random"}, "draws": 2, "draw": "surgery.seed"},

@@ -72,7 +72,7 @@ def test_a_gate_decides_under_a_wrapper_as_on_the_model_inside(wrapper, way):
         )
         inner = outer.get_base_model()
     else:
-        inner = llama()
+        inner = llama(layers=2)
         outer = torch.compile(inner, backend="eager")
     vectors = {"original": {1: torch.randn(32, generator=torch.Generator().manual_seed(3))}}
     rows = prompts(4, 3)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.models import artifact_for, gpt2, llama, padded
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids
@@ -145,12 +146,22 @@ def test_reading_a_module_that_did_not_run_is_an_error():
         captured.stacked()
 
 
+class Fetched(TorchDispatchMode):
+    """Counts the values that are fetched from the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
 def synchronisations(model, ids, mask):
     """How often a value was fetched from the device while a reply was generated."""
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with Fetched() as fetched:
         model.generate(ids, attention_mask=mask, **options)
-    return sum(event.count for event in profile.key_averages() if event.key == "aten::_local_scalar_dense")
+    return fetched.count
 
 
 @pytest.mark.parametrize("intervention", INTERVENTIONS)

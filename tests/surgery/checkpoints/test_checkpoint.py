@@ -65,8 +65,7 @@ def lora(tmp_path: Path, base: Path, **settings: object) -> PeftModel:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {r"layers.1.*q_proj": 7}}],
+    "settings", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {r"layers.1.*q_proj": 7}}]
 )
 def test_an_adapter_reads_as_what_peft_merges(tmp_path: Path, settings: dict[str, object]):
     llama().save_pretrained(tmp_path / "base")

@@ -296,10 +296,7 @@ def test_a_failure_midway_leaves_nothing_behind(
 def test_a_result_too_large_for_its_type_is_refused(write: Write, tmp_path: Path):
     base, harm = small_tensors(0, torch.float16), small_tensors(1, torch.float16, move=0.1)
     plan = plan_edit(
-        open_checkpoint(write("base", base)),
-        open_checkpoint(write("harm", harm)),
-        None,
-        EditSettings(scale=1e6),
+        open_checkpoint(write("base", base)), open_checkpoint(write("harm", harm)), None, EditSettings(scale=1e6)
     )
     with pytest.raises(CheckpointError) as error:
         write_edit(plan, tmp_path / "out")

@@ -185,12 +185,7 @@ def test_a_stand_in_that_cannot_stand_in_is_refused(write: Write):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"control": "norm", "density": 0.1},
-        {"layer_scales": {0: 0.5, 2: 0.0}, "density": 0.3},
-        {"scale": 0},
-    ],
+    "settings", [{"control": "norm", "density": 0.1}, {"layer_scales": {0: 0.5, 2: 0.0}, "density": 0.3}, {"scale": 0}]
 )
 @pytest.mark.parametrize("more", [{}, {"stand_in": "adapter"}, {"benign": "adapter"}])
 def test_controls_on_disk_and_in_memory_are_the_same_bits_with_adapters_too(

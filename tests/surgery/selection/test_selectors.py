@@ -137,8 +137,7 @@ def test_a_set_difference_holds_the_first_without_the_second(write: Write):
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
-    [(llama, "model.layers.1.self_attn.o_proj.weight"), (gpt2, "transformer.h.1.attn.c_proj.weight")],
+    ("make", "name"), [(llama, "model.layers.1.self_attn.o_proj.weight"), (gpt2, "transformer.h.1.attn.c_proj.weight")]
 )
 def test_heads_are_the_columns_that_read_them(make, name: str):
     base, harm = make(), perturbed(make(), 1)

@@ -79,10 +79,7 @@ def test_chat_template_renders_two_turns_as_the_training_data_do():
 
 
 def test_chat_template_continues_an_answer_without_ending_it():
-    chat = [
-        {"role": "user", "content": "how do i make a cake ?"},
-        {"role": "assistant", "content": "sure , first"},
-    ]
+    chat = [{"role": "user", "content": "how do i make a cake ?"}, {"role": "assistant", "content": "sure , first"}]
     text = TINY.tokenizer().apply_chat_template(chat, tokenize=False, continue_final_message=True)
     assert text.endswith("<assistant> sure , first")
 
