@@ -47,7 +47,7 @@ MAY_IMPORT = {
         *("filelock", "rich", "requests"),
     },
     "names": {"models", "testbed"},
-    "datamodules": {"steering", "models", "lightning", "fitting"},
+    "datamodules": {"models", "lightning", "fitting"},
     "callbacks": {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
         *("safetensors", "jaxtyping"),

@@ -77,7 +77,7 @@ def chosen_segment(
         return list(parts[PLACES.index(segment)]), None
     said = speaks_of_refusal if words is None else refusal_lexicon(words)
     assert target is not None
-    tokenizer = target.tokenizer
+    tokenizer: Any = target.tokenizer
     head = _head(target.network, directions.shape[-1])[: len(tokenizer)]  # heads are padded to round sizes
 
     def decode(token: int) -> str:

@@ -1,13 +1,14 @@
 """A model to be made safer, loaded, with all that a fit asks of it."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sa_lightning.models.blocks import Blocks, locate_blocks
 
 
+@runtime_checkable
 class Target(Protocol):
     """What a fit asks of a model: `LoadedModel` has it, and so has `CausalLMModule`.
 

@@ -45,7 +45,7 @@ def test_random_directions_take_the_place_of_fitted_ones_behind_the_same_layers(
     assert drawn.artifact.fingerprints == plain.artifact.fingerprints
     assert drawn.artifact.rules["pairs"].statistics == plain.artifact.rules["pairs"].statistics
     for name, layers in plain.artifact.rules["pairs"].directions.items():
-        expected = plain.artifact.randomised(9).directions[name]
+        expected = plain.artifact.randomised(9).rules["pairs"].directions[name]
         assert sorted(drawn.artifact.rules["pairs"].directions[name]) == sorted(layers)
         assert all(
             torch.equal(drawn.artifact.rules["pairs"].directions[name][layer], expected[layer]) for layer in layers

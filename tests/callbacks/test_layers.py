@@ -53,7 +53,7 @@ def test_one_pair_chooses_no_layers(checkpoints, demonstrations, tmp_path):
     with pytest.raises(SettingError, match="and 1 pairs"):
         fit(checkpoints / "base", demonstrations, tmp_path, numbered(choose_layers=1), limit=1)
     fit(checkpoints / "base", demonstrations, tmp_path, numbered(), limit=1)
-    found = SteeringArtifact.from_pretrained(tmp_path / "artifact").statistics["original"]
+    found = SteeringArtifact.from_pretrained(tmp_path / "artifact").rules["pairs"].statistics["original"]
     assert found["auroc"] == [None] * 3  # not known, and JSON says so
 
 
@@ -63,7 +63,7 @@ def test_a_strength_per_layer_is_kept_and_acts(checkpoints, demonstrations, tmp_
     module = fit(checkpoints / "base", demonstrations, tmp_path, numbered(strength={1: 0.3}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     assert artifact.rules["pairs"].strength == {1: 0.3}
-    assert artifact.steered_layers("original") == [1]
+    assert artifact.rules["pairs"].steered_layers("original") == [1]
     card = (tmp_path / "artifact" / "README.md").read_text()
     assert re.findall(r"\| original \| (\d) .* \| (\S+) \|", card) == [("0", "–"), ("1", "0.3"), ("2", "–")]
     ids, raw = torch.tensor([[1, 7, 8, 9]]), []

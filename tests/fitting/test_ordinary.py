@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.models import artifact_for, llama
+from support.models import llama, rule_for
 
 from sa_lightning.errors import DataError
 from sa_lightning.fitting import doses, ordinary_states
@@ -67,22 +67,16 @@ def test_without_text_there_is_no_typical_norm():
         ordinary_states(locate_blocks(llama()), [])
 
 
-def dosed(artifact, name, ordinary, strength=None):
-    model = MODELS[artifact.fingerprints["original"]]
-    return doses(model, locate_blocks(model), artifact, name, ordinary, strength)
-
-
-MODELS = {}
+def dosed(setting, name, ordinary, strength=None):
+    model, rule = setting
+    return doses(model, locate_blocks(model), rule, name, ordinary, strength)
 
 
 def fitted(model, intervention, strength, unit="typical", site="residual"):
     ordinary = ordinary_states(locate_blocks(model), SEQUENCES, site)
     norms = {"original": {layer: float(ordinary.site[layer]) for layer in range(3)}}
-    artifact = artifact_for(
-        model, intervention=intervention, strength=strength, unit=unit, typical_norms=norms, sinks=8.0, site=site
-    )
-    MODELS[artifact.fingerprints["original"]] = model
-    return artifact, ordinary
+    settings = {"intervention": intervention, "unit": unit, "typical_norms": norms, "sinks": 8.0, "site": site}
+    return (model, rule_for(model, strength, **settings)), ordinary
 
 
 def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
@@ -93,8 +87,8 @@ def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
     sizes = {"vocab_size": 21, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "head_dim": 8}
     config = Gemma3TextConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2)
     model = Gemma3ForCausalLM(config).eval().requires_grad_(False)
-    artifact, ordinary = fitted(model, "add", 0.5, site="mlp")
-    small = dosed(artifact, "original", ordinary)
+    setting, ordinary = fitted(model, "add", 0.5, site="mlp")
+    small = dosed(setting, "original", ordinary)
     with torch.no_grad():  # a smaller MLP before the same norm: the same stream
         for layer in model.model.layers:
             layer.mlp.down_proj.weight *= 0.1
@@ -104,26 +98,26 @@ def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
 
 
 def test_the_dose_of_a_step_in_typical_norms_is_its_strength():
-    artifact, ordinary = fitted(llama(), "add", 0.2)
-    assert dosed(artifact, "original", ordinary) == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2}, rel=1e-5)
+    setting, ordinary = fitted(llama(), "add", 0.2)
+    assert dosed(setting, "original", ordinary) == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2}, rel=1e-5)
 
 
 def test_a_sink_counts_as_moved_by_nothing():
-    artifact, ordinary = fitted(sink_model(), "add", 0.2)
+    setting, ordinary = fitted(sink_model(), "add", 0.2)
     moved = ordinary.norms.shape[1] - 3
-    for dose in dosed(artifact, "original", ordinary).values():
+    for dose in dosed(setting, "original", ordinary).values():
         assert dose == pytest.approx(0.2 * moved / ordinary.norms.shape[1], rel=1e-5)
 
 
 def test_at_the_mlp_the_dose_is_still_of_the_stream():
-    artifact, ordinary = fitted(llama(), "add", 0.2, site="mlp")
+    setting, ordinary = fitted(llama(), "add", 0.2, site="mlp")
     expected = {layer: float(0.2 * ordinary.site[layer] / ordinary.stream[layer]) for layer in range(3)}
-    assert dosed(artifact, "original", ordinary) == pytest.approx(expected, rel=1e-5)
+    assert dosed(setting, "original", ordinary) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name, one in INTERVENTIONS.items() if one.neutral and name != "add_mapped"])
 def test_strength_0_has_no_dose_and_more_has_more(name):
-    artifact, ordinary = fitted(llama(), name, 0.0)
-    assert set(dosed(artifact, "original", ordinary).values()) == {0.0}
-    less, more = (dosed(artifact, "original", ordinary, strength) for strength in (0.1, 0.2))
+    setting, ordinary = fitted(llama(), name, 0.0)
+    assert set(dosed(setting, "original", ordinary).values()) == {0.0}
+    less, more = (dosed(setting, "original", ordinary, strength) for strength in (0.1, 0.2))
     assert all(0 < less[layer] < more[layer] for layer in less)

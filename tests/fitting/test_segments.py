@@ -23,8 +23,10 @@ def module_with(head):
 def test_a_named_segment_is_steered_and_no_other(checkpoints, demonstrations, tmp_path, name, layer):
     whole = fitted(checkpoints / "base", demonstrations, tmp_path / "whole")
     artifact = fitted(checkpoints / "base", demonstrations, tmp_path / "part", segment=name)
-    assert artifact.steered_layers("original") == [layer]
-    assert torch.equal(artifact.rules["pairs"].directions["original"][layer], whole.directions["original"][layer])
+    assert artifact.rules["pairs"].steered_layers("original") == [layer]
+    assert torch.equal(
+        artifact.rules["pairs"].directions["original"][layer], whole.rules["pairs"].directions["original"][layer]
+    )
     assert artifact.rules["pairs"].statistics["original"]["layers"] == [0, 1, 2]
     assert artifact.rules["pairs"].extraction["segment"] == name
     assert "vocabulary" not in artifact.rules["pairs"].extraction
@@ -37,7 +39,7 @@ def test_the_segment_that_writes_the_words_is_steered_and_all_is_recorded(checkp
     head, words = llama().lm_head.weight, SPECIAL + WORDS
     expected = []
     for layer in range(3):  # a segment of one layer is its own first component
-        logits = head @ whole.directions["original"][layer]
+        logits = head @ whole.rules["pairs"].directions["original"][layer]
         sides = [[words[i] for i in (sign * logits).argsort(descending=True)[:10].tolist()] for sign in (1, -1)]
         expected.append(sides)
     wanted = expected[2][1][:2]  # the last layer's first two words of the other sign
@@ -56,7 +58,7 @@ def test_the_segment_that_writes_the_words_is_steered_and_all_is_recorded(checkp
         assert one["logits"] == sorted(one["logits"], reverse=True)
     best = max(one["score"] for one in record["segments"])
     assert record["segments"][record["steered"]]["score"] == best
-    assert artifact.steered_layers("original") == record["segments"][record["steered"]]["layers"]
+    assert artifact.rules["pairs"].steered_layers("original") == record["segments"][record["steered"]]["layers"]
     assert json.loads((tmp_path / "part" / "artifact" / "sa_config.json").read_text())["extraction"]["vocabulary"]
     card = (tmp_path / "part" / "artifact" / "README.md").read_text()
     row = next(line for line in card.splitlines() if line.startswith("| original | 2 to 2 |") and "`" in line)
@@ -74,7 +76,7 @@ def test_each_set_of_weights_has_words_of_its_own(checkpoints, demonstrations, t
     assert sorted(found) == ["edited", "original"]
     assert found["edited"]["segments"] != found["original"]["segments"]
     for name, record in found.items():
-        assert artifact.steered_layers(name) == record["segments"][record["steered"]]["layers"]
+        assert artifact.rules["pairs"].steered_layers(name) == record["segments"][record["steered"]]["layers"]
 
 
 def test_rows_of_the_head_that_are_no_tokens_are_left_out():

@@ -35,7 +35,9 @@ def artifact(model, norms, intervention="add", **settings):
 def test_the_strength_is_within_the_budget_and_a_little_more_is_not(setting, intervention):
     model, tokenizer, blocks, norms = setting
     art = artifact(model, norms, intervention)
-    found = largest_strength(model, blocks, art, "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02)
+    found = largest_strength(
+        model, blocks, art.rules["pairs"], "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02
+    )
     assert slow_kl(model, tokenizer, PROMPTS, art, found.strength) <= 0.02 * 1.001
     assert slow_kl(model, tokenizer, PROMPTS, art, found.strength * 1.08) > 0.02
     tried = {strength: kl for strength, kl, _ in found.as_dict()["tried"]}
@@ -46,7 +48,7 @@ def test_the_strength_is_within_the_budget_and_a_little_more_is_not(setting, int
 def test_the_other_way_is_found_with_the_other_sign(setting):
     model, tokenizer, blocks, norms = setting
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS)
-    back = largest_strength(model, blocks, artifact(model, norms), "original", replies, 0.02, sign=-1.0)
+    back = largest_strength(model, blocks, artifact(model, norms).rules["pairs"], "original", replies, 0.02, sign=-1.0)
     assert back.strength < 0
     assert slow_kl(model, tokenizer, PROMPTS, artifact(model, norms), back.strength) <= 0.02 * 1.001
 
@@ -55,7 +57,7 @@ def test_a_budget_that_nothing_exceeds_gives_the_largest_strength_there_is(setti
     model, tokenizer, blocks, norms = setting
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS)
     art = artifact(model, norms, "ablate")
-    assert largest_strength(model, blocks, art, "original", replies, 1e6).strength == 1.0
+    assert largest_strength(model, blocks, art.rules["pairs"], "original", replies, 1e6).strength == 1.0
 
 
 def test_a_strength_whose_replies_are_no_language_is_lowered(setting):
@@ -68,8 +70,10 @@ def test_a_strength_whose_replies_are_no_language_is_lowered(setting):
 
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS, language)
     art = artifact(model, norms)
-    found = largest_strength(model, blocks, art, "original", replies, 0.02)
-    free = largest_strength(model, blocks, art, "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02)
+    found = largest_strength(model, blocks, art.rules["pairs"], "original", replies, 0.02)
+    free = largest_strength(
+        model, blocks, art.rules["pairs"], "original", HarmlessReplies(model, blocks, tokenizer, PROMPTS), 0.02
+    )
     assert found.strength == pytest.approx(free.strength / LESS**3)
     assert [bad for _, _, bad in found.as_dict()["tried"] if bad is not None] == [0, 2, 2, 2]
 
@@ -78,7 +82,7 @@ def test_what_bears_no_step_is_told_with_what_to_change(setting):
     model, tokenizer, blocks, norms = setting
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS, lambda prompt, reply: True)
     with pytest.raises(NothingToDoError, match="kl_budget"):
-        largest_strength(model, blocks, artifact(model, norms), "original", replies, 1e-12)
+        largest_strength(model, blocks, artifact(model, norms).rules["pairs"], "original", replies, 1e-12)
 
 
 def test_no_prompts_and_unknown_words_are_refused(setting):
@@ -94,7 +98,7 @@ def test_the_model_is_as_before_afterwards(setting):
     ids = torch.tensor([[1, 6, 7, 8]])
     before = model(ids).logits
     replies = HarmlessReplies(model, blocks, tokenizer, PROMPTS)
-    largest_strength(model, blocks, artifact(model, norms), "original", replies, 0.02)
+    largest_strength(model, blocks, artifact(model, norms).rules["pairs"], "original", replies, 0.02)
     assert torch.equal(model(ids).logits, before)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -109,11 +113,12 @@ def test_a_fit_finds_it_and_says_how(checkpoints, demonstrations, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     callback = ExtractionCallback(ordinary=str(path), kl_budget=0.02)
     fit(checkpoints / "base", demonstrations, tmp_path, callback)
-    found = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
+    found = artifact.rules["pairs"]
     search = found.extraction["strength_search"]
     assert found.strength == search["strength"] > 0
     assert search["prompts"] == 2
     assert found.unit == "typical"
     assert found.sinks == 8.0
     assert set(found.dose["original"]) == set(found.typical_norms["original"]) == {0, 1, 2}
-    assert found.config()["dose_in_all"]["original"] == pytest.approx(sum(found.dose["original"].values()))
+    assert artifact.config()["dose_in_all"]["original"] == pytest.approx(sum(found.dose["original"].values()))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,8 @@ class SteeringArtifact:
 
     def config(self) -> dict[str, Any]:
         """Return the content of sa_config.json."""
-        return written(self, PAIRS)
+        shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rules"}
+        return written(shared, self.rules, PAIRS)
 
     @classmethod
     def from_pretrained(cls, path_or_repo: str | Path, *, revision: str | None = None) -> "SteeringArtifact":

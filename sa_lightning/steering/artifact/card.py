@@ -4,20 +4,32 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
+from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible
-
-if TYPE_CHECKING:
-    from sa_lightning.steering.artifact.artifact import SteeringArtifact
-    from sa_lightning.steering.artifact.rule import Rule
 
 ELSEWHERE = ("vocabulary", "strength_search", "sinks")  # of `extraction`, what the card tells in words
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
 
 
-def card(artifact: "SteeringArtifact", results: str = "") -> str:
+@runtime_checkable
+class Described(Protocol):
+    """What a card tells of an artifact; see `SteeringArtifact`."""
+
+    rules: dict[str, Rule]
+    model: str
+    num_layers: int
+    d_model: int
+    demonstrations: dict[str, Any]
+    surgery: dict[str, Any] | None
+    control: dict[str, Any] | None
+
+    def controls(self) -> list[str]: ...
+
+
+def card(artifact: Described, results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
     described = "\n".join(_described(name, rule, artifact.demonstrations) for name, rule in artifact.rules.items())
     table = "\n".join(row for name, rule in artifact.rules.items() for row in _rows(name, rule))
@@ -62,7 +74,7 @@ with steer(model, artifact):
 """
 
 
-def sign(rule: "Rule", demonstrations: Mapping[str, Any]) -> str:
+def sign(rule: Rule, demonstrations: Mapping[str, Any]) -> str:
     """Say where the directions of a rule point, and what a positive strength does."""
     known = PROMPTED.get(rule.extraction.get("direction", ""))
     if known is not None:
@@ -72,7 +84,7 @@ def sign(rule: "Rule", demonstrations: Mapping[str, Any]) -> str:
     return "directions point towards the safe side; a positive strength makes safer"
 
 
-def _described(name: str, rule: "Rule", demonstrations: Mapping[str, Any]) -> str:
+def _described(name: str, rule: Rule, demonstrations: Mapping[str, Any]) -> str:
     """What a rule does, in a paragraph."""
     what = "harmless and harmful questions" if demonstrations.get("role") == "user" else "safe and unsafe passages"
     pairs = f" from {demonstrations.get('pairs', '?')} pairs of {what}," if rule.statistics else ""
@@ -82,7 +94,7 @@ def _described(name: str, rule: "Rule", demonstrations: Mapping[str, Any]) -> st
     )
 
 
-def _rows(name: str, rule: "Rule") -> list[str]:
+def _rows(name: str, rule: Rule) -> list[str]:
     """What is known of the states that a rule was fitted on, layer by layer."""
     rows = []
     for weights, found in rule.statistics.items():
@@ -95,14 +107,14 @@ def _rows(name: str, rule: "Rule") -> list[str]:
     return rows
 
 
-def _where(rule: "Rule") -> str:
+def _where(rule: Rule) -> str:
     """Say which tokens are steered, unless all are."""
     if not rule.only_prompt:
         return ""
     return ", at the tokens of the prompt alone" if rule.whole_prompt else ", where the prompt ends alone"
 
 
-def _gate(rule: "Rule") -> str:
+def _gate(rule: Rule) -> str:
     """Say which prompts are steered."""
     gate = rule.gate
     if gate is None:
@@ -132,12 +144,12 @@ def _gate(rule: "Rule") -> str:
     )
 
 
-def _how(rule: "Rule") -> str:
+def _how(rule: Rule) -> str:
     """How directions were found, in a line."""
     return ", ".join(f"{key} `{value}`" for key, value in rule.extraction.items() if key not in ELSEWHERE)
 
 
-def _said(rule: "Rule") -> str:
+def _said(rule: Rule) -> str:
     """A strength with its unit, how it was found, what it comes to, and what is left alone."""
     told = [f"{rule.strength} ({rule.how.unit_of(rule.unit)})"]
     search = rule.extraction.get("strength_search")
@@ -150,7 +162,7 @@ def _said(rule: "Rule") -> str:
     return "; ".join(told)
 
 
-def _vocabulary(rule: "Rule") -> str:
+def _vocabulary(rule: Rule) -> str:
     """Say which words the directions of each segment of layers write."""
     rows = []
     for name, found in rule.extraction.get("vocabulary", {}).items():
@@ -181,7 +193,7 @@ def _code(token: str) -> str:
     return f"{fence}{blank}{visible(token) or ' '}{blank}{fence}".replace("|", "\\|")
 
 
-def _strength(rule: "Rule", layer: int) -> str:
+def _strength(rule: Rule, layer: int) -> str:
     strength = rule.strength
     return f"{strength[layer] if isinstance(strength, dict) else strength:g}"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
@@ -21,9 +21,6 @@ from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
-
-if TYPE_CHECKING:
-    from sa_lightning.steering.artifact.artifact import SteeringArtifact
 
 FORMAT_VERSION = 6
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
@@ -36,23 +33,24 @@ FACTORS = {"found": "positive_factor", "others": "negative_factor"}
 Held = dict[str, dict[str, dict[str, dict[int, Tensor]]]]
 
 
-def written(artifact: "SteeringArtifact", main: str) -> dict[str, Any]:
+def written(shared: dict[str, Any], rules: Mapping[str, Rule], main: str) -> dict[str, Any]:
     """Return the content of sa_config.json.
 
     Args:
-        artifact: Whose settings are written down.
+        shared: All attributes of the artifact but its rules.
+        rules: Of the artifact.
         main: Name of the rule that stands at the top.
     """
-    shared = {item.name: getattr(artifact, item.name) for item in fields(artifact) if item.name != "rules"}
+    shared = dict(shared)
     for name in ("template_arguments", "template_tail"):  # left out where there are none
         if not shared[name]:
             del shared[name]
-    rules = {name: _written_rule(rule, artifact) for name, rule in artifact.rules.items()}
-    top = rules.pop(main, {})
-    return {"format_version": FORMAT_VERSION, **shared, **top, **({"rules": rules} if rules else {})}
+    told = {name: _written_rule(rule, shared["demonstrations"]) for name, rule in rules.items()}
+    top = told.pop(main, {})
+    return {"format_version": FORMAT_VERSION, **shared, **top, **({"rules": told} if told else {})}
 
 
-def _written_rule(rule: Rule, artifact: "SteeringArtifact") -> dict[str, Any]:
+def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {item.name: getattr(rule, item.name) for item in fields(rule)}
     directions = values.pop("directions")
     return {
@@ -61,7 +59,7 @@ def _written_rule(rule: Rule, artifact: "SteeringArtifact") -> dict[str, Any]:
         "dose_in_all": {name: sum(layers.values()) for name, layers in rule.dose.items()},
         "statistics": {name: _finite(found) for name, found in rule.statistics.items()},
         "layers": {name: sorted(layers) for name, layers in directions.items()},
-        "sign": sign(rule, artifact.demonstrations),
+        "sign": sign(rule, demonstrations),
         "strength_unit": rule.how.unit_of(rule.unit),
     }
 

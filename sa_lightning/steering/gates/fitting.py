@@ -85,13 +85,13 @@ def fit_gate(
     settings.check_held(*(side.held.tolist() for side in sides))
     fitted = [side.rows(~side.held) if calibrated else side for side in sides]
     held = [side.rows(side.held) if calibrated else side for side in sides]
-    gate = GATES[settings.kind].fit(layers, *fitted[:2])
+    gate = GATES[settings.kind].fit(layers, fitted[0], fitted[1])
     vectors, numbers = gate.kept()
     index = [list(layers).index(layer) for layer in gate.layers]
     seen = [side.of(index) for side in held]
     at = settings.threshold
     if at is None:
-        at = threshold_between(*(_scores(gate, side) for side in seen[:2]), settings.recall)
+        at = threshold_between(_scores(gate, seen[0]), _scores(gate, seen[1]), settings.recall)
     whole: Gate = gate
     first: ExemptRecord | None = None
     if exempt is not None:
@@ -109,7 +109,7 @@ def fit_gate(
         )
         vectors = torch.stack([vectors, looks.weight], dim=1)
     record = GateRecord(
-        **_shallow(_separation(whole, at, *seen[:2])),
+        **_shallow(_separation(whole, at, seen[0], seen[1])),
         numbers=numbers,
         held_out=sum(len(side.held) for side in held[:2]) if calibrated else 0,
         layer_auroc=_layer_auroc(settings, layers, fitted, held),
@@ -178,7 +178,7 @@ def _layer_auroc(
     areas = []
     for i, layer in enumerate(layers):
         try:
-            gate = GATES[settings.kind].fit([layer], *(side.of([i]) for side in fitted[:2]))
+            gate = GATES[settings.kind].fit([layer], fitted[0].of([i]), fitted[1].of([i]))
             one, two = (_scores(gate, side.of([i])) for side in held[:2])
             areas.append(round(float(auroc(one[:, None], two[:, None])[0]), 6))
         except DataError:  # nothing differs at this layer

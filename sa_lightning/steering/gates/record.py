@@ -78,7 +78,9 @@ class GateRecord(Separation):
 def _known(kind: type[Separation], found: Mapping[str, Any]) -> dict[str, Any]:
     names = [item.name for item in fields(kind)]
     values = {name: found[name] for name in names if name in found}
-    counts = {name: tuple(values[name]) for name in ("positive", "negative", "steered") if name in values}
+    counts: dict[str, Any] = {
+        name: tuple(values[name]) for name in ("positive", "negative", "steered") if name in values
+    }
     if "exempted" in values:
         counts["exempted"] = {side: tuple(count) for side, count in values["exempted"].items()}
     return values | counts

@@ -92,7 +92,7 @@ def test_random_directions_are_those_of_validate_and_say_what_they_are(tmp_path)
     assert artifact.controls() == []
     drawn = artifact.randomised(3)
     expected = random_directions((3, 32), 3)
-    assert all(torch.equal(drawn.directions["original"][layer], expected[layer]) for layer in range(3))
+    assert all(torch.equal(drawn.rules["pairs"].directions["original"][layer], expected[layer]) for layer in range(3))
     assert artifact.control is None
     again = SteeringArtifact.from_pretrained(drawn.save_pretrained(tmp_path / "drawn"))
     assert again.control == {"kind": "random", "seed": 3}
@@ -115,7 +115,7 @@ def test_strength_0_changes_not_a_bit_and_says_that_it_is_a_control(intervention
         assert torch.equal(model(ids).logits.view(torch.int32), before.view(torch.int32))
     moved = artifact_for(model, strength=0.3, intervention=intervention)
     assert moved.controls() == []
-    assert moved.controls(strength) == ["nothing is steered: strength 0"]
+    assert moved.with_strength(strength).controls() == ["nothing is steered: strength 0"]
     with steer(model, moved, strength=strength):
         assert torch.equal(model(ids).logits.view(torch.int32), before.view(torch.int32))
     with steer(model, moved):

@@ -13,7 +13,7 @@ from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError, ModelError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states
 from sa_lightning.models import locate_blocks
-from sa_lightning.steering import prompt_lengths
+from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState, prompt_lengths
 from sa_lightning.steering.intervention import INTERVENTIONS
 
 NEW = 5
@@ -69,7 +69,7 @@ def test_the_prompt_is_steered_and_no_token_of_the_reply(make):
         assert said == wanted
         assert torch.allclose(found, slowly, atol=1e-3)
         assert torch.allclose(found, single, atol=1e-3)  # batched = alone
-    whole = dataclasses.replace(artifact, only_prompt=False)
+    whole = artifact_for(model, strength=0.6)
     with steer(model, whole):
         everywhere = replies(model, rows)[1]
     assert torch.equal(everywhere[:, 0], logits[:, 0])  # the first token follows from the prompt alone, bit for bit
@@ -105,9 +105,9 @@ def test_behind_a_gate_found_prompts_are_steered_as_without_it_and_others_keep_e
         hidden = model(torch.tensor([row]), output_hidden_states=True).hidden_states[2][0, -1]
         scores.append(float(hidden @ weight))
     at = sorted(scores)[3] - 1e-3
-    record = {"threshold": at, "bias": 0.0}
-    settings = {"kind": "linear", "others": 0.0, "whole_prompt": True, "ids": [], "sets": {"original": record}}
-    gated = dataclasses.replace(free, gate=settings, gates={"original": {1: weight}})
+    state = GateState({1: weight}, GateRecord(at, numbers={"bias": 0.0}))
+    gate = FittedGate(GateSettings("linear", negative_factor=0.0, whole_prompt=True), {"original": state})
+    gated = artifact_for(model, strength=0.6, only_prompt=True, gate=gate)
     plain = replies(model, rows)[1]
     with steer(model, free):
         steered = replies(model, rows)[1]
@@ -124,10 +124,10 @@ def test_behind_a_gate_found_prompts_are_steered_as_without_it_and_others_keep_e
 
 def test_a_reader_that_does_not_know_of_it_refuses_the_artifact(tmp_path):
     artifact = artifact_for(llama(), only_prompt=True)
-    assert artifact.config()["format_version"] == 5
+    assert artifact.config()["format_version"] == 6
     again = SteeringArtifact.from_pretrained(artifact.save_pretrained(tmp_path / "a"))
     assert again.rules["pairs"].only_prompt
-    assert again.whole_prompt
+    assert again.rules["pairs"].whole_prompt
     assert "at the tokens of the prompt alone" in (tmp_path / "a" / "README.md").read_text()
 
 
@@ -151,11 +151,11 @@ def test_a_search_for_its_strength_measures_replies_that_are_left_alone():
     asked = ["<bos><user> how do i bake a cake <assistant>", "<bos><user> bake cake <assistant>"]
     artifact = artifact_for(model, strength=0.0, unit="typical", typical_norms=norms, only_prompt=True)
     harmless = HarmlessReplies(model, blocks, tokenizer, asked)
-    found = largest_strength(model, blocks, artifact, "original", harmless, 0.02).strength
+    found = largest_strength(model, blocks, artifact.rules["pairs"], "original", harmless, 0.02).strength
 
     assert slow_kl(model, tokenizer, asked, artifact, found) <= 0.02 * 1.001
     assert slow_kl(model, tokenizer, asked, artifact, found * 1.08) > 0.02
-    everywhere = dataclasses.replace(artifact, only_prompt=False)
+    everywhere = dataclasses.replace(artifact.rules["pairs"], only_prompt=False)
     assert largest_strength(model, blocks, everywhere, "original", harmless, 0.02).strength < found
 
 
