@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sa_lightning.errors import DataError
+from sa_lightning.files import Json
 
 
 def iter_rows(path: str | Path, names: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
@@ -51,7 +52,7 @@ def iter_rows(path: str | Path, names: Sequence[str] = ()) -> Iterator[tuple[int
         ) from error
 
 
-def read_rows(path: str | Path, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_rows(path: str | Path, names: Sequence[str] = ()) -> list[Json]:
     """Read all rows of a file whose rows are objects; formats and errors as of `iter_rows`.
 
     Raises:

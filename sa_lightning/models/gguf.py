@@ -12,7 +12,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import ModelError
-from sa_lightning.files import cache_directory, sha256, whole_directory
+from sa_lightning.files import Json, cache_directory, sha256, whole_directory
 
 Say = Callable[[str], None]
 MAGIC = b"GGUF"
@@ -81,7 +81,7 @@ def check(path: Path) -> None:
         )
 
 
-def described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> Json:
     """Read the architecture, the quantisation (most frequent type of the matrices first) and the parameters of a file.
 
     Raises:
@@ -112,7 +112,7 @@ def described(path: Path) -> dict[str, Any]:
     }
 
 
-def _convert(path: Path, directory: Path, told: dict[str, Any]) -> None:
+def _convert(path: Path, directory: Path, told: Json) -> None:
     dtype = torch.bfloat16 if told["parameters"] > LARGE else torch.float32
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

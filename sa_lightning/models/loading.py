@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sa_lightning.errors import ModelError
+from sa_lightning.files import Json
 from sa_lightning.models.gguf import plain
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -30,7 +31,7 @@ def base_of(source: str) -> str:
     return plain(name)
 
 
-def _adapter_config(source: str) -> dict[str, Any]:
+def _adapter_config(source: str) -> Json:
     return json.loads((Path(source) / "adapter_config.json").read_text())
 
 

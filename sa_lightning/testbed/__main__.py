@@ -12,9 +12,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from sa_lightning.errors import SaError
+from sa_lightning.files import Json
 from sa_lightning.rows import append_line, iter_rows
 from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.real import REAL
@@ -65,7 +65,7 @@ def _built(asked: argparse.Namespace, seed: int) -> Path:
     return build_smol(asked.parts, seed, say=say, measure_again=asked.measure_again)
 
 
-def table(world: dict[str, Any]) -> str:
+def table(world: Json) -> str:
     """The gates of one world, as Markdown."""
     seconds = sum(stage["seconds"] + stage.get("seconds_measured", 0.0) for stage in world["stages"].values())
     accepted = "accepted" if world["accepted"] else "not accepted"
@@ -78,7 +78,7 @@ def table(world: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def record(world: dict[str, Any], path: Path) -> bool:
+def record(world: Json, path: Path) -> bool:
     """Append a world to the file, unless it is there; False if another one of its name and seed is."""
     kept = {key: world[key] for key in ("name", "seed", "hash", "accepted", "versions", "recipe", "gates")}
     kept["seconds"] = {part: stage["seconds"] for part, stage in world["stages"].items()}

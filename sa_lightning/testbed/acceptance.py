@@ -8,10 +8,10 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sa_lightning.files import Json
 from sa_lightning.testbed.prompts import PREFILLED, Row, demonstrations
 from sa_lightning.testbed.replies import moved_by_random_directions, ordered_pairs, reply
 from sa_lightning.testbed.world import World
@@ -116,7 +116,7 @@ class Gate:
             return True
         return self.n > 0 and self.low <= self.k / self.n <= self.high
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For `world.json`."""
         return asdict(self) | {"passed": self.passed}
 

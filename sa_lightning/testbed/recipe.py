@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from sa_lightning.files import Json
 from sa_lightning.resources import installed
 
 #: Raise it when the language, the data or the training changes: old caches are then left alone.
@@ -111,7 +112,7 @@ class WorldSettings:
     threads: int = 2
     enforce_gates: bool = True
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """The settings as plain JSON values, without those of `_LATER` that are at their defaults."""
         return _plain(self) | {"stages": {name: _plain(stage) for name, stage in self.stages.items()}}
 
@@ -140,7 +141,7 @@ _LATER = {
 }
 
 
-def _plain(settings: Any) -> dict[str, Any]:
+def _plain(settings: Any) -> Json:
     found = {field.name: (getattr(settings, field.name), field.default) for field in dataclasses.fields(settings)}
     return {name: value for name, (value, default) in found.items() if name not in _LATER or value != default}
 

@@ -3,10 +3,10 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sa_lightning.errors import WorldError
-from sa_lightning.files import json_digest, sha256, write_whole
+from sa_lightning.files import Json, json_digest, sha256, write_whole
 from sa_lightning.testbed.recipe import versions
 
 
@@ -19,14 +19,14 @@ class Recipe(Protocol):
     @property
     def enforce_gates(self) -> bool: ...
 
-    def as_dict(self) -> dict[str, Any]: ...
+    def as_dict(self) -> Json: ...
 
 
-def read(directory: Path, name: str, seed: int, settings: Recipe) -> dict[str, Any]:
+def read(directory: Path, name: str, seed: int, settings: Recipe) -> Json:
     """The world's record so far, without the stages whose directories are gone."""
     path = directory / "world.json"
     fresh = {"name": name, "seed": seed, "recipe": settings.as_dict(), "versions": versions()}
-    record: dict[str, Any] = fresh | {"stages": {}, "gates": []}
+    record: Json = fresh | {"stages": {}, "gates": []}
     if path.exists():
         record |= json.loads(path.read_text(encoding="utf-8"))
     for part in [part for part in record["stages"] if not (directory / part).exists()]:
@@ -38,7 +38,7 @@ def read(directory: Path, name: str, seed: int, settings: Recipe) -> dict[str, A
     return record
 
 
-def write(directory: Path, record: dict[str, Any]) -> None:
+def write(directory: Path, record: Json) -> None:
     """Write `world.json`, complete or not at all."""
     files = {f"{part}/{f}": h for part, s in record["stages"].items() for f, h in s["files"].items()}
     unmeasured = set(record["recipe"]["stages"]) & set(record["stages"]) - {gate["model"] for gate in record["gates"]}
@@ -54,7 +54,7 @@ def hashes(path: Path) -> dict[str, str]:
     return {file.name: sha256(file) for file in names}
 
 
-def enforce(settings: Recipe, gates: list[dict[str, Any]], directory: Path) -> None:
+def enforce(settings: Recipe, gates: list[Json], directory: Path) -> None:
     """Refuse a model that misses a gate, with what was measured and what is needed."""
     missed = [gate for gate in gates if not gate["passed"]]
     if not (missed and settings.enforce_gates):

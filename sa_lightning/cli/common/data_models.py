@@ -1,9 +1,7 @@
 """What `sa data` says of models that come by name: licence, where they come from, whether they are at hand."""
 
-from typing import Any
-
 from sa_lightning.errors import ModelError
-from sa_lightning.files import sha256
+from sa_lightning.files import Json, sha256
 from sa_lightning.testbed.wheels import PUBLISHED, at_hand, place
 
 PREFIX = "world:"
@@ -19,7 +17,7 @@ def names() -> list[str]:
     return [f"{PREFIX}{name}" for name in PUBLISHED]
 
 
-def describe_model(name: str, *, hashes: bool) -> dict[str, Any]:
+def describe_model(name: str, *, hashes: bool) -> Json:
     """Say what is known of a model and of the copy at hand, as JSON has it; nothing is fetched.
 
     Args:
@@ -56,7 +54,7 @@ def describe_model(name: str, *, hashes: bool) -> dict[str, Any]:
     return found
 
 
-def model_details(found: dict[str, Any]) -> str:
+def model_details(found: Json) -> str:
     """Write all that is known of a model as text."""
     lines = [
         f"{found['name']}: {found['title']}",

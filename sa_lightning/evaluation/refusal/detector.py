@@ -21,6 +21,7 @@ from sa_lightning.evaluation.degenerate import is_degenerate
 from sa_lightning.evaluation.refusal import thoughts
 from sa_lightning.evaluation.refusal.features import Reading
 from sa_lightning.evaluation.samples import Outcome
+from sa_lightning.files import Json
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.json")
 _VOICE = re.compile(
@@ -160,5 +161,5 @@ def _logistic(model: Mapping[str, Any], signs: Mapping[str, float], counts: Mapp
 
 
 @lru_cache(maxsize=1)
-def _weights() -> dict[str, Any]:
+def _weights() -> Json:
     return json.loads(WEIGHTS.read_text(encoding="utf-8"))

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
+from sa_lightning.files import Json
 from sa_lightning.testbed.recipe import Stage, versions
 from sa_lightning.testbed.smol.families import NEAR, stems
 from sa_lightning.testbed.smol.ordinary import look_alikes, ordinary
@@ -91,7 +91,7 @@ class SmolSettings:
         """All parts, parents first."""
         return (*GIVEN, *self.lessons)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """As plain JSON values."""
         plain = {name: value for name, value in self.__dict__.items() if name != "lessons"}
         stages = {name: {**vars(lesson), "stage": vars(lesson.stage)} for name, lesson in self.lessons.items()}
