@@ -1,11 +1,11 @@
-"""Tiny models from config, a word tokenizer, and shapes checked in the mathematical rooms."""
+"""Fixtures of all rooms; shapes are checked in the mathematical ones."""
 
+import json
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import sys
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,130 +19,17 @@ install_import_hook(
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from support.models import llama, perturbed, word_tokenizer
 
-from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.files import whole_directory
 
 torch.set_num_threads(1)
 
-LONG = ("test_tiny_world.py", "test_real_chat.py", "test_extraction.py", "test_sa.py", "test_sweep.py", "test_smol.py")
-WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
-SPECIAL = ["<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<unk>"]
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<user> {{ m['content'] }} "
-    "{% else %}<assistant> {{ m['content'] }} {{ eos_token }} {% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
+collect_ignore_glob = ["*/conftest.py"]  # rooms have their own, which hold no doctests and are all called the same
+LONG = (
+    *("test_tiny_world.py", "test_real_chat.py", "test_unfinished.py", "test_sa.py", "test_sweep.py", "test_smol.py"),
+    *("test_processes.py", "test_parts.py"),
 )
-
-
-def word_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of some twenty words."""
-    vocabulary = {word: index for index, word in enumerate(SPECIAL + WORDS)}
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>"]})
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def llama(seed: int = 0, layers: int = 3, width: int = 32, tied: bool = False) -> LlamaForCausalLM:
-    """A random Llama that makes decisive, varied predictions."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(SPECIAL + WORDS),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        initializer_range=0.2,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    return LlamaForCausalLM(config).eval().requires_grad_(False)
-
-
-def numbered(*args, **settings) -> ExtractionCallback:
-    """An ExtractionCallback whose strength is a number: models of twenty words know none of our harmless prompts."""
-    direction = settings.get("direction", args[0] if args else "principal")
-    known = {"unit": "state", "sinks": None} | ({} if direction == "none" else {"strength": 0.12})
-    return ExtractionCallback(*args, **known | settings)
-
-
-def gpt2(seed: int = 0) -> GPT2LMHeadModel:
-    """A random GPT-2: learned positions, and a Conv1D where others have Linear."""
-    torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=len(SPECIAL + WORDS), n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3
-    )
-    return GPT2LMHeadModel(config).eval().requires_grad_(False)
-
-
-def perturbed(model: torch.nn.Module, seed: int, size: float = 0.05) -> torch.nn.Module:
-    """Move every parameter a little: a stand-in for a fine-tune."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def mistral() -> MistralForCausalLM:
-    """A random Mistral whose attention reaches back six tokens: its cache forgets what lies before."""
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=len(SPECIAL + WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, sliding_window=6, initializer_range=0.2, pad_token_id=0,
-        bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    return MistralForCausalLM(config).eval().requires_grad_(False)
-
-
-def ask(text: str) -> list[int]:
-    """Token ids of a question, as the template writes it."""
-    message = [{"role": "user", "content": text}]
-    return list(word_tokenizer().apply_chat_template(message, add_generation_prompt=True, return_dict=False))
-
-
-def along(intervention, direction):
-    """What an intervention takes in place of a direction: for `add_mapped`, the map onto it."""
-    return torch.outer(direction, direction) if intervention == "add_mapped" else direction
-
-
-def artifact_for(model, strength=0.3, seed=5, **changes):
-    """An artifact with random directions for all layers of these weights."""
-    from sa_lightning.steering import SteeringArtifact, random_directions, weights_fingerprint
-
-    text = model.config.get_text_config(decoder=True)
-    drawn = random_directions((text.num_hidden_layers, text.hidden_size), seed)
-    drawn = [along(changes.get("intervention", "add"), direction) for direction in drawn]
-    return SteeringArtifact(
-        directions={"original": dict(enumerate(drawn))},
-        fingerprints={"original": weights_fingerprint(model)},
-        model="test",
-        num_layers=text.num_hidden_layers,
-        d_model=text.hidden_size,
-        strength=strength,
-        **changes,
-    )
 
 
 @pytest.fixture(scope="session")
@@ -162,8 +49,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven pairs of different lengths."""
-    import json
-
     path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
     rows = [
         {
@@ -211,14 +96,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest: a process that comes to them last would keep the others waiting."""
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
-
-
-def real(variable: str, *parts: str) -> Path:
-    """Return a real file that the environment names, or skip the test, visibly."""
-    root = os.environ.get(variable)
-    if not root or not Path(root, *parts).exists():
-        pytest.skip(f"{'/'.join(parts)} is not at hand: set {variable}")
-    return Path(root, *parts)
-
-
-sys.path.insert(0, str(Path(__file__).parent))

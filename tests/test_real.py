@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import real
 from support import command
+from support.real import real
 
 SA = Path(sys.executable).with_name("sa")
 pytestmark = pytest.mark.real

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import real
 from support.invented_data import SUBJECTS, write_everything
 from support.judged import TASKS, add_definitions, scripted, write_world
+from support.real import real
 
 from sa_lightning.data import registry
 from sa_lightning.data.layouts import LAYOUTS

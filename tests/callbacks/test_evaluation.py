@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import llama
+from support.models import llama
 
 from sa_lightning.callbacks import EvaluationCallback, ProvenanceCallback
 from sa_lightning.datamodules import ArmDataModule

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, llama, perturbed, word_tokenizer
 from references.surgery import flatten, orthogonalised_by_hand
+from support.models import artifact_for, llama, perturbed, word_tokenizer
 
 from sa_lightning.callbacks import SurgeryCallback
 from sa_lightning.errors import DataError, SettingError

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from conftest import WORDS
 from rich.console import Console
 from support.command import sa
+from support.models import WORDS
 
 from sa_lightning.cli.common.fitted import say_gates, say_vocabulary
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
 from safetensors.torch import load_file
 from support.command import sa
+from support.models import llama, perturbed, word_tokenizer
 
 TRAINER = ["--trainer.accelerator", "cpu"]
 

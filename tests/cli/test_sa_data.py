@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import real
 from support.command import sa
 from support.invented_data import N, write_part
+from support.real import real
 
 from sa_lightning.cli.data import run
 from sa_lightning.data import registry

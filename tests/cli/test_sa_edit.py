@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed, word_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from support.command import sa
+from support.models import llama, perturbed, word_tokenizer
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit

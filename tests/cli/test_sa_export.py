@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, gpt2, llama, word_tokenizer
 from lm_eval.api.instance import Instance
 from lm_eval.models.hf_steered import SteeredModel
+from support.models import artifact_for, gpt2, llama, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.cli import main

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import artifact_for, llama, word_tokenizer
 from support import command
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import SurgeryCallback

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import WORDS, artifact_for, llama
 from support.command import sa
+from support.models import WORDS, artifact_for, llama
 
 from sa_lightning.cli import main
 

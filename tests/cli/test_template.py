@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 from cli.test_sa_validate import write_tasks
-from conftest import CHAT_TEMPLATE, artifact_for, llama, word_tokenizer
+from support.models import CHAT_TEMPLATE, artifact_for, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.cli import main

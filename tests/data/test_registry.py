@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import real
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.invented_data import MEMBERS, N, nested, write_part, write_rows
+from support.real import real
 
 from sa_lightning.data import registry
 from sa_lightning.data import table as sources

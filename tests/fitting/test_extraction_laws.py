@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import gpt2, llama
+from support.models import gpt2, llama
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from sa_lightning.errors import DataError, ModelError, SettingError

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from conftest import WORDS, artifact_for, ask, llama, word_tokenizer
 from lightning.pytorch import Trainer
 from references import scans
+from support.models import WORDS, artifact_for, ask, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import artifact_for, llama
+from support.models import artifact_for, llama
 
 from sa_lightning.errors import DataError
 from sa_lightning.fitting import doses, ordinary_states

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, llama, numbered, word_tokenizer
 from lightning.pytorch import Trainer
+from support.fits import numbered
+from support.models import SPECIAL, WORDS, llama, word_tokenizer
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.callbacks import SurgeryCallback

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import artifact_for, llama, word_tokenizer
 from references.divergence import slow_kl
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning.errors import DataError, NothingToDoError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import gpt2, llama
+from support.models import gpt2, llama
 from transformers import AutoModelForCausalLM, GemmaConfig, GPTNeoXConfig, Qwen2Config
 
 from sa_lightning.errors import ModelError

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from conftest import word_tokenizer
+from support.models import word_tokenizer
 
 from sa_lightning.errors import ModelError
 from sa_lightning.models import load_tokenizer, render, tokenize
@@ -20,7 +20,7 @@ def saved(tmp_path):
 
 
 def test_a_question_gets_the_generation_prompt_and_an_answer_stops_at_its_last_word(saved):
-    from conftest import CHAT_TEMPLATE
+    from support.models import CHAT_TEMPLATE
 
     tokenizer = load_tokenizer(saved(CHAT_TEMPLATE))
     assert render(tokenizer, [QUESTION]) == "<bos><user> how do i bake a cake <assistant>"
@@ -56,7 +56,7 @@ def test_a_template_file_is_read_and_a_missing_one_refused(saved, tmp_path):
 
 
 def test_long_conversations_lose_their_beginning_and_keep_bos_and_the_end_of_the_answer(saved):
-    from conftest import CHAT_TEMPLATE
+    from support.models import CHAT_TEMPLATE
 
     tokenizer = load_tokenizer(saved(CHAT_TEMPLATE))
     whole, cut = tokenize(tokenizer, [QUESTION, ANSWER])

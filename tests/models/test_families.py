@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 import jaxtyping
 import pytest
 import torch
-from conftest import artifact_for
 from support.families import FAMILIES
+from support.models import artifact_for
 from torch import nn
 
 from sa_lightning.fitting.extraction import extract

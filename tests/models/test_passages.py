@@ -1,5 +1,5 @@
 import pytest
-from conftest import CHAT_TEMPLATE, WORDS, word_tokenizer
+from support.models import CHAT_TEMPLATE, WORDS, word_tokenizer
 
 from sa_lightning.errors import DataError, ModelError
 from sa_lightning.models import passage

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from conftest import along
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.steering import add_and_rescale, authors_step, removed
+from support.models import along
 
 from sa_lightning.errors import SettingError
 from sa_lightning.steering import (

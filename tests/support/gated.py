@@ -1,7 +1,6 @@
 """Prompts, and SCANS fitted on a tiny model, for the tests of gates at work."""
 
 import torch
-from conftest import WORDS, gpt2, llama, mistral, word_tokenizer
 from references import scans
 
 from sa_lightning.models import locate_blocks
@@ -11,6 +10,7 @@ from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.gates.transition import TransitionGate, transition_reference
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.conditional import conditional
+from support.models import WORDS, gpt2, llama, mistral, word_tokenizer
 
 STEPS, ALPHA = 6, 2.5
 

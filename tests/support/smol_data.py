@@ -7,11 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from conftest import llama, word_tokenizer
-from support.invented_data import write_everything, write_rows
 
 from sa_lightning.data import registry
 from sa_lightning.testbed.smol import SMOL, SmolSettings, build_smol
+from support.invented_data import write_everything, write_rows
+from support.models import llama, word_tokenizer
 
 _WORDS = ["".join(parts) for parts in itertools.product("bdfgklmn", "aeiou", "bdfgklmn", ("ab", "om"))]
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import yaml
-from conftest import artifact_for, llama, word_tokenizer
 from lm_eval.api.instance import Instance
 from references import self_contrast as reference
 from support.judged import TASKS, write_world
+from support.models import artifact_for, llama, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.errors import ModelError, SettingError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import llama, word_tokenizer
+from support.models import llama, word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import ModelError, SettingError

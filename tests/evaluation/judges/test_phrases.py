@@ -5,8 +5,8 @@ import hashlib
 import json
 
 import pytest
-from conftest import real
 from references.phrases import RULES, anywhere
+from support.real import real
 
 from sa_lightning.evaluation import JUDGES, Outcome
 from sa_lightning.evaluation.judges.phrases import LISTS, opening

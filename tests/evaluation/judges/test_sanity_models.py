@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from conftest import real
 from support.invented_data import write_everything
 from support.judged import ANSWER, TASKS, results_of, scripted, write_world
+from support.real import real
 
 from sa_lightning.evaluation import evaluate_lm, write_html
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 import torch
-from conftest import llama, word_tokenizer
 from support.invented_data import write_everything
 from support.judged import ANSWER, TASKS, add_definitions, scripted, write_world
+from support.models import llama, word_tokenizer
 
 from sa_lightning.errors import DataError, ModelError
 from sa_lightning.evaluation import JUDGES, Outcome, evaluate, evaluate_lm, summarise

@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from conftest import real
 from support.invented_data import write_everything, write_rows
 from support.judged import TASKS, scripted
+from support.real import real
 
 from sa_lightning.data.layouts import LAYOUTS
 from sa_lightning.data.table import DATASETS

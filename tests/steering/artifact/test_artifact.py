@@ -3,8 +3,8 @@ import re
 
 import pytest
 import torch
-from conftest import artifact_for, llama, perturbed
 from safetensors.torch import load_file, save_file
+from support.models import artifact_for, llama, perturbed
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import along, artifact_for, llama
+from support.models import along, artifact_for, llama
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.steering import INTERVENTIONS, fit_directions, random_directions, shuffled

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from conftest import word_tokenizer
 from references import scans
 from support.gated import ALPHA, MODELS, STEPS, Scans
+from support.models import word_tokenizer
 from transformers import MistralForCausalLM
 
 from sa_lightning.errors import ModelError, SettingError

@@ -6,10 +6,10 @@ import warnings
 
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, artifact_for, llama, word_tokenizer
 from peft import LoraConfig, get_peft_model
 from references import scans
 from support.gated import ALPHA, Scans, padded, prompts
+from support.models import SPECIAL, WORDS, artifact_for, llama, word_tokenizer
 from transformers import (
     BambaConfig,
     BambaForCausalLM,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import artifact_for, gpt2, llama
+from support.models import artifact_for, gpt2, llama
 
 from sa_lightning.errors import SettingError
 from sa_lightning.models import last_positions, locate_blocks, position_ids

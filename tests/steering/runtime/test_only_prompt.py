@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from conftest import artifact_for, gpt2, llama, mistral, word_tokenizer
 from references.divergence import slow_kl
 from support.gated import padded, prompts
+from support.models import artifact_for, gpt2, llama, mistral, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError, ModelError

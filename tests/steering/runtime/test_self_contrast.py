@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import WORDS, gpt2, llama, mistral
 from references import self_contrast as reference
+from support.models import WORDS, gpt2, llama, mistral
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering import SelfContrast

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama
 from peft import LoraConfig, PeftModel, get_peft_model
+from support.models import gpt2, llama
 from support.small_checkpoints import Write, says, small_tensors, writer
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError, NothingToDoError

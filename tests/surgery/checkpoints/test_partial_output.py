@@ -195,8 +195,8 @@ def test_without_resume_it_starts_over_and_with_other_settings_resume_is_refused
 def test_resume_is_refused_with_another_direction_under_the_same_name(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from conftest import llama
     from safetensors.torch import save_file
+    from support.models import llama
 
     llama().save_pretrained(tmp_path / "base", max_shard_size="20KB")
     file = tmp_path / "direction.safetensors"

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama, perturbed
 from peft import LoraConfig, get_peft_model
 from references.surgery import flatten, keep_largest, orthogonalised_by_hand, ties_by_hand
+from support.models import llama, perturbed
 from support.small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 
@@ -226,8 +226,8 @@ def test_injection_adds_the_direction_times_the_mean_row(tmp_path: Path, directi
 
 
 def test_gpt2_stores_its_writers_the_other_way_round(tmp_path: Path, direction: str):
-    from conftest import gpt2
     from safetensors.torch import load_file
+    from support.models import gpt2
 
     gpt2().save_pretrained(tmp_path / "gpt2")
     sources = Sources(str(tmp_path / "gpt2"), direction=direction, direction_layer=1)

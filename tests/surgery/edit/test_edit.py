@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed
 from references.surgery import edit_by_hand, flatten, keep_largest
+from support.models import gpt2, llama, perturbed
 from support.small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel

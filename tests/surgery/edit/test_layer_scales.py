@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama
 from safetensors.torch import load_file
+from support.models import llama
 from support.small_checkpoints import says
 
 from sa_lightning.callbacks import SurgeryCallback

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed
 from references.surgery import flatten, keep_largest
+from support.models import gpt2, llama, perturbed
 from support.small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 from transformers import (
@@ -227,7 +227,7 @@ def test_a_fused_expert_tensor_is_just_a_tensor(write: Write, tmp_path: Path):
     ],
 )
 def test_every_edit_in_memory_is_the_streamed_one_and_is_undone(tmp_path: Path, settings: dict):
-    from conftest import word_tokenizer
+    from support.models import word_tokenizer
 
     for name, model in (("base", llama()), ("harm", perturbed(llama(), 1)), ("target", llama())):
         if name == "target":

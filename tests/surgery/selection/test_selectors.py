@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import gpt2, llama, perturbed, word_tokenizer
 from references.surgery import fisher_by_hand, flatten, keep_largest, lot
+from support.models import gpt2, llama, perturbed, word_tokenizer
 from support.small_checkpoints import Write, says, small_tensors, writer
 from torch import Tensor
 

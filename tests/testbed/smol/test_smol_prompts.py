@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from conftest import real
+from support.real import real
 from support.smol_data import write_stand_ins
 
 from sa_lightning.data import registry
