@@ -23,7 +23,7 @@ from sa_lightning.surgery.edit.plan import EditPlan
 from sa_lightning.surgery.edit.planning import plan_edit, plan_surgery
 from sa_lightning.surgery.edit.saliency import Example, saliency_scores, write_scores
 from sa_lightning.surgery.edit.settings import EditSettings, Minus
-from sa_lightning.surgery.edit.sources import Sources, check_sources, plan_from
+from sa_lightning.surgery.edit.sources import Sources, SurgeryOptions, check_sources, plan_from
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.selection.dare import Dare
 from sa_lightning.surgery.selection.heads import HeadMask
@@ -61,6 +61,7 @@ __all__ = [
     "Selection",
     "SetDifference",
     "Sources",
+    "SurgeryOptions",
     "TaskVector",
     "TiesMerge",
     "Weights",

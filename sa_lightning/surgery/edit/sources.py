@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sa_lightning.errors import CheckpointMismatchError, SettingError
 from sa_lightning.files import sha256
@@ -24,7 +25,7 @@ from sa_lightning.surgery.edit.saliency import SALIENCIES, write_scores
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.scope import Scope
 
-__all__ = ["Score", "Sources", "check_sources", "plan_from"]
+__all__ = ["Score", "Sources", "SurgeryOptions", "check_sources", "plan_from"]
 
 # (kind of saliency, file of prompts, names of parameters) -> scores
 Score = Callable[[str, str, Sequence[str]], NamedTensors]
@@ -35,8 +36,9 @@ class Sources:
     """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, or a PEFT adapter, formed on the fly.
 
     Args:
-        base: The aligned model that the harm model was tuned from.
-        harm: Harmful fine-tunes of the base: the delta is harm − base, and is subtracted.
+        base: The aligned model that the harm model was tuned from. In a fit, the target itself if not set (of an
+            adapter, its base).
+        harm: Harmful fine-tune of the base, or several, as `[H1, H2]`: the delta is harm − base, and is subtracted.
         target: The model to edit; the base if not set.
         weights: A factor for each of several harm models.
         benign: A harmless fine-tune of the base: the part of the harm vector along its task vector is
@@ -57,8 +59,8 @@ class Sources:
             `prompts`.
     """
 
-    base: str
-    harm: Sequence[str] = ()
+    base: str | None = None
+    harm: str | Sequence[str] | None = None
     target: str | None = None
     weights: Sequence[float] | None = None
     benign: str | None = None
@@ -88,6 +90,27 @@ class Sources:
                 raise SettingError(f"`{name}` is about harm vectors, and there is no `harm`.\nLeave it out.")
         if self.direction_layer is not None and not self.direction:
             raise SettingError("`direction_layer` says whose direction, and there is no `direction`.\nLeave it out.")
+
+    @property
+    def harms(self) -> list[str]:
+        """The harm models, however many."""
+        return [self.harm] if isinstance(self.harm, str) else list(self.harm or ())
+
+    @property
+    def known_base(self) -> str:
+        """The base, which has to be known once anything is opened."""
+        if self.base is None:
+            raise SettingError("`base` is not set.\nA delta is a change from it.\nName the model that was fine-tuned.")
+        return self.base
+
+    def given(self) -> dict[str, Any]:
+        """What is set, by name."""
+        found = {name.name: getattr(self, name.name) for name in fields(Sources) if name.init}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def lasting(self) -> "Sources":
+        """The same, with local directories written so that they are found from elsewhere, too."""
+        return dataclasses.replace(self, **{name: _lasting(value) for name, value in self.given().items()})
 
     def check(self, settings: EditSettings) -> None:
         """Refuse settings that need a source which is not there, or the other way round, before anything is opened."""
@@ -135,6 +158,22 @@ class Sources:
         settings.resolved(self.kind)
 
 
+@dataclass(frozen=True)
+class SurgeryOptions(EditSettings, Sources):
+    """Sources and settings of an edit in one, as options and configs have them."""
+
+    def split(self) -> tuple[Sources, EditSettings]:
+        """Return the two.
+
+        Raises:
+            SettingError: If sources do not go together.
+        """
+        sources, settings = (
+            {one.name: getattr(self, one.name) for one in fields(kind) if one.init} for kind in (Sources, EditSettings)
+        )
+        return Sources(**sources), EditSettings(**settings)
+
+
 def plan_from(
     sources: Sources,
     settings: EditSettings,
@@ -157,8 +196,8 @@ def plan_from(
     """
     sources.check(settings)
     opened = cache(opener)
-    base = opened(sources.base)
-    target = opened(sources.target or sources.base)
+    base = opened(sources.known_base)
+    target = opened(sources.target or sources.known_base)
     scope = resolve(settings.scope, base, target)
     delta = _delta(sources, settings, scope, base, target, opened, score, progress)
     minus: tuple[Weights | None, Delta | None] = (None, None)
@@ -194,10 +233,10 @@ def check_sources(
     sources.check(settings)
     opened = cache(opener)
     scope = dataclasses.replace(settings.scope, edit_area=False)
-    base = opened(sources.base)
+    base = opened(sources.known_base)
     target = opened(sources.target) if sources.target else base
     names = [
-        *sources.harm,
+        *sources.harms,
         sources.benign,
         sources.stand_in,
         sources.aligned,
@@ -235,7 +274,7 @@ def _delta(
         if settings.operator == "restore":
             return TaskVector(base, target, scope, ("base", "target"))
         return OwnWeights(target, scope)
-    vectors: list[Delta] = [TaskVector(base, opened(harm), scope) for harm in sources.harm]
+    vectors: list[Delta] = [TaskVector(base, opened(harm), scope) for harm in sources.harms]
     if sources.benign:
         along = TaskVector(base, opened(sources.benign), scope, ("base", "benign"))
         vectors = [Orthogonalised(vector, along, settings.granularity, progress) for vector in vectors]
@@ -260,6 +299,12 @@ def _delta(
     if sources.stand_in:
         return StandIn(TaskVector(base, opened(sources.stand_in), scope, ("base", "stand_in")), vector, progress)
     return vector
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_lasting(one) for one in value]
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_dir() else value
 
 
 def _scores(

@@ -148,7 +148,7 @@ def test_a_budget_is_spent_once_and_redone_from_its_record(checkpoints: Path, fi
     module.configure_model()
     before = {n: t.clone() for n, t in module.network.state_dict().items()}
     given = {"kl_budget": 0.02, "kl_prompts": str(harmless), "prompts": str(unsafe), "density": 0.3}
-    surgery = SurgeryCallback(str(checkpoints / "harm"), **given).surgery
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), **given).surgery
     surgery.open(str(module.target))
     shift = AnswerShift(
         module.network,
@@ -180,7 +180,7 @@ def test_sa_edit_spends_a_budget_as_a_fit_does(checkpoints: Path, files, tmp_pat
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())
     module = CausalLMModule(base)
     module.configure_model()
-    surgery = SurgeryCallback(harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe)).surgery
+    surgery = SurgeryCallback(harm=harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe)).surgery
     surgery.open(str(module.target))
     surgery.apply(module.network, module.tokenizer, module.dtype_name)
     record = json.loads(json.dumps(surgery.record()))
