@@ -12,7 +12,7 @@ from rich.console import Console
 from sa_lightning.cli.common.inputs import find_configs, typed
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, write_edit
+from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     given = found.instantiate(config)
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
-    sources.check(settings)
+    check_settings(sources, settings)
     sources, settings = _placed(options).split()
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 

@@ -20,6 +20,7 @@ from sa_lightning.surgery import (
     Progress,
     Sources,
     check_sources,
+    kind_of,
     open_checkpoint,
     plan_from,
     saliency_scores,
@@ -77,7 +78,7 @@ class Surgery:
     @property
     def wanted(self) -> bool:
         """Whether there is a delta to step along."""
-        return self.sources.kind != "none"
+        return kind_of(self.sources) != "none"
 
     @property
     def harm(self) -> str | list[str] | None:

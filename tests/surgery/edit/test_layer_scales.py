@@ -23,6 +23,7 @@ from sa_lightning.surgery import (
     Example,
     ModelWeights,
     Sources,
+    check_settings,
     find_layer_scales,
     plan_from,
 )
@@ -228,9 +229,9 @@ def test_harmless_rows_are_those_of_that_kind_where_kinds_are_given(checkpoints:
 )
 def test_budgets_that_cannot_be_meant_are_refused(sources: dict, settings: dict, fact: str):
     with pytest.raises(SettingError) as error:
-        Sources("base", ("harm",), **sources).check(EditSettings(**settings))
+        check_settings(Sources("base", ("harm",), **sources), EditSettings(**settings))
     assert fact in str(error.value)
-    Sources("base", ("harm",), prompts="p", kl_prompts="p").check(EditSettings(kl_budget=0.1, select="snip"))
+    check_settings(Sources("base", ("harm",), prompts="p", kl_prompts="p"), EditSettings(kl_budget=0.1, select="snip"))
 
 
 @pytest.mark.parametrize("budget", [1e-3, 0.05, 3.0])
