@@ -76,7 +76,7 @@ def _longer(chosen: Chosen, control: Chosen, delta: Delta, progress: Progress | 
         parts = (torch.where(found.keep(piece, rows), rows, 0.0).reshape(-1).double() for found in (chosen, control))
         return [float(torch.dot(one, one)) for one in parts]
 
-    for _, found in over(energies, delta.names, delta.shape, "measuring the control", progress, forks=True):
+    for _, found in over(energies, delta.names, delta.shape, "measuring the control", progress):
         sums = [a + b for a, b in zip(sums, found, strict=True)]
     if not sums[1]:
         raise NothingToDoError(

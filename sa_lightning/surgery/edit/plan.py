@@ -150,17 +150,15 @@ class EditPlan:
         then: Callable[[Slice, Tensor], T],
         stage: str = "editing",
         progress: Progress | None = None,
-        forks: bool = False,
     ) -> Iterator[tuple[Slice, T]]:
         """Form the edited slices of some parameters, in order, and count what was done.
 
         Args:
             names: The parameters, on disk also under the further names of tied ones, which are not counted again.
             weights: Where the unedited values are read: the target, or a model that holds the same.
-            then: What is done with the rows of a slice, in the thread or process that has formed them.
+            then: What is done with the rows of a slice, in the thread that has formed them.
             stage: What is being done, for the progress.
             progress: Told how far it has come.
-            forks: Whether that may be in forked processes.
         """
         hashing = [w for w in self.inputs.values() if isinstance(w, Checkpoint) and w.hashes_reads]
 
@@ -172,7 +170,7 @@ class EditPlan:
             return then(piece, edited), statistics, [weights.hashed() for weights in hashing]
 
         size = sum(w.dtype(self.names[0]).itemsize for w in self.inputs.values()) + self.dtype(self.names[0]).itemsize
-        results = over(one, names, self.target.shape, stage, progress, size, forks)
+        results = over(one, names, self.target.shape, stage, progress, size)
         for piece, (result, statistics, hashed) in results:
             for checkpoint, found in zip(hashing, hashed, strict=True):
                 checkpoint.learn(found)

@@ -38,7 +38,7 @@ def coefficients(
         own = (target.rows(piece).float() - base.rows(piece).float()).reshape(-1).double()
         return float(torch.dot(own, kept)), float(torch.dot(kept, kept))
 
-    for piece, found in over(products, delta.names, delta.shape, "projecting", progress, forks=True):
+    for piece, found in over(products, delta.names, delta.shape, "projecting", progress):
         sums[piece.name] = [a + b for a, b in zip(sums[piece.name], found, strict=True)]
     return {name: coefficient(along, energy) for name, (along, energy) in sums.items()}
 

@@ -114,12 +114,12 @@ class Selection:
             return torch.zeros(delta.shape, dtype=torch.bool)
         keys = self.ranking.keys(piece, delta)
         if self.ties == "drop":
-            return torch.from_numpy(keys > cut.value).reshape(delta.shape)
+            return torch.as_tensor(keys > cut.value).reshape(delta.shape)
         kept = keys >= cut.value
         if cut.tie_value is not None:
             places = np.flatnonzero(keys == cut.value)
             kept[places] = ByRandom(self.seed, "ties").at(piece, places) >= cut.tie_value
-        return torch.from_numpy(kept).reshape(delta.shape)
+        return torch.as_tensor(kept).reshape(delta.shape)
 
     def mask(self, name: str, delta: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """Mark the kept entries of one parameter, given its whole delta in float32."""
@@ -258,7 +258,7 @@ def _find_cut(
             return work(piece, keys_of(piece))
 
         stage = f"selecting, pass {passes}"
-        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta), True))
+        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta)))
 
     bracket = guess(keys_of, names, [delta.shape(name) for name in names], k, ranking.bits)
     rank = kth_largest(lambda work: each(lambda _, keys: work(keys)), k, ranking.bits, bracket)
