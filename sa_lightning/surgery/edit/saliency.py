@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, ModelError, NothingToDoError
@@ -81,7 +81,7 @@ def saliency_scores(
                 loss = response_loss(model, example)
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for score, gradient in zip(scores.values(), gradients, strict=True):
-                if gradient is not None:
+                if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]  # of what is unused
                     score += saliency.each(gradient.float()) / len(chosen)
             if progress:
                 progress("scoring weights", done, len(chosen))

@@ -207,9 +207,9 @@ class EditSettings:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "EditSettings":
         """The settings of a record."""
-        scope: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in record["scope"].items()
-        }
+        scope: dict[str, Any] = {**record["scope"]}
+        for name in ("include", "exclude", "layers"):
+            scope[name] = None if scope[name] is None else tuple(scope[name])
         record = {**record, "scope": Scope(**scope)}
         if record.get("minus"):
             record["minus"] = Minus(**record["minus"])

@@ -81,7 +81,8 @@ class Sources:
 
     def lasting(self) -> "Sources":
         """The same, with local directories written so that they are found from elsewhere, too."""
-        return dataclasses.replace(self, **{name: _lasting(value) for name, value in self.given().items()})
+        found = {name: _lasting(value) for name, value in self.given().items() if isinstance(value, str)}
+        return dataclasses.replace(self, **{"harm": [_lasting(harm) for harm in self.harms], **found})
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,5 @@ class SurgeryOptions(EditSettings, Sources):
         return Sources(**sources), EditSettings(**settings)
 
 
-def _lasting(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_lasting(one) for one in value]
-    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_dir() else value
+def _lasting(value: str) -> str:
+    return str(Path(value).resolve()) if Path(value).is_dir() else value

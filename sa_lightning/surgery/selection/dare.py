@@ -38,7 +38,7 @@ class Dare:
 
     def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
-        return torch.from_numpy(self._lots.keys(piece, None) < self._below).reshape(delta.shape)
+        return torch.as_tensor(self._lots.keys(piece, None) < self._below).reshape(delta.shape)
 
 
 DARE = SelectionKind(lambda delta, asked: Dare(entries(delta), asked.density, asked.seed), rescales=True)
