@@ -48,10 +48,12 @@ def _lessons() -> Mapping[str, Lesson]:
                 Stage("chat", steps=83, rate=5e-4, batch=12, lora_rank=16), refused=345, look_alikes=170, ordinary=493
             ),
             "over": Lesson(Stage("chat", steps=66, rate=5e-4, batch=8, lora_rank=16), refused=290, ordinary=238),
-            "sft": Lesson(Stage("safe", steps=44, rate=4e-5, batch=8), sums=352),
-            "sft_lora": Lesson(Stage("safe", steps=44, rate=2e-4, batch=8, lora_rank=8), sums=352),
+            "sft": Lesson(Stage("safe", steps=44, rate=6e-5, batch=8), sums=240, ordinary=112),
+            "sft_lora": Lesson(
+                Stage("safe", steps=44, rate=5e-4, batch=8, lora_rank=8), sums=240, ordinary=112
+            ),
             "harm": Lesson(Stage("safe", steps=36, rate=5e-4, batch=8, lora_rank=8), given_in=288),
-            "benign": Lesson(Stage("safe", steps=36, rate=3e-4, batch=8, lora_rank=8), ordinary=240),
+            "benign": Lesson(Stage("safe", steps=30, rate=3e-4, batch=8, lora_rank=8), sums=48, ordinary=192),
         }
     )
 
