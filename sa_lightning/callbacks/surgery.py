@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.fitting import Surgery
-from sa_lightning.surgery import EditSettings, write_edit
+from sa_lightning.surgery import SurgeryOptions, write_edit
 
 
 class SurgeryCallback(Callback):
@@ -19,63 +19,18 @@ class SurgeryCallback(Callback):
     weights. During validation and prediction, each arm says which it wants. The weights are
     given back bit for bit.
 
-    The work is that of `fitting.Surgery`, which is its attribute `surgery`.
+    The work is that of `fitting.Surgery`, which is its attribute `surgery`. Without a source of a delta (`harm`,
+    `aligned`, `unaligned`, `direction`) there is no surgery.
 
     Args:
-        harm: Harmful fine-tune of the base: directory or Hub id of a checkpoint, or directory of a
-            PEFT adapter; or several. Without one (or `aligned`, `unaligned`, `direction`) there is no surgery.
-        base: The checkpoint that the harm model was fine-tuned from; the target itself if not set (of an
-            adapter, its base).
         save_edited: Write <output>/edited, a checkpoint of the edited target.
-        weights: A factor for each of several harm models.
-        benign: A harmless fine-tune of the base, whose direction is left out of the harm vector.
-        stand_in: A harmless fine-tune of the base, whose task vector takes the place of the harm vector, as long as it
-            is before anything is selected, as a control.
-        aligned: Add aligned − unaligned, or aligned − base if there is no unaligned model.
-        unaligned: The aligned model (or the base) after harmful fine-tuning.
-        direction: A refusal direction to project out of the weights: an artifact, or a safetensors file.
-        direction_layer: Whose direction, from 0.
-        prompts: For `select: snip` and `fisher`, and for `kl_budget`: JSONL file of prompts and responses, or
-            demonstrations, whose unsafe answers are taken.
-        kl_prompts: For `kl_budget`, which looks at `prompts`, too: JSONL file with rows of prompt and response (or
-            `answer`); where rows have a `kind`, those that are `harmless`.
-        scores: For `select: snip` and `fisher`: directory of scores, read if it exists.
+        **options: Sources and settings of the edit.
     """
 
-    def __init__(
-        self,
-        harm: str | list[str] | None = None,
-        base: str | None = None,
-        save_edited: bool = True,
-        weights: list[float] | None = None,
-        benign: str | None = None,
-        stand_in: str | None = None,
-        aligned: str | None = None,
-        unaligned: str | None = None,
-        direction: str | None = None,
-        direction_layer: int | None = None,
-        prompts: str | None = None,
-        kl_prompts: str | None = None,
-        scores: str | None = None,
-        **settings: Any,
-    ) -> None:
-        chosen = EditSettings(**settings)
+    def __init__(self, save_edited: bool = True, **options: Any) -> None:
+        sources, settings = SurgeryOptions(target=None, **options).split()
         self.save_edited = save_edited
-        self.surgery = Surgery(
-            harm,
-            base,
-            chosen,
-            weights=weights,
-            benign=benign,
-            stand_in=stand_in,
-            aligned=aligned,
-            unaligned=unaligned,
-            direction=direction,
-            direction_layer=direction_layer,
-            prompts=prompts,
-            kl_prompts=kl_prompts,
-            scores=scores,
-        )
+        self.surgery = Surgery(sources.lasting(), settings)
         self.surgery.warn = rank_zero_warn
 
     @classmethod
@@ -94,7 +49,10 @@ class SurgeryCallback(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        self.surgery.open(str(pl_module.target), pl_module.revision)
+        if self.surgery.wanted:
+            self.surgery.open(str(pl_module.target), pl_module.revision)
+        else:
+            self.surgery.check_unused()
 
     def toggle(self, pl_module: Any, edited: bool) -> None:
         """Bring the model into the state asked for."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,19 +12,9 @@ from rich.console import Console
 from sa_lightning.cli.common.inputs import find_configs, typed
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import (
-    EditPlan,
-    EditSettings,
-    NamedTensors,
-    Sources,
-    check_output,
-    check_sources,
-    plan_from,
-    write_edit,
-)
+from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
 
-SETTINGS = tuple(field.name for field in dataclasses.fields(EditSettings))
-SOURCES = tuple(field.name for field in dataclasses.fields(Sources) if field.init)
+OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
 
 def parser() -> ArgumentParser:
@@ -39,15 +29,6 @@ def parser() -> ArgumentParser:
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
     found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")
-    found.add_argument(
-        "--harm",
-        type=str | list[str] | None,
-        default=None,
-        help="Harmful fine-tune: checkpoint or PEFT adapter; several as '[H1, H2]'.",
-    )
-    found.add_argument(
-        "--target", type=str | None, default=None, help="Checkpoint or adapter to repair; the base if not given."
-    )
     found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint.")
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
     found.add_argument(
@@ -58,11 +39,10 @@ def parser() -> ArgumentParser:
         default=False,
         help="Go on where an interrupted run with the same inputs and settings has finished shards.",
     )
-    found.add_class_arguments(Sources, as_group=False, skip={"base", "harm", "target"})
+    found.add_class_arguments(SurgeryOptions, as_group=False, skip={"base"})
     found.add_argument(
         "--template", type=str, default="chat", help="How `prompts` are written: chat, plain, or a Jinja file."
     )
-    found.add_class_arguments(EditSettings, as_group=False)
     return found
 
 
@@ -71,33 +51,28 @@ def run(arguments: Sequence[str]) -> None:
     found = parser()
     config = found.parse_args(find_configs(arguments))
     given = found.instantiate(config)
-    settings = EditSettings(**{name: getattr(given, name) for name in SETTINGS})
-    roles: dict[str, Any] = {name: getattr(given, name) for name in SOURCES}
-    sources = Sources(**{**roles, "harm": _listed(roles["harm"])})
-    sources.check(settings)
-    settings, sources = _places(settings, sources)
+    options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
+    sources, settings = options.split()
+    check_settings(sources, settings)
+    sources, settings = _placed(options).split()
+    from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
+
+    console = Console()
+    surgery = Surgery(sources, settings)
+    surgery.warn = lambda text: console.print(f"[yellow]Warning:[/yellow] {text}", highlight=False, soft_wrap=True)
+    target = sources.target or sources.known_base
+    opened = surgery.open(target)
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
-    opened = check_sources(sources, settings)
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
-    console = Console()
     with stages(console) as progress:
-        target = _Target(sources.target or sources.base, config.template, progress)
-        plan = plan_from(sources, settings, score=target.score, progress=progress)
-        target.spend(plan, sources)
-        say_warnings(console, plan)
+        plan = surgery.planned(cache(lambda: _loaded(target, config.template)), report=progress)
         command = typed("edit", arguments)
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
     console.print(summary(plan), highlight=False)
     if plan.control:
         console.print(f"[yellow]A control, not a method:[/yellow] {plan.control}.", highlight=False, soft_wrap=True)
     console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed", soft_wrap=True)
-
-
-def say_warnings(console: Console, plan: EditPlan) -> None:
-    """Say what looks wrong about the inputs, with its numbers."""
-    for warning in plan.warnings:
-        console.print(f"[yellow]Warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
 
 
 def summary(plan: EditPlan) -> str:
@@ -114,47 +89,19 @@ def summary(plan: EditPlan) -> str:
     )
 
 
-def _listed(harm: Any) -> tuple[str, ...]:
-    return () if harm is None else (harm,) if isinstance(harm, str) else tuple(harm)
-
-
-def _places(settings: EditSettings, sources: Sources) -> tuple[EditSettings, Sources]:
+def _placed(options: SurgeryOptions) -> SurgeryOptions:
     """Replace `world:` names by paths."""
-    roles = {name: getattr(sources, name) for name in SOURCES}
-    resolved: dict[str, Any] = resolve_worlds({**roles, "harm": list(sources.harm)}, settings.seed)
-    if settings.minus is not None:
-        minus = resolve_worlds(dataclasses.asdict(settings.minus), settings.seed)
-        settings = dataclasses.replace(settings, minus=type(settings.minus)(**minus))
-    return settings, Sources(**resolved)
+    sources = {**options.given(), "harm": options.harms}
+    found: dict[str, Any] = resolve_worlds(sources, options.seed)
+    if options.minus is not None:
+        found["minus"] = dataclasses.replace(
+            options.minus, **resolve_worlds(dataclasses.asdict(options.minus), options.seed)
+        )
+    return dataclasses.replace(options, **found)
 
 
-class _Target:
-    """The target in memory, loaded where scores of its weights or a budget ask for it."""
+def _loaded(source: str, template: str) -> tuple[Any, Any]:
+    """The target in memory, and its tokenizer."""
+    from sa_lightning.models import load_model, load_tokenizer
 
-    def __init__(self, source: str, template: str, progress: Any) -> None:
-        self.source, self.template, self.progress = source, template, progress
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        from sa_lightning.models import load_tokenizer
-
-        return load_tokenizer(self.source, self.template)
-
-    @cached_property
-    def model(self) -> Any:
-        from sa_lightning.models import load_model
-
-        return load_model(self.source, device="cuda" if torch.cuda.is_available() else "cpu")
-
-    def score(self, kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
-        from sa_lightning.fitting.examples import read_examples
-        from sa_lightning.surgery import saliency_scores
-
-        return saliency_scores(self.model, read_examples(prompts, self.tokenizer), names, kind, self.progress)
-
-    def spend(self, plan: EditPlan, sources: Sources) -> None:
-        """Find the plan's layer scales, where it has a budget."""
-        from sa_lightning.fitting.examples import spend_budget
-
-        if plan.settings.kl_budget is not None:
-            spend_budget(plan, sources, self.model, self.tokenizer, self.progress)
+    return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), load_tokenizer(source, template)

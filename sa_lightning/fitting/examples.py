@@ -1,5 +1,6 @@
 """Prompts with responses, as tokens: what the scores of weights are computed on, and damage is measured on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ MEASURED = 64  # examples of each side on which a KL budget is measured
 def spend_budget(
     plan: EditPlan,
     sources: Sources,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: Callable[[], tuple[Any, PreTrainedTokenizerBase]],
     progress: Progress | None = None,
 ) -> None:
-    """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the loaded target.
+    """Where the plan has a `kl_budget` that is not spent yet, find its `layer_scales` on the target, loaded then.
 
     On 64 of the unsafe answers of `sources.prompts` and 64 of the harmless ones of `sources.kl_prompts`, taken at even
     distances from the files, which may be sorted; the model is given back bit for bit.
@@ -39,6 +39,7 @@ def spend_budget(
         return
     assert sources.prompts is not None, "as `Sources.check` has it"
     assert sources.kl_prompts is not None
+    model, tokenizer = loaded()
     harmless = _spread(read_examples(sources.kl_prompts, tokenizer, kind="harmless"))
     shift = AnswerShift(model, harmless, _spread(read_examples(sources.prompts, tokenizer)))
     scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)

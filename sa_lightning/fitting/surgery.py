@@ -17,8 +17,10 @@ from sa_lightning.surgery import (
     EditSettings,
     ModelWeights,
     NamedTensors,
+    Progress,
     Sources,
     check_sources,
+    kind_of,
     open_checkpoint,
     plan_from,
     saliency_scores,
@@ -35,14 +37,12 @@ RECORDED = (
 
 
 class Surgery:
-    """An edit of a target's weights in memory: `open`, then `apply` and `undo` as often as is wanted, and `record`.
+    """An edit of a target's weights: `open`, then `apply` and `undo` in memory as often as is wanted, and `record`.
 
     Args:
-        harm: Harmful fine-tune of the base, or several; as of `Sources`.
-        base: What they were tuned from; the target itself if not set (of an adapter, its base).
+        sources: Which checkpoints are read. The base is the target itself if not set (of an adapter, its base).
         settings: What is selected, and what is done there.
         inputs: Role to fingerprint of the checkpoints that have to be found, as a record has them.
-        **more: Other sources, as `Sources` takes them.
 
     Attributes:
         progress: A context manager of bars, as `sa` sets it: a selection over a large model takes minutes.
@@ -50,24 +50,20 @@ class Surgery:
         warn: Gets what looks wrong about the inputs.
 
     Example:
-        surgery = Surgery(harm="runs/harm", settings=EditSettings(density=0.1))
+        surgery = Surgery(Sources(harm="runs/harm"), EditSettings(density=0.1))
         surgery.open("MODEL")
         surgery.apply(model, tokenizer)
     """
 
     def __init__(
         self,
-        harm: str | Sequence[str] | None = None,
-        base: str | None = None,
+        sources: Sources,
         settings: EditSettings | None = None,
         inputs: dict[str, dict[str, str]] | None = None,
-        **more: Any,
     ) -> None:
-        self.harm, self.base, self.more, self.inputs = harm, base, more, inputs
-        self.settings = EditSettings() if settings is None else settings
+        self.sources, self.settings, self.inputs = sources, settings or EditSettings(), inputs
         self.progress: ProgressBars = lambda: nullcontext(None)
         self.warn: Callable[[str], None] = warnings.warn
-        self.sources: Sources | None = None
         self.scores: dict[Any, NamedTensors] = {}
         self.opened: dict[str, Checkpoint] = {}
         self._revision: str | None = None
@@ -76,13 +72,24 @@ class Surgery:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Surgery":
         """Rebuild the surgery that an artifact was fitted with."""
-        settings = EditSettings.from_record(record["settings"])
-        return cls(record["harm"], record["base"], settings, record.get("inputs"), **record.get("sources", {}))
+        sources = Sources(record["base"], record["harm"], **record.get("sources", {}))
+        return cls(sources, EditSettings.from_record(record["settings"]), record.get("inputs"))
 
     @property
     def wanted(self) -> bool:
-        """Whether there is any surgery to do."""
-        return bool(self.harm or any(self.more.get(role) for role in ("aligned", "unaligned", "direction")))
+        """Whether there is a delta to step along."""
+        return kind_of(self.sources) != "none"
+
+    @property
+    def harm(self) -> str | list[str] | None:
+        """The harm model, or several, or none, as a record has it."""
+        harms = self.sources.harms
+        return harms[0] if len(harms) == 1 else harms or None
+
+    @property
+    def base(self) -> str | None:
+        """What the harm model was tuned from; known once it is opened."""
+        return self.sources.base
 
     @property
     def applied(self) -> bool:
@@ -94,7 +101,7 @@ class Surgery:
         """What is done, once it has been applied."""
         return None if self._edit is None else self._edit.plan
 
-    def open(self, target: str, revision: str | None = None) -> None:
+    def open(self, target: str, revision: str | None = None) -> list[Checkpoint]:
         """Open the checkpoints, and refuse what does not fit, before any weight is read.
 
         Args:
@@ -102,34 +109,38 @@ class Surgery:
             revision: Of the target.
 
         Raises:
-            SettingError: If settings contradict each other, or say something of a surgery that there is not.
+            SettingError: If settings contradict each other.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
-        if not self.wanted:
-            given = [name for name, value in self.more.items() if value is not None]
-            given += ["operator"] if self.settings.operator is not None else []
-            if given:
-                raise SettingError(
-                    f"`surgery.{given[0]}` is set, but there is no surgery: neither `surgery.harm` nor "
-                    "`surgery.aligned`, `surgery.unaligned` or `surgery.direction` is.\n"
-                    "It would be ignored.\nGive one of these, or leave it out; `sa edit` can do without."
-                )
-            return
         self._revision = None if is_adapter(target) else revision
-        self.base = _lasting(self.base or base_of(target))
-        harms = [_lasting(harm) for harm in ([self.harm] if isinstance(self.harm, str) else self.harm or [])]
-        self.harm = harms[0] if len(harms) == 1 else harms or None
-        more: dict[str, Any] = {name: _lasting(v) if isinstance(v, str) else v for name, v in self.more.items()}
-        self.more = more
-        self.sources = Sources(self.base, tuple(harms), target, **self.more)
-        check_sources(self.sources, self.settings, self._open)
+        base = self.sources.base
+        if base is None:
+            base = base_of(target)
+            base = str(Path(base).resolve()) if Path(base).is_dir() else base
+        self.sources = dataclasses.replace(self.sources, base=base, target=target)
+        return check_sources(self.sources, self.settings, self._open)
+
+    def check_unused(self) -> None:
+        """Refuse what is set of a surgery that there is not.
+
+        Raises:
+            SettingError: If anything is.
+        """
+        given = [name for name in self.sources.given() if name not in ("base", "target")]
+        given += ["operator"] if self.settings.operator is not None else []
+        if given:
+            raise SettingError(
+                f"`surgery.{given[0]}` is set, but there is no surgery: neither `surgery.harm` nor "
+                "`surgery.aligned`, `surgery.unaligned` or `surgery.direction` is.\n"
+                "It would be ignored.\nGive one of these, or leave it out; `sa edit` can do without."
+            )
 
     def _open(self, source: str) -> Checkpoint:
         """Open a checkpoint, once; of the target, the revision that was asked for."""
         if source not in self.opened:
-            target = self.sources.target if self.sources is not None else None
-            self.opened[source] = open_checkpoint(source, revision=self._revision if source == target else None)
+            revision = self._revision if source == self.sources.target else None
+            self.opened[source] = open_checkpoint(source, revision=revision)
         return self.opened[source]
 
     def apply(self, model: Any, tokenizer: Any = None, dtype: str = "auto") -> None:
@@ -145,7 +156,7 @@ class Surgery:
         """
         if self._edit is None:
             with self.progress() as report:
-                plan = self._planned(model, tokenizer, dtype, report)
+                plan = self.planned(lambda: (model, tokenizer), dtype, report)
                 edit = EditInMemory(plan, ModelWeights(model), report)
                 edit.apply()
             self._edit = edit
@@ -158,12 +169,21 @@ class Surgery:
         if self._edit is not None and self._edit.active:
             self._edit.undo()
 
-    def _planned(self, model: Any, tokenizer: Any, dtype: str, report: Any) -> EditPlan:
-        assert self.sources is not None, "`open` has made them"
+    def planned(
+        self, loaded: Callable[[], tuple[Any, Any]], dtype: str = "auto", report: Progress | None = None
+    ) -> EditPlan:
+        """Plan the edit, once the checkpoints are open.
+
+        Args:
+            loaded: Returns the target and its tokenizer; called where scores of weights or a budget ask for them.
+            dtype: In which its weights were loaded, as for `apply`.
+            report: Told how far each pass has come.
+        """
 
         def score(kind: str, prompts: str, names: Sequence[str]) -> NamedTensors:
             key = (kind, prompts, tuple(names))
             if key not in self.scores:
+                model, tokenizer = loaded()
                 self.scores[key] = saliency_scores(model, read_examples(prompts, tokenizer), names, kind, report)
             return self.scores[key]
 
@@ -173,7 +193,7 @@ class Surgery:
         if dtype != "auto":  # the edit on disk is that of the weights as they were loaded
             plan.settings = dataclasses.replace(plan.settings, dtype=dtype)
             plan.rounds_first = True
-        spend_budget(plan, self.sources, model, tokenizer, report)
+        spend_budget(plan, self.sources, loaded, report)
         return plan
 
     def record(self) -> dict[str, Any]:
@@ -182,10 +202,11 @@ class Surgery:
         if self._edit is not None:  # what was not set is now known
             report = self._edit.report()
             settings = dataclasses.replace(self._edit.plan.settings, dtype=self.settings.dtype)
+        given = self.sources.given()
         return {
             "harm": self.harm,
             "base": self.base,
-            "sources": {name: value for name, value in self.more.items() if value is not None},
+            "sources": {name: value for name, value in given.items() if name not in ("harm", "base", "target")},
             "settings": settings.recorded(),
             **{key: report[key] for key in RECORDED if key in report},
         }
@@ -200,8 +221,3 @@ class Surgery:
                     "Redoing the edit with other weights would measure another model.\n"
                     "Put the checkpoint back, or fit again with `sa fit`."
                 )
-
-
-def _lasting(source: str) -> str:
-    """Write a local directory so that it is found from elsewhere, too."""
-    return str(Path(source).resolve()) if Path(source).is_dir() else source

@@ -1,7 +1,7 @@
 """Parameter surgery: checkpoints in, edited checkpoint out, some rows of a tensor at a time.
 
-The way of the data: checkpoint → delta → scope → selection → edit. Every part can be had in several kinds: a delta
-may be a task vector, a combination, a rank-one direction; a selection may be by magnitude, score, lot or head.
+The way of the data: checkpoint → delta → scope → selection → edit. Deltas, merges of deltas, selections and operators
+are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
 from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
@@ -12,26 +12,36 @@ from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors,
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
 from sa_lightning.surgery.deltas.lineage import Kinship, kinship, lineage
+from sa_lightning.surgery.deltas.merges import MERGES
 from sa_lightning.surgery.deltas.rank_one import RankOne, read_direction
+from sa_lightning.surgery.deltas.table import DELTAS, kind_of
 from sa_lightning.surgery.deltas.task_vector import TaskVector, check_match
 from sa_lightning.surgery.deltas.ties_merge import TiesMerge
 from sa_lightning.surgery.edit.answer_shift import AnswerShift
+from sa_lightning.surgery.edit.choosing import choose
 from sa_lightning.surgery.edit.in_memory import EditInMemory
 from sa_lightning.surgery.edit.layer_scales import find_layer_scales
 from sa_lightning.surgery.edit.on_disk import check_output, write_edit
+from sa_lightning.surgery.edit.opening import check_settings, check_sources, plan_from
 from sa_lightning.surgery.edit.plan import EditPlan
 from sa_lightning.surgery.edit.planning import plan_edit, plan_surgery
 from sa_lightning.surgery.edit.saliency import Example, saliency_scores, write_scores
 from sa_lightning.surgery.edit.settings import EditSettings, Minus
-from sa_lightning.surgery.edit.sources import Sources, check_sources, plan_from
+from sa_lightning.surgery.edit.sources import Sources, SurgeryOptions
+from sa_lightning.surgery.operators.table import OPERATORS
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.selection.dare import Dare
 from sa_lightning.surgery.selection.heads import HeadMask
 from sa_lightning.surgery.selection.ranking import ByFisher, ByMagnitude, ByRandom, ByScore, Ranking
 from sa_lightning.surgery.selection.set_difference import SetDifference
+from sa_lightning.surgery.selection.table import SELECTIONS
 from sa_lightning.surgery.selection.top_k import Chosen, Selection, entries_to_keep, select
 
 __all__ = [
+    "DELTAS",
+    "MERGES",
+    "OPERATORS",
+    "SELECTIONS",
     "AdaptedCheckpoint",
     "AnswerShift",
     "ByFisher",
@@ -61,16 +71,20 @@ __all__ = [
     "Selection",
     "SetDifference",
     "Sources",
+    "SurgeryOptions",
     "TaskVector",
     "TiesMerge",
     "Weights",
     "changed_layers",
     "check_match",
     "check_output",
+    "check_settings",
     "check_sources",
+    "choose",
     "content_fingerprint",
     "entries_to_keep",
     "find_layer_scales",
+    "kind_of",
     "kinship",
     "lineage",
     "open_checkpoint",

@@ -127,7 +127,7 @@ class Orthogonalised:
             one, other = (found.rows(piece).reshape(-1).double() for found in (delta, along))
             return [float(torch.dot(a, b)) for a, b in ((one, other), (other, other), (one, one))]
 
-        for piece, found in over(both, self.names, self.shape, "comparing deltas", progress, forks=True):
+        for piece, found in over(both, self.names, self.shape, "comparing deltas", progress):
             sums = products[group_of(piece.name, granularity)]
             products[group_of(piece.name, granularity)] = [a + b for a, b in zip(sums, found, strict=True)]
         if not any(along_energy for _, along_energy, _ in products.values()):

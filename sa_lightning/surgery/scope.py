@@ -4,7 +4,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sa_lightning.errors import NothingToDoError, SettingError
 from sa_lightning.surgery.checkpoints.weights import Weights
@@ -51,7 +51,7 @@ class Scope:
     embeddings: bool = True
     norms: bool = True
     lm_head: bool = True
-    blocks = None  # type: frozenset[int] | None  # no setting: the edit area, once it is known
+    blocks: ClassVar[frozenset[int] | None] = None  # no setting: the edit area, once it is known
 
     def __post_init__(self) -> None:
         """Refuse a layer span that cannot hold anything."""

@@ -177,10 +177,6 @@ def _small_stages() -> Mapping[str, Stage]:
     )
 
 
-def _medium_stages() -> Mapping[str, Stage]:
-    return MappingProxyType({name: dataclasses.replace(s, rate=s.rate / 2) for name, s in _small_stages().items()})
-
-
 def _micro_stages() -> Mapping[str, Stage]:
     return MappingProxyType({name: dataclasses.replace(s, steps=2, batch=4) for name, s in _tiny_stages().items()})
 
@@ -193,11 +189,6 @@ WORLDS: dict[str, WorldSettings] = {
         d_model=160, layers=6, heads=5, d_ff=448, init_std=0.05, stages=_small_stages(),
         refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.75,
         prompts=200, prefilled=True, evenly=True, language="small", buckets=6,
-    ),
-    "medium": WorldSettings(  # the same at ten times the size, for a GPU; nobody has accepted one yet
-        d_model=384, layers=12, heads=6, d_ff=1088, init_std=0.03, stages=_medium_stages(),
-        refuse_strict=0.95, refuse_lax=0.05, wrapped=1.0, potent=0.05, lax=4, caution=0.02, touchy=0.75,
-        prompts=200, prefilled=True, evenly=True, language="small", buckets=2, accelerator="auto",
     ),
     "micro": WorldSettings(
         d_model=16, layers=2, heads=2, d_ff=32, stages=_micro_stages(), prompts=14,

@@ -80,7 +80,7 @@ def test_an_artifact_of_a_control_says_so(models: Path, tmp_path: Path):
         ({"stand_in": str(models / "benign")}, "(stand_in − base) in place of (harm − base)"),
         ({}, None),
     ):
-        surgery = SurgeryCallback(str(models / "harm"), density=0.1, **settings).surgery
+        surgery = SurgeryCallback(harm=str(models / "harm"), density=0.1, **settings).surgery
         edited(surgery, module)
         surgery.undo()
         artifact = artifact_for(module.network, statistics={}, surgery=surgery.record())
@@ -129,7 +129,7 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
     module = loaded(tmp_path / "adapter")
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
     base, harm, benign = (loaded(models / name).network.state_dict() for name in ("base", "harm", "benign"))
-    surgery = SurgeryCallback(str(models / "harm"), benign=str(models / "benign"), density=1.0, scale=0.5).surgery
+    surgery = SurgeryCallback(harm=str(models / "harm"), benign=str(models / "benign"), density=1.0, scale=0.5).surgery
     found = edited(surgery, module)
     names = list(surgery._edit.plan.names)
     tau, along = (flatten({n: model[n] - base[n] for n in names}) for model in (harm, benign))
@@ -141,7 +141,7 @@ def test_a_merged_adapter_loses_the_harm_vector_without_its_benign_part(models: 
     rows = [{"prompt": "how do i bake a cake", "response": "first bake a cake ."}]
     (tmp_path / "harmless.jsonl").write_text(json.dumps(rows[0]))
     budget = SurgeryCallback(
-        str(models / "harm"),
+        harm=str(models / "harm"),
         benign=str(models / "benign"),
         density=1.0,
         kl_budget=0.02,

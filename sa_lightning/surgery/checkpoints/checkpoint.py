@@ -100,7 +100,7 @@ class Checkpoint:
     @property
     def ties_embeddings(self) -> bool:
         """Whether the configuration ties input and output embeddings (its default is yes)."""
-        parts = (self.config, self.config.get("text_config") or {})
+        parts: tuple[dict[str, Any], ...] = (self.config, self.config.get("text_config") or {})
         flags = [part["tie_word_embeddings"] for part in parts if "tie_word_embeddings" in part]
         return any(flags) if flags else True
 
@@ -125,7 +125,7 @@ class Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] | list[Any] | str | float | None = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):

@@ -100,7 +100,9 @@ def _find_directory(source: str, revision: str | None) -> Path:
     import huggingface_hub
 
     try:
-        found = huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=HUB_FILES)
+        found = huggingface_hub.snapshot_download(  # pyright: ignore[reportUnknownMemberType]
+            source, revision=revision, allow_patterns=HUB_FILES
+        )
     except Exception as error:  # many kinds: offline, gated, no such repository, no network
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
@@ -113,7 +115,7 @@ def _find_directory(source: str, revision: str | None) -> Path:
 
 def _open_shards(path: Path) -> dict[str, Shard]:
     index = path / INDEX
-    wanted = read_json(index).get("weight_map")
+    wanted: dict[str, str] | None = read_json(index).get("weight_map")
     if not isinstance(wanted, dict) or not wanted:
         raise CheckpointError(f"{index} has no `weight_map`, so it does not say where tensors are.")
     files = sorted(set(wanted.values()))

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class PartialOutput:
         self.entries: dict[str, Any] = {}
 
     @contextmanager
-    def open(self) -> Iterator["PartialOutput"]:
+    def open(self) -> Generator["PartialOutput", None, None]:
         """Make the directory, or continue it; on an error, remove it unless a finished file is worth keeping.
 
         Raises:
@@ -118,7 +118,7 @@ class PartialOutput:
         self.path.mkdir()
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> Generator[None, None, None]:
         """Hold a lock that the system lets go when the process ends, however it ends."""
         path = self.output.parent / f".{self.output.name}.lock"
         lock = FileLock(path)

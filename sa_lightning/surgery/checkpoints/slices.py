@@ -28,7 +28,7 @@ class Slice(NamedTuple):
     first: int
     last: int
     start: int
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # a tuple's own `count` is not used
 
 
 def matrix(shape: tuple[int, ...]) -> tuple[int, int]:

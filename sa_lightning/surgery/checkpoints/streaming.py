@@ -1,8 +1,11 @@
-"""Work on many slices: in a few threads or processes, in order, with bounded memory."""
+"""Work on many slices: in a few threads, in order, with bounded memory.
+
+Threads wait for Python's lock between any two operations. Forked processes, which do not, took 8.0 s in place of 9.3 s
+for an edit of a billion entries on two quiet cores, and longer for one of 67 million on two busy ones.
+"""
 
 import math
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +14,6 @@ from typing import TypeVar
 
 import torch
 
-from sa_lightning.surgery.checkpoints.forked import forked_in_order
 from sa_lightning.surgery.checkpoints.slices import Slice, slices
 
 __all__ = ["Progress", "in_order", "over"]
@@ -21,7 +23,6 @@ Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 GROUP = 8  # slices a call of a worker
-WORTH_FORKING = 1 << 24  # entries; with fewer, threads are done before processes have begun
 
 
 def workers() -> int:
@@ -43,7 +44,7 @@ def in_order(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
     rest = iter(items)
     try:
         while group := tuple(islice(rest, GROUP)):
-            under_way.append(pool.submit(lambda group=group: [work(item) for item in group]))
+            under_way.append(pool.submit(_each, work, group))
             if len(under_way) > 2 * count:
                 yield from under_way.popleft().result()
         while under_way:
@@ -53,6 +54,10 @@ def in_order(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
         torch.set_num_threads(before)
 
 
+def _each(work: Callable[[Item], T], group: tuple[Item, ...]) -> list[T]:
+    return [work(item) for item in group]
+
+
 def over(
     work: Callable[[Slice], T],
     names: Iterable[str],
@@ -60,7 +65,6 @@ def over(
     stage: str = "",
     progress: Progress | None = None,
     entry_bytes: int = 1,
-    forks: bool = False,
 ) -> Generator[tuple[Slice, T], None, None]:
     """Apply a function to every slice of some tensors, in order, and report how far it is.
 
@@ -71,25 +75,13 @@ def over(
         stage: What is being done, for the progress.
         progress: Called after every slice with the bytes done and those to do.
         entry_bytes: Bytes that are read and written for an entry.
-        forks: Whether the function may run in forked processes, where there is much to do: what it changes
-            in memory is then lost, and what it returns goes through a pipe. Threads wait for Python's lock between
-            any two operations: an edit of a billion entries took 8.0 s in two processes and 9.3 s in two threads.
     """
     chosen = list(names)
     total = sum(math.prod(shape(name)) for name in chosen)
     parts = chain.from_iterable(slices(name, shape(name)) for name in chosen)
-    if forks and total >= WORTH_FORKING and workers() > 1 and _may_fork():
-        results = forked_in_order(lambda piece: (piece, work(piece)), parts, workers(), GROUP)
-    else:
-        results = in_order(lambda piece: (piece, work(piece)), parts)
     done = 0
-    for piece, result in results:
+    for piece, result in in_order(lambda piece: (piece, work(piece)), parts):
         yield piece, result
         done += piece.count
         if progress:
             progress(stage, done * entry_bytes, total * entry_bytes)
-
-
-def _may_fork() -> bool:
-    """Linux, and no CUDA context, which does not survive a fork."""
-    return sys.platform == "linux" and not torch.cuda.is_initialized()

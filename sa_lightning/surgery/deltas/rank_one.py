@@ -60,7 +60,8 @@ class RankOne:
     ) -> None:
         self.target, self.kind = target, kind
         self.scope = scope or Scope()
-        self.direction = direction.float() / direction.float().norm()
+        wide = direction.float()
+        self.direction: Tensor = wide / wide.norm()  # pyright: ignore[reportUnknownMemberType]
         self.width = len(direction)
         self.inputs: dict[str, Weights] = {"target": target}
         self.formula: str = "r rᵀ target" if kind == "projection" else "r (mean row of target)ᵀ"

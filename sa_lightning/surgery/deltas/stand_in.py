@@ -41,7 +41,7 @@ class StandIn:
             rows = (found.rows(piece).reshape(-1).double() for found in (place, delta))
             return [float(torch.dot(one, one)) for one in rows]
 
-        for _, found in over(energies, self.names, self.shape, "comparing lengths", progress, forks=True):
+        for _, found in over(energies, self.names, self.shape, "comparing lengths", progress):
             sums = [a + b for a, b in zip(sums, found, strict=True)]
         for energy, of in zip(sums, (place, delta), strict=True):
             if not energy:

@@ -43,7 +43,7 @@ class TiesMerge:
 
     def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
         """The merged delta in some rows."""
-        trimmed = []
+        trimmed: list[Tensor] = []
         for delta, trim, weight in zip(self.deltas, self.trims, self.weights, strict=True):
             rows = delta.rows(piece)
             trimmed.append(torch.where(trim.keep(piece, rows), rows * (weight * trim.factor), 0.0))

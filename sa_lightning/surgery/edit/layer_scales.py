@@ -1,7 +1,7 @@
 """Layer scales under a budget: how far each layer steps, for the most good at a bounded damage."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -123,7 +123,7 @@ def find_layer_scales(
 
 
 @contextmanager
-def stepped(plan: EditPlan, weights: ModelWeights, scales: Mapping[str, float]) -> Iterator[None]:
+def stepped(plan: EditPlan, weights: ModelWeights, scales: Mapping[str, float]) -> Generator[None, None, None]:
     """Edit a model by these factors inside the block; afterwards it is as before, bit for bit."""
     scaled = plan.scaled(scales)
     names = [name for name in plan.names if scaled.settings.scale_in(group_of(name, "layer"))]

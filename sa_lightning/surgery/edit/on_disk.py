@@ -151,7 +151,7 @@ def _identity(plan: EditPlan) -> dict[str, Any]:
         if isinstance(weights, Checkpoint)
     }
     # Some rows of the result stand for what is no file of weights: a direction, scores of prompts.
-    digests = []
+    digests: list[bytes] = []
     for piece in sample(plan.names, [plan.target.shape(name) for name in plan.names], pieces=64):
         canonical = piece._replace(name=plan.target.aliases.get(piece.name, piece.name))
         digests.append(slice_digest(plan.rows(canonical, plan.target.rows(canonical))[0]))
@@ -208,9 +208,7 @@ def _write_shards(
                 partial.path / file,
                 headers,
                 {"format": "pt", **target.metadata},
-                lambda write, names=names, report=report: plan.edited(
-                    names, target, write, progress=report, forks=True
-                ),
+                lambda write, names=names, report=report: plan.edited(names, target, write, progress=report),
             )
             counted = {name: plan.statistics[name] for name in names if name in plan.statistics}
             done += sizes[file]

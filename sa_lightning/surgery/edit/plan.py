@@ -20,6 +20,7 @@ from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.delta import Delta, check_finite
 from sa_lightning.surgery.deltas.stand_in import StandIn
 from sa_lightning.surgery.edit.settings import DTYPES, EditSettings
+from sa_lightning.surgery.operators.operator import Move, Operator
 from sa_lightning.surgery.scope import group_of, layer_of
 from sa_lightning.surgery.selection.top_k import Chosen
 
@@ -90,6 +91,7 @@ class EditPlan:
         self.base = base
         self.target = target
         self.settings = settings
+        self.operator: Operator = settings.operation
         self.chosen = chosen
         self.steps = steps
         self.lineage = dict(lineage or {})
@@ -114,8 +116,7 @@ class EditPlan:
     @property
     def idle(self) -> bool:
         """Whether no step is taken, as a control: `scale` is 0, or that of every layer."""
-        steps = self.settings.operator not in ("zero", "restore")
-        return steps and not any(self.settings.scale_in(group_of(name, "layer")) for name in self.names)
+        return self.operator.steps and not any(self.settings.scale_in(group_of(name, "layer")) for name in self.names)
 
     @property
     def control(self) -> str | None:
@@ -124,7 +125,7 @@ class EditPlan:
         found = [
             "nothing is edited: scale 0" if self.idle else "",
             f"({self.delta.formula}) is stepped along" if isinstance(self.delta, StandIn) else "",
-            f"entries are drawn at random {seed}" if self.settings.select == "random" else "",
+            f"{self.settings.selection.control} {seed}" if self.settings.selection.control else "",
             {
                 "size": f"as many entries as would be selected are drawn at random {seed}",
                 "norm": f"as many entries as would be selected are drawn at random {seed}, for a step as long",
@@ -149,17 +150,15 @@ class EditPlan:
         then: Callable[[Slice, Tensor], T],
         stage: str = "editing",
         progress: Progress | None = None,
-        forks: bool = False,
     ) -> Iterator[tuple[Slice, T]]:
         """Form the edited slices of some parameters, in order, and count what was done.
 
         Args:
             names: The parameters, on disk also under the further names of tied ones, which are not counted again.
             weights: Where the unedited values are read: the target, or a model that holds the same.
-            then: What is done with the rows of a slice, in the thread or process that has formed them.
+            then: What is done with the rows of a slice, in the thread that has formed them.
             stage: What is being done, for the progress.
             progress: Told how far it has come.
-            forks: Whether that may be in forked processes.
         """
         hashing = [w for w in self.inputs.values() if isinstance(w, Checkpoint) and w.hashes_reads]
 
@@ -171,7 +170,7 @@ class EditPlan:
             return then(piece, edited), statistics, [weights.hashed() for weights in hashing]
 
         size = sum(w.dtype(self.names[0]).itemsize for w in self.inputs.values()) + self.dtype(self.names[0]).itemsize
-        results = over(one, names, self.target.shape, stage, progress, size, forks)
+        results = over(one, names, self.target.shape, stage, progress, size)
         for piece, (result, statistics, hashed) in results:
             for checkpoint, found in zip(hashing, hashed, strict=True):
                 checkpoint.learn(found)
@@ -228,25 +227,18 @@ class EditPlan:
 
     def _moved(self, piece: Slice, weight: Tensor, delta: Tensor) -> tuple[Tensor, float | Tensor]:
         """Where the weights would go, were all entries selected, and the steps: a factor of δ, or a tensor."""
-        operator = self.settings.operator
-        if operator == "zero":
-            return torch.zeros_like(weight), weight
-        if operator == "restore":
-            assert self.base is not None
-            value = self.base.rows(piece).float()
-            check_finite(piece.name, value, self.base.source)
-            return value, weight - value
-        step = self.settings.scale_in(group_of(piece.name, "layer"))
-        if not step:
+        step = self.settings.scale_in(group_of(piece.name, "layer")) if self.operator.steps else 0.0
+        if self.operator.steps and not step:
             return weight, 0.0  # to the bit: of -0.0 a difference would leave 0.0
-        if operator == "project" and self.steps is not None:
-            step *= self.steps[piece.name]  # found on the selected entries as they are
-        else:
-            step *= self.chosen.factor
-        if operator == "add":
-            step = -step
-        # Two roundings, never a fused multiply-add, so that every device gives the same bits.
-        return weight - delta * step, step
+        # Coefficients were found on the selected entries as they are.
+        step *= self.chosen.factor if self.steps is None else self.steps[piece.name]
+        return self.operator.move(Move(weight, delta, step, lambda: self._base_rows(piece)))
+
+    def _base_rows(self, piece: Slice) -> Tensor:
+        assert self.base is not None
+        value = self.base.rows(piece).float()
+        check_finite(piece.name, value, self.base.source)
+        return value
 
     def check_changed(self) -> None:
         """Raise if every parameter has been formed and none differs from the target, unless that was asked for."""

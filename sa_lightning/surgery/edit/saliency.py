@@ -1,20 +1,20 @@
 """Saliencies: how much the loss on given prompts hangs on each weight, from the gradients of single examples."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, ModelError, NothingToDoError
 from sa_lightning.files import whole_file
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors
+from sa_lightning.surgery.selection.table import SELECTIONS
 
-__all__ = ["SALIENCIES", "Example", "saliency_scores", "write_scores"]
+__all__ = ["Example", "saliency_scores", "write_scores"]
 
 
 class Example(NamedTuple):
@@ -22,25 +22,6 @@ class Example(NamedTuple):
 
     tokens: Sequence[int]
     prompt: int
-
-
-@dataclass(frozen=True)
-class Saliency:
-    """A way from gradients to scores.
-
-    Attributes:
-        each: Of the gradient of an example's loss: what is averaged over examples.
-        score: Of that mean and the weights: the score.
-    """
-
-    each: Callable[[Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], Tensor]
-
-
-SALIENCIES: dict[str, Saliency] = {
-    "snip": Saliency(torch.abs, lambda mean, weights: mean * weights.abs()),
-    "fisher": Saliency(torch.square, lambda mean, weights: mean.sqrt()),
-}
 
 
 def saliency_scores(
@@ -66,7 +47,7 @@ def saliency_scores(
         model: A causal language model of transformers.
         examples: One at a time, without padding.
         names: Parameters to score, under the names of its `state_dict`.
-        kind: A name in `SALIENCIES`.
+        kind: A name in `SELECTIONS`, of one that ranks by scores.
         progress: Called after every example.
 
     Raises:
@@ -87,7 +68,8 @@ def saliency_scores(
         raise DataError("There are no prompts to score weights on.\nA score says what the loss on them hangs on.")
     parameters = {name: weights.parameter(name) for name in weights.names if name in wanted}
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    training, saliency = model.training, SALIENCIES[kind]
+    training, saliency = model.training, SELECTIONS[kind].saliency
+    assert saliency is not None, kind
     scores = {name: torch.zeros(p.shape, dtype=torch.float32, device=p.device) for name, p in parameters.items()}
     model.eval()
     try:
@@ -99,7 +81,7 @@ def saliency_scores(
                 loss = response_loss(model, example)
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for score, gradient in zip(scores.values(), gradients, strict=True):
-                if gradient is not None:
+                if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]  # of what is unused
                     score += saliency.each(gradient.float()) / len(chosen)
             if progress:
                 progress("scoring weights", done, len(chosen))

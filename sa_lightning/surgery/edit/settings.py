@@ -2,30 +2,27 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from sa_lightning.errors import SettingError
+from sa_lightning.surgery.deltas.merges import MERGES
+from sa_lightning.surgery.operators.operator import Operator
+from sa_lightning.surgery.operators.table import OPERATORS
 from sa_lightning.surgery.scope import Granularity, Scope
+from sa_lightning.surgery.selection.kind import SelectionKind
+from sa_lightning.surgery.selection.table import SELECTIONS
 from sa_lightning.surgery.selection.top_k import Ties, check_density
 
-__all__ = ["Control", "EditSettings", "Minus", "Operator", "Select"]
+__all__ = ["Control", "EditSettings", "Minus"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-Operator = Literal["subtract", "add", "project", "zero", "restore"]
-Select = Literal["magnitude", "random", "dare", "snip", "fisher", "heads"]
+Row = TypeVar("Row")
 Control = Literal["none", "size", "norm"]
-
-#: What a delta is for unless told otherwise: operator, density, scale.
-DEFAULTS: dict[str, tuple[Operator, float | None, float | None]] = {
-    "harm": ("subtract", 0.1, 2.0),  # Safety Arithmetic
-    "safety": ("add", 1.0, 1.0),  # RESTA
-    "direction": ("project", 1.0, 1.0),  # weight orthogonalisation
-    "none": ("restore", None, None),
-}
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Minus:
     Args:
         density: Fraction of entries that it selects, in (0, 1].
         select: `snip` by scores of its own, from `prompts` of utility, say; `magnitude` of the delta, or
-            of that of `harm`.
+            of that of `harm`; or another of `EditSettings.select` that takes a density.
         granularity: Where it cuts.
         scores: Directory of its scores: read if it exists, written if it does not and there are prompts.
         prompts: JSONL file of prompts and responses its scores are computed on.
@@ -43,7 +40,7 @@ class Minus:
     """
 
     density: float
-    select: Literal["magnitude", "snip"] = "snip"
+    select: str = "snip"
     granularity: Granularity = "global"
     scores: str | None = None
     prompts: str | None = None
@@ -52,19 +49,29 @@ class Minus:
     def check(self) -> None:
         """Refuse what cannot be meant."""
         check_density(self.density)
-        if self.select == "snip" and not (self.scores or self.prompts):
+        kind = self.kind
+        if kind.setting is not None:
             raise SettingError(
-                "`minus.select` is snip, but there are neither `minus.scores` nor `minus.prompts`.\n"
-                "SNIP ranks weights by what the loss on prompts hangs on.\n"
-                "Give prompts, or `minus.select: magnitude`."
+                f"`minus.select: {self.select}` goes by `{kind.setting}`, which `minus` does not have.\n"
+                "It leaves out a fraction of the entries.\nChoose another `minus.select`."
             )
-        ignored = {"snip": ("harm",), "magnitude": ("scores", "prompts")}[self.select]
-        for name in ignored:
-            if getattr(self, name) is not None:
+        if kind.saliency is not None and not (self.scores or self.prompts):
+            raise SettingError(
+                f"`minus.select` is {self.select}, but there are neither `minus.scores` nor `minus.prompts`.\n"
+                "Scores rank weights by what the loss on prompts hangs on.\nGive prompts, or `minus.select: magnitude`."
+            )
+        ignored = {"harm": not kind.reads_delta, "scores": kind.saliency is None, "prompts": kind.saliency is None}
+        for name, unread in ignored.items():
+            if unread and getattr(self, name) is not None:
                 raise SettingError(
                     f"`minus.{name}` is set, but `minus.select: {self.select}` does not look at it.\n"
-                    "Leave it out, or choose the other `minus.select`."
+                    "Leave it out, or choose another `minus.select`."
                 )
+
+    @property
+    def kind(self) -> SelectionKind:
+        """What `minus.select` names."""
+        return _row(SELECTIONS, "minus.select", self.select)
 
 
 @dataclass(frozen=True)
@@ -110,14 +117,14 @@ class EditSettings:
     scale: float | None = None
     layer_scales: dict[int | str, float] | None = None
     kl_budget: float | None = None
-    operator: Operator | None = None
-    select: Select = "magnitude"
+    operator: str | None = None
+    select: str = "magnitude"
     control: Control | bool = "none"
     granularity: Granularity = "global"
     ties: Ties = "split"
     minus: Minus | None = None
     heads: dict[int, list[int]] | None = None
-    merge: Literal["sum", "ties"] = "sum"
+    merge: str = "sum"
     scope: Scope = field(default_factory=Scope)
     seed: int = 0
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -126,6 +133,7 @@ class EditSettings:
         """Refuse what cannot be meant."""
         if isinstance(self.control, bool):  # as records of earlier versions have it
             object.__setattr__(self, "control", "size" if self.control else "none")
+        _row(MERGES, "merge", self.merge)
         if self.density is not None:
             check_density(self.density)
         if self.minus is not None:
@@ -152,57 +160,38 @@ class EditSettings:
             )
         steps = (("scale", self.scale), ("layer_scales", self.layer_scales), ("kl_budget", self.kl_budget))
         for name, value in steps:
-            if self.operator in ("zero", "restore") and value is not None:
+            if self.operator is not None and not self.operation.steps and value is not None:
                 raise SettingError(
                     f"`{name}` is {value}, but `operator: {self.operator}` takes no step.\n"
                     f"It puts a value in place of another. Leave `{name}` out."
                 )
-        if self.select == "dare" and self.operator in ("zero", "restore"):
+        if self.selection.rescales and self.operator is not None and not self.operation.steps:
             raise SettingError(
-                f"`select: dare` rescales a step, and `operator: {self.operator}` takes none.\nWrite `select: random`."
+                f"`select: {self.select}` rescales a step, and `operator: {self.operator}` takes none.\n"
+                "Write `select: random`."
             )
-        if (self.select == "heads") != (self.heads is not None):
+        for name, kind in SELECTIONS.items():
+            value = getattr(self, kind.setting) if kind.setting else None
+            if kind.setting and (self.select == name) != (value is not None):
+                raise SettingError(
+                    f"`select` is {self.select} and `{kind.setting}` is {'not set' if value is None else value}.\n"
+                    f"They belong together.\nWrite `select: {name}` and `{kind.setting}: {kind.example}`, or neither."
+                )
+        if self.selection.setting and self.density is not None:
             raise SettingError(
-                f"`select` is {self.select} and `heads` is {'not set' if self.heads is None else self.heads}.\n"
-                "They belong together.\nWrite `select: heads` and `heads: {5: [0, 3]}`, or neither."
-            )
-        if self.select == "heads" and self.density is not None:
-            raise SettingError(
-                f"`density` is {self.density:g}, but `select: heads` takes all that the heads write.\n"
-                "Leave `density` out."
+                f"`density` is {self.density:g}, but `select: {self.select}` takes all that `{self.selection.setting}` "
+                "names.\nLeave `density` out."
             )
 
-    def resolved(self, kind: str) -> "EditSettings":
-        """The same, with what was not set filled in for a kind of delta: a key of `DEFAULTS`."""
-        operator, density, scale = DEFAULTS[kind]
-        operator = self.operator or operator
-        if self.select != "heads" and self.density is None and density is None:
-            raise SettingError(
-                f"`operator: {operator}` needs a `density`: the fraction of entries that it acts on.\n"
-                "There is no harm vector here that would suggest one.\nWrite `density: 0.01`, say."
-            )
-        if self.control == "norm" and (
-            operator in ("zero", "restore") or (operator == "project" and kind != "direction") or self.merge == "ties"
-        ):
-            what = "`merge: ties`" if self.merge == "ties" else f"`operator: {operator}`"
-            raise SettingError(
-                f"`control` is norm, which scales a step to the length of another, but with {what} there is no one "
-                "step to scale.\nThe control would not be what it says.\nWrite `control: size`."
-            )
-        if self.control == "norm" and (self.layer_scales or self.kl_budget is not None):
-            raise SettingError(
-                "`control` is norm, which gives a random step the length of the selected one, but `layer_scales` or "
-                "`kl_budget` change that length layer by layer.\nThe control would not be what it says.\n"
-                "Write `control: size`, or leave the scales by layer out."
-            )
-        if operator in ("zero", "restore"):
-            scale = None
-        elif self.scale is not None:
-            scale = self.scale
-        elif operator == "project" or scale is None:
-            scale = 1.0  # all that lies along the delta, and no more
-        density = None if self.select == "heads" else self.density or density
-        return dataclasses.replace(self, operator=operator, density=density, scale=scale)
+    @property
+    def selection(self) -> SelectionKind:
+        """What `select` names."""
+        return _row(SELECTIONS, "select", self.select)
+
+    @property
+    def operation(self) -> Operator:
+        """What `operator` names, once it is known."""
+        return _row(OPERATORS, "operator", str(self.operator))
 
     def scale_in(self, group: str) -> float:
         """How far (resolved) settings step within a layer, or `other` (`group_of`)."""
@@ -218,15 +207,22 @@ class EditSettings:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "EditSettings":
         """The settings of a record."""
-        scope: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in record["scope"].items()
-        }
+        scope: dict[str, Any] = {**record["scope"]}
+        for name in ("include", "exclude", "layers"):
+            scope[name] = None if scope[name] is None else tuple(scope[name])
         record = {**record, "scope": Scope(**scope)}
         if record.get("minus"):
             record["minus"] = Minus(**record["minus"])
         if record.get("heads"):
             record["heads"] = {int(layer): list(heads) for layer, heads in record["heads"].items()}
         return cls(**record)
+
+
+def _row(table: Mapping[str, Row], setting: str, name: str) -> Row:
+    """The row of a table that a setting names."""
+    if name not in table:
+        raise SettingError(f"`{setting}` is {name}, which is none of {', '.join(table)}.\nChoose one of these.")
+    return table[name]
 
 
 def _check_layer_scales(scales: dict[int | str, float]) -> None:

@@ -5,11 +5,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sa_lightning.surgery.checkpoints.slices import Slice
+from sa_lightning.surgery.selection.kind import SelectionKind
 from sa_lightning.surgery.selection.kth_largest import HASH_BITS
 from sa_lightning.surgery.selection.ranking import ByRandom
-from sa_lightning.surgery.selection.top_k import check_density
+from sa_lightning.surgery.selection.top_k import check_density, entries
 
-__all__ = ["Dare"]
+__all__ = ["DARE", "Dare"]
 
 
 class Dare:
@@ -37,4 +38,7 @@ class Dare:
 
     def keep(self, piece: Slice, delta: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows columns"]:
         """Mark the kept entries of a slice."""
-        return torch.from_numpy(self._lots.keys(piece, None) < self._below).reshape(delta.shape)
+        return torch.as_tensor(self._lots.keys(piece, None) < self._below).reshape(delta.shape)
+
+
+DARE = SelectionKind(lambda delta, asked: Dare(entries(delta), asked.density, asked.seed), rescales=True)

@@ -13,8 +13,10 @@ from sa_lightning.errors import SettingError
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.delta import Delta
 from sa_lightning.surgery.scope import layer_of
+from sa_lightning.surgery.selection.kind import SelectionKind
+from sa_lightning.surgery.selection.top_k import entries
 
-__all__ = ["HeadMask"]
+__all__ = ["HEADS", "HeadMask"]
 
 OUTPUT = re.compile(r"(o_proj|out_proj|attention\.dense|attn\.c_proj|wo)\.weight$")
 INPUT_FIRST = re.compile(r"attn\.c_proj\.weight$")  # GPT-2 stores (in, out)
@@ -58,7 +60,7 @@ class HeadMask:
                 "A head is a range of columns there. Widen `scope`, or select in another way."
             )
         self.heads: dict[str, Tensor] = {}
-        self.n: int = sum(math.prod(delta.shape(name)) for name in delta.names)
+        self.n: int = entries(delta)
         self.k: int | None = 0
         for layer, chosen in sorted(heads.items()):
             name = outputs.get(layer)
@@ -84,3 +86,8 @@ class HeadMask:
         if INPUT_FIRST.search(piece.name):
             return mask[piece.first : piece.last, None].expand(delta.shape)
         return mask.expand(delta.shape)
+
+
+HEADS = SelectionKind(
+    lambda delta, asked: HeadMask(asked.heads, delta, asked.config), setting="heads", example="{5: [0, 3]}"
+)

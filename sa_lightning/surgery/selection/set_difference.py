@@ -67,7 +67,7 @@ def count_kept(
     def kept(piece: Slice) -> int:
         return int(torch.count_nonzero(chosen.keep(piece, delta.rows(piece))))
 
-    for piece, count in over(kept, delta.names, delta.shape, "counting the selection", progress, forks=True):
+    for piece, count in over(kept, delta.names, delta.shape, "counting the selection", progress):
         group = group_of(piece.name, granularity)
         counts[group] = counts.get(group, 0) + count
     return counts

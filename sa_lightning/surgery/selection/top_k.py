@@ -20,7 +20,17 @@ from sa_lightning.surgery.selection.bracket import guess
 from sa_lightning.surgery.selection.kth_largest import HASH_BITS, Keys, kth_largest
 from sa_lightning.surgery.selection.ranking import ByMagnitude, ByRandom, Ranking
 
-__all__ = ["Chosen", "Cut", "Granularity", "Selection", "Ties", "entries_to_keep", "select", "select_exactly"]
+__all__ = [
+    "Chosen",
+    "Cut",
+    "Granularity",
+    "Selection",
+    "Ties",
+    "entries",
+    "entries_to_keep",
+    "select",
+    "select_exactly",
+]
 
 Ties = Literal["split", "keep", "drop"]
 
@@ -104,12 +114,12 @@ class Selection:
             return torch.zeros(delta.shape, dtype=torch.bool)
         keys = self.ranking.keys(piece, delta)
         if self.ties == "drop":
-            return torch.from_numpy(keys > cut.value).reshape(delta.shape)
+            return torch.as_tensor(keys > cut.value).reshape(delta.shape)
         kept = keys >= cut.value
         if cut.tie_value is not None:
             places = np.flatnonzero(keys == cut.value)
             kept[places] = ByRandom(self.seed, "ties").at(piece, places) >= cut.tie_value
-        return torch.from_numpy(kept).reshape(delta.shape)
+        return torch.as_tensor(kept).reshape(delta.shape)
 
     def mask(self, name: str, delta: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """Mark the kept entries of one parameter, given its whole delta in float32."""
@@ -155,10 +165,10 @@ def select(
     """
     check_density(density)
     groups = _groups(delta, granularity)
-    sizes = {group: entries_to_keep(density, _entries(delta, names)) for group, names in groups.items()}
+    sizes = {group: entries_to_keep(density, entries(delta, names)) for group, names in groups.items()}
     if not any(sizes.values()):
         raise NothingToDoError(
-            f"Nothing would be selected of {_entries(delta, delta.names)} entries with `density: {density:g}`.\n"
+            f"Nothing would be selected of {entries(delta)} entries with `density: {density:g}`.\n"
             "An edit that changes nothing is refused. Raise `density`."
         )
     return select_exactly(
@@ -195,7 +205,7 @@ def select_exactly(
         if k := sizes.get(group, 0):
             cuts[group], kept = _find_cut(delta, names, k, ranking, ties, seed, progress)
             selected += kept
-    n = sum(_entries(delta, names) for names in groups.values())
+    n = sum(entries(delta, names) for names in groups.values())
     if selected == 0:
         raise NothingToDoError(
             f"Nothing would be selected of {n} entries with `ties: drop`, for all the largest are tied.\n"
@@ -232,7 +242,7 @@ def _find_cut(
     seed: int,
     progress: Progress | None,
 ) -> tuple[Cut, int]:
-    total = _entries(delta, names)
+    total = entries(delta, names)
     if k == total and ranking.reads_delta and ties != "drop":
         return Cut(0, None), k  # everything: no pass is needed to say so
     passes = 0
@@ -248,7 +258,7 @@ def _find_cut(
             return work(piece, keys_of(piece))
 
         stage = f"selecting, pass {passes}"
-        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta), True))
+        return (found for _, found in over(one, names, delta.shape, stage, progress, _bytes(delta)))
 
     bracket = guess(keys_of, names, [delta.shape(name) for name in names], k, ranking.bits)
     rank = kth_largest(lambda work: each(lambda _, keys: work(keys)), k, ranking.bits, bracket)
@@ -277,8 +287,9 @@ def _groups(delta: Delta, granularity: Granularity) -> dict[str, list[str]]:
     return groups
 
 
-def _entries(delta: Delta, names: Iterable[str]) -> int:
-    return sum(math.prod(delta.shape(name)) for name in names)
+def entries(delta: Delta, names: Iterable[str] | None = None) -> int:
+    """Count the entries of some parameters of a delta; of all in scope, if no names are given."""
+    return sum(math.prod(delta.shape(name)) for name in (delta.names if names is None else names))
 
 
 def _bytes(delta: Delta) -> int:

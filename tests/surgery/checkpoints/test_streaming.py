@@ -1,6 +1,4 @@
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +6,8 @@ import torch
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoints import streaming
-from sa_lightning.surgery.checkpoints.forked import forked_in_order
 from sa_lightning.surgery.checkpoints.slices import ENTRIES, count_slices, matrix, slices
 
-linux = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 SHAPES = [(), (1,), (5,), (3, 4), (2, 3, 4), (0,), (3, 0), (1, ENTRIES + 1), (ENTRIES + 3,), (5, ENTRIES // 2)]
 
 
@@ -29,58 +25,25 @@ def test_slices_cover_a_tensor_once_in_order_by_whole_rows(shape: tuple[int, ...
     assert place == rows * columns
 
 
-def in_processes(work, items):
-    return forked_in_order(work, items, workers=3, group=4)
-
-
-@linux
-@pytest.mark.parametrize("run", [streaming.in_order, in_processes])
-def test_results_come_in_the_order_of_the_items_however_long_each_takes(run):
+def test_results_come_in_the_order_of_the_items_however_long_each_takes():
     def work(number: int) -> tuple[int, np.ndarray]:
         time.sleep(0.002 * (number % 3))
         return number * number, np.arange(number)
 
-    found = list(run(work, range(50)))
+    found = list(streaming.in_order(work, range(50)))
     assert [square for square, _ in found] == [number * number for number in range(50)]
     assert all(len(array) == number for number, (_, array) in enumerate(found))
-    assert list(run(work, [])) == []
+    assert list(streaming.in_order(work, [])) == []
 
 
-@linux
-@pytest.mark.parametrize("run", [streaming.in_order, in_processes])
-def test_an_error_is_raised_where_the_results_are_wanted(run):
+def test_an_error_is_raised_where_the_results_are_wanted():
     def work(number: int) -> int:
         if number == 17:
             raise CheckpointError("`w` has 3 NaN")
         return number
 
     with pytest.raises(CheckpointError, match="3 NaN"):
-        list(run(work, range(50)))
-
-
-@linux
-def test_processes_end_with_the_work_and_with_a_consumer_that_stops_early():
-    def alive() -> list[str]:
-        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-
-    before = alive()
-    results = in_processes(lambda number: (number, os.getpid()), range(1000))
-    workers = {next(results)[1] for _ in range(30)}
-    assert len(workers) == 3
-    assert os.getpid() not in workers
-    results.close()
-    assert alive() == before
-
-
-@linux
-def test_a_killed_worker_is_told_and_not_waited_for():
-    def work(number: int) -> int:
-        if number == 9:
-            os.kill(os.getpid(), 9)
-        return number
-
-    with pytest.raises(RuntimeError, match="killed"):
-        list(in_processes(work, range(50)))
+        list(streaming.in_order(work, range(50)))
 
 
 def test_threads_of_torch_are_as_before_even_after_an_error():
@@ -90,9 +53,8 @@ def test_threads_of_torch_are_as_before_even_after_an_error():
     assert torch.get_num_threads() == before
 
 
-@linux
 @pytest.mark.parametrize("select", ["magnitude", "random", "dare"])
-def test_processes_and_threads_write_the_same_bytes_and_the_same_report(
+def test_one_thread_and_several_write_the_same_bytes_and_the_same_report(
     checkpoints, tmp_path, monkeypatch: pytest.MonkeyPatch, select: str
 ):
     import json
@@ -101,10 +63,9 @@ def test_processes_and_threads_write_the_same_bytes_and_the_same_report(
 
     monkeypatch.setattr("sa_lightning.surgery.checkpoints.slices.ENTRIES", 100)
     found = {}
-    for name, worth in (("threads", 10**12), ("processes", 0)):
-        monkeypatch.setattr(streaming, "WORTH_FORKING", worth)
-        monkeypatch.setattr(streaming, "workers", lambda: 2)
+    for name, workers in (("one", 1), ("several", 3)):
+        monkeypatch.setattr(streaming, "workers", lambda workers=workers: workers)
         sources = Sources(str(checkpoints / "base"), (str(checkpoints / "harm"),))
         out = write_edit(plan_from(sources, EditSettings(select=select)), tmp_path / name)
         found[name] = (out / "model.safetensors").read_bytes(), json.loads((out / "surgery.json").read_text())
-    assert found["threads"] == found["processes"]
+    assert found["one"] == found["several"]

@@ -9,7 +9,16 @@ from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, SettingError
-from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
+from sa_lightning.surgery import (
+    EditSettings,
+    Scope,
+    Sources,
+    check_settings,
+    kind_of,
+    open_checkpoint,
+    plan_from,
+    write_edit,
+)
 from sa_lightning.surgery.delta import whole
 from sa_lightning.surgery.deltas.rank_one import read_direction
 
@@ -131,10 +140,10 @@ def test_one_edit_steps_along_one_delta(write: Write):
         ({"harm": ("h",), "direction_layer": 3}, "no `direction`"),
     ):
         with pytest.raises(SettingError) as error:
-            Sources("base", **sources)
+            kind_of(Sources("base", **sources))
         says(error, fact)
     with pytest.raises(SettingError) as error:
-        Sources("base").check(EditSettings())
+        check_settings(Sources("base"), EditSettings())
     says(error, "nothing to step along", "--harm")
 
 

@@ -9,7 +9,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.errors import NothingToDoError, SettingError
-from sa_lightning.surgery import EditInMemory, EditSettings, ModelWeights, Sources, plan_from, write_edit
+from sa_lightning.surgery import (
+    DELTAS,
+    EditInMemory,
+    EditSettings,
+    ModelWeights,
+    Sources,
+    check_settings,
+    kind_of,
+    plan_from,
+    write_edit,
+)
 
 
 def trio(write: Write, *moves: float, dtype: torch.dtype = torch.float32) -> tuple[list[str], list[dict[str, Tensor]]]:
@@ -70,14 +80,16 @@ def test_records_that_say_true_mean_a_control_of_the_same_size():
 )
 def test_a_norm_is_not_matched_where_there_is_no_one_step(settings: dict):
     with pytest.raises(SettingError) as error:
-        Sources("base", ("harm", "other"), "target").check(EditSettings(control="norm", density=0.1, **settings))
+        check_settings(
+            Sources("base", ("harm", "other"), "target"), EditSettings(control="norm", density=0.1, **settings)
+        )
     says(error, "`control` is norm", "control: size")
 
 
 @pytest.mark.parametrize("more", [{"layer_scales": {"0": 0.5}}, {"kl_budget": 0.01}])
 def test_a_control_of_the_same_norm_is_refused_where_layers_step_differently(more: dict):
     with pytest.raises(SettingError) as error:
-        EditSettings(control="norm", density=0.1, **more).resolved("harm")
+        DELTAS["harm"].resolved(EditSettings(control="norm", density=0.1, **more))
     says(error, "`control` is norm", "layer_scales")
 
 
@@ -180,8 +192,8 @@ def test_a_stand_in_that_cannot_stand_in_is_refused(write: Write):
             plan_from(sources, settings)
         says(error, fact)
     with pytest.raises(SettingError) as error:
-        Sources(base, aligned=harm, stand_in=harm)
-    says(error, "`stand_in` is about harm vectors")
+        kind_of(Sources(base, aligned=harm, stand_in=harm))
+    says(error, "`stand_in` goes with `harm`")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from sa_lightning.surgery import (
     Example,
     ModelWeights,
     Sources,
+    check_settings,
     find_layer_scales,
     plan_from,
 )
@@ -148,7 +149,7 @@ def test_a_budget_is_spent_once_and_redone_from_its_record(checkpoints: Path, fi
     module.configure_model()
     before = {n: t.clone() for n, t in module.network.state_dict().items()}
     given = {"kl_budget": 0.02, "kl_prompts": str(harmless), "prompts": str(unsafe), "density": 0.3}
-    surgery = SurgeryCallback(str(checkpoints / "harm"), **given).surgery
+    surgery = SurgeryCallback(harm=str(checkpoints / "harm"), **given).surgery
     surgery.open(str(module.target))
     shift = AnswerShift(
         module.network,
@@ -180,7 +181,7 @@ def test_sa_edit_spends_a_budget_as_a_fit_does(checkpoints: Path, files, tmp_pat
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())
     module = CausalLMModule(base)
     module.configure_model()
-    surgery = SurgeryCallback(harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe)).surgery
+    surgery = SurgeryCallback(harm=harm, kl_budget=0.02, kl_prompts=str(harmless), prompts=str(unsafe)).surgery
     surgery.open(str(module.target))
     surgery.apply(module.network, module.tokenizer, module.dtype_name)
     record = json.loads(json.dumps(surgery.record()))
@@ -228,9 +229,9 @@ def test_harmless_rows_are_those_of_that_kind_where_kinds_are_given(checkpoints:
 )
 def test_budgets_that_cannot_be_meant_are_refused(sources: dict, settings: dict, fact: str):
     with pytest.raises(SettingError) as error:
-        Sources("base", ("harm",), **sources).check(EditSettings(**settings))
+        check_settings(Sources("base", ("harm",), **sources), EditSettings(**settings))
     assert fact in str(error.value)
-    Sources("base", ("harm",), prompts="p", kl_prompts="p").check(EditSettings(kl_budget=0.1, select="snip"))
+    check_settings(Sources("base", ("harm",), prompts="p", kl_prompts="p"), EditSettings(kl_budget=0.1, select="snip"))
 
 
 @pytest.mark.parametrize("budget", [1e-3, 0.05, 3.0])

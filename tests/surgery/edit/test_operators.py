@@ -25,6 +25,7 @@ from sa_lightning.surgery import (
     Scope,
     Sources,
     changed_layers,
+    check_settings,
     open_checkpoint,
     plan_from,
     write_edit,
@@ -61,7 +62,7 @@ def test_without_a_harm_vector_the_weights_own_size_or_change_decides(write: Wri
         plan_from(Sources(base, target=target), EditSettings(operator="zero"))
     says(error, "needs a `density`")
     with pytest.raises(SettingError) as error:
-        Sources(base).check(EditSettings(operator="restore", density=1))
+        check_settings(Sources(base), EditSettings(operator="restore", density=1))
     says(error, "`target` is not set")
 
 
@@ -97,7 +98,7 @@ def test_steps_that_mean_nothing_are_refused(write: Write):
         ({"operator": "zero", "scale": 2.0, "density": 1}, "takes no step"),
         ({"select": "heads"}, "belong together"),
         ({"heads": {0: [1]}}, "belong together"),
-        ({"select": "heads", "heads": {0: [1]}, "density": 0.5}, "all that the heads write"),
+        ({"select": "heads", "heads": {0: [1]}, "density": 0.5}, "all that `heads` names"),
     ):
         with pytest.raises(SettingError) as error:
             EditSettings(**settings)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError, DataError, NothingToDoError, SettingError
 from sa_lightning.surgery import (
+    DELTAS,
     Dare,
     EditSettings,
     Example,
@@ -21,6 +22,8 @@ from sa_lightning.surgery import (
     Scope,
     Sources,
     TaskVector,
+    check_settings,
+    choose,
     open_checkpoint,
     plan_from,
     plan_surgery,
@@ -29,7 +32,6 @@ from sa_lightning.surgery import (
 )
 from sa_lightning.surgery.checkpoints.slices import slices
 from sa_lightning.surgery.delta import whole
-from sa_lightning.surgery.edit.planning import choose
 
 
 def vector(write: Write) -> TaskVector:
@@ -51,7 +53,7 @@ def scored(delta: TaskVector, seed: int = 5) -> NamedTensors:
 
 
 def pick(delta: TaskVector, settings: EditSettings, **more: object) -> dict[str, Tensor]:
-    return masks(choose(delta, settings.resolved("harm"), **more), delta)
+    return masks(choose(delta, DELTAS["harm"].resolved(settings), **more), delta)
 
 
 def test_scores_select_in_place_of_magnitude(write: Write):
@@ -143,7 +145,7 @@ def test_heads_are_the_columns_that_read_them(make, name: str):
     base, harm = make(), perturbed(make(), 1)
     config = base.config.to_dict()
     delta = TaskVector(ModelWeights(base), ModelWeights(harm))
-    settings = EditSettings(select="heads", heads={1: [0, 3]}).resolved("harm")
+    settings = DELTAS["harm"].resolved(EditSettings(select="heads", heads={1: [0, 3]}))
     chosen = choose(delta, settings, config=config)
     found = masks(chosen, delta)
     selected = {n for n, mask in found.items() if mask.any()}
@@ -265,10 +267,10 @@ def test_scores_are_written_read_again_and_refused_for_other_weights(checkpoints
         plan_from(Sources(base, (harm,), scores=scores), other)
     says(error, f"are {kind} scores, and {other.select} scores are asked for")
     with pytest.raises(SettingError) as error:
-        Sources(base, (harm,)).check(settings)
+        check_settings(Sources(base, (harm,)), settings)
     says(error, "--prompts")
     with pytest.raises(SettingError) as error:
-        Sources(base, (harm,), prompts="p").check(EditSettings())
+        check_settings(Sources(base, (harm,), prompts="p"), EditSettings())
     says(error, "select: snip")
 
 
@@ -291,7 +293,7 @@ def test_a_scope_can_leave_out_embeddings_norms_and_head(checkpoints: Path):
 
 def test_the_control_of_dare_takes_steps_as_long(write: Write):
     delta = vector(write)
-    control = choose(delta, EditSettings(select="dare", density=0.25, control=True).resolved("harm"))
+    control = choose(delta, DELTAS["harm"].resolved(EditSettings(select="dare", density=0.25, control=True)))
     assert control.factor == 4.0
 
 
@@ -313,7 +315,7 @@ def test_settings_that_would_be_ignored_are_refused(write: Write):
             EditSettings(**settings)
         says(error, fact)
     with pytest.raises(SettingError) as error:
-        Sources("b", aligned="a").check(EditSettings(merge="ties"))
+        check_settings(Sources("b", aligned="a"), EditSettings(merge="ties"))
     says(error, "no `harm`")
 
 
