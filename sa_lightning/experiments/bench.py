@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,13 +11,21 @@ from sa_lightning.callbacks import ExtractionCallback
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.degenerate import is_language
+from sa_lightning.evaluation.samples import Sample
 from sa_lightning.fitting import Surgery
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "Measured"]
 
-Measure = Callable[[Any, Any], list[Any]]  # (model, tokenizer) -> samples
+Measure = Callable[[Any, Any], list[Sample]]  # (model, tokenizer) -> samples
+
+
+class Measured(NamedTuple):
+    """What a trial found: samples, and what its surgery says of itself (nothing without one)."""
+
+    samples: list[Sample]
+    edit: dict[str, float]
 
 
 class Bench:
@@ -45,13 +53,9 @@ class Bench:
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
 
-    def run(self, arm: str, surgery: Surgery, steering: ExtractionCallback | None) -> dict[str, Any]:
-        """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
-
-        Returns:
-            `samples`, and what the surgery says of itself.
-        """
-        found: dict[str, Any] = {}
+    def run(self, arm: str, surgery: Surgery, steering: ExtractionCallback | None) -> Measured:
+        """Measure the model under these settings; afterwards it has its own weights again, bit for bit."""
+        edit: dict[str, float] = {}
         with ExitStack() as stack:
             if arm.startswith("edited"):
                 if not surgery.wanted:
@@ -62,12 +66,11 @@ class Bench:
                 stack.callback(surgery.undo)
                 surgery.apply(self.module.network, self.module.tokenizer, self.module.dtype_name)
                 record = surgery.record()
-                found |= {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
+                edit = {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
             if arm.endswith("steered"):
                 assert steering is not None
                 stack.enter_context(steer(self.module.network, self._fit(steering)))
-            found["samples"] = self.measure(self.module.network, self.module.tokenizer)
-        return found
+            return Measured(self.measure(self.module.network, self.module.tokenizer), edit)
 
     def _fit(self, steering: ExtractionCallback) -> Any:
         """Fit directions on the weights as they are now."""
