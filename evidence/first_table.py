@@ -236,9 +236,8 @@ def markdown(lines):
 
 def cell(counts):
     found = rate(*counts)
-    return (
-        f"{found['k']}/{found['n']} = {100 * found['rate']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    )
+    value, low, high = found.percent
+    return f"{found.k}/{found.n} = {value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def change(row, a, b, measure):

@@ -74,8 +74,9 @@ def table() -> None:
                 for row in some
             ]
             rate = rates(rows, kept, draws=name == "random")[metric]
-            bounds = "" if rate["low"] is None else f" [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-            cells.append(f"{100 * rate['rate']:.1f}{bounds} ({rate['k']}/{rate['n']})")
+            value, low, high = rate.percent
+            bounds = "" if rate.low is None else f" [{low:.1f}, {high:.1f}]"
+            cells.append(f"{value:.1f}{bounds} ({rate.k}/{rate.n})")
         lines.append(f"| {target}, {name} | " + " | ".join(cells) + " |")
     (HERE / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -34,13 +34,13 @@ MAY_IMPORT = {
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
     "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
-    "steering": {"safetensors", "huggingface_hub", "jaxtyping"},
+    "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests"),
-        *("scipy", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),

@@ -136,7 +136,7 @@ def actions(rows, name, found):
 
 def _interval(k, n):
     found = rate(k, n)
-    return f"{found['rate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{found.rate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _where(values, chosen):

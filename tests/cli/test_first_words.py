@@ -31,7 +31,8 @@ def test_neither_help_nor_a_plain_mistake_loads_a_library(arguments):
     code = (
         "import sys\nfrom sa_lightning.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit as end: print('ended', end.code)\n"
-        "print('loaded', sorted({'torch', 'lightning', 'lm_eval', 'transformers', 'jsonargparse'} & set(sys.modules)))"
+        "heavy = {'torch', 'lightning', 'lm_eval', 'transformers', 'jsonargparse', 'statsmodels', 'sklearn'}\n"
+        "print('loaded', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == [f"ended {0 if '--help' in arguments else 2}", "loaded []"]

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +12,7 @@ from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.report.curves import draw_layers
 from sa_lightning.evaluation.report.gate_charts import draw_gate
 from sa_lightning.evaluation.report.vocabulary_chart import draw_vocabulary
+from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.steering.directions.vocabulary import visible
 
 
@@ -115,8 +115,9 @@ def say_gates(steering: ExtractionCallback, output: Path, console: Console) -> N
         console.print(f"No gate and no part is fitted on these kinds of {file}: {told}.", soft_wrap=True)
 
 
-def _percent(found: Any) -> str:
-    return f"{100 * found['low']:.0f} to {100 * found['high']:.0f} %"
+def _percent(found: Rate) -> str:
+    _, low, high = found.percent
+    return f"{low:.0f} to {high:.0f} %"
 
 
 def _span(layers: list[int]) -> str:

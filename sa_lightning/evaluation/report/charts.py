@@ -40,13 +40,13 @@ def plane(
     Returns:
         An `img`, or nothing if no arm has both rates.
     """
-    points = {name: (arm[x], arm[y]) for name, arm in arms.items() if arm[x]["n"] and arm[y]["n"]}
+    points = {name: (arm[x], arm[y]) for name, arm in arms.items() if arm[x].n and arm[y].n}
     if not points:
         return ""
     figure = _figure(4.1, 3.3)
     axes = figure.subplots()
     names = list(points)
-    values = [(100 * a["rate"], 100 * b["rate"]) for a, b in points.values()]
+    values = [(a.percent[0], b.percent[0]) for a, b in points.values()]
     on_front = sorted({values[index] for index in front(values, (DIRECTIONS[x], DIRECTIONS[y]))})
     axes.plot(*zip(*on_front, strict=True), "-", color=INK, linewidth=1.2, alpha=0.6, zorder=1)
     for place, name in enumerate(name for name in arms if name not in controls):
@@ -90,15 +90,15 @@ def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
 def _span(axes: "Axes", points: Mapping[str, tuple[Rate, Rate]]) -> None:
     """Show what is there with its whiskers and some room, within 0 and 100 %."""
     for index, set_limits in enumerate((axes.set_xlim, axes.set_ylim)):
-        low = min(100 * pair[index]["low"] for pair in points.values())
-        high = max(100 * pair[index]["high"] for pair in points.values())
+        low = min(pair[index].percent[1] for pair in points.values())
+        high = max(pair[index].percent[2] for pair in points.values())
         room = 0.08 * (high - low)
         set_limits(max(low - room, -3), min(high + room, 103))
 
 
 def _error(found: Rate) -> Any:
     # An interval that ends at the rate leaves a rounding error of either sign.
-    value, low, high = (100 * found[key] for key in ("rate", "low", "high"))
+    value, low, high = found.percent
     return [[max(value - low, 0)], [max(high - value, 0)]]
 
 

@@ -73,7 +73,7 @@ def draw_curves(
         for column, metric in enumerate(metrics):
             axes = grid[row * len(metrics) + column]
             for number, (name, found) in enumerate(series.items()):
-                kept = sorted((x, rates[metric]) for x, rates in found if rates[metric]["n"])
+                kept = sorted((x, rates[metric]) for x, rates in found if rates[metric].n)
                 if kept:
                     rates = [rate for _, rate in kept]
                     axes.errorbar(
@@ -82,7 +82,7 @@ def draw_curves(
                         yerr=_errors(rates),
                         fmt="o-", capsize=2, markersize=4, linewidth=1, color=COLOURS[number % 5], label=name,
                     )  # fmt: skip
-            if before[metric]["n"]:
+            if before[metric].n:
                 axes.axhline(_percent(before[metric]), linestyle="--", linewidth=1, color=COLOURS[5], label="original")
             axes.set_xscale("log")
             ticks = sorted({x for found in series.values() for x, _ in found})
@@ -169,10 +169,9 @@ def save_figure(axes: "Axes", path: Path) -> None:
 
 
 def _percent(rate: Rate) -> float:
-    return 100 * rate["rate"]
+    return rate.percent[0]
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
-    low = [max(0.0, 100 * (rate["rate"] - rate["low"])) for rate in rates]
-    high = [max(0.0, 100 * (rate["high"] - rate["rate"])) for rate in rates]
-    return [low, high]
+    spans = [rate.percent for rate in rates]
+    return [[max(0.0, at - low) for at, low, _ in spans], [max(0.0, high - at) for at, _, high in spans]]

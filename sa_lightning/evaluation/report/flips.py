@@ -1,11 +1,10 @@
 """Flips: prompts that count in one arm and not in the other, with both replies, harmful ones hidden unless asked."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sa_lightning.evaluation.samples import Sample
 from sa_lightning.evaluation.statistics.comparisons import PAIRED
-from sa_lightning.evaluation.statistics.rates import MEASURES
+from sa_lightning.evaluation.statistics.rates import MEASURES, Summary
 
 EACH_WAY = 6
 LONGEST = 1200
@@ -13,7 +12,7 @@ LONGEST = 1200
 
 def flips(
     a: Sequence[Sample], b: Sequence[Sample], *, show_replies: bool = False, each_way: int = EACH_WAY
-) -> list[dict[str, Any]]:
+) -> list[Summary]:
     """Return, measure by measure and way by way, the prompts in which two arms differ.
 
     Args:
@@ -42,7 +41,7 @@ def flips(
     return rows
 
 
-def _shown(one: Sample, other: Sample, show_replies: bool) -> dict[str, Any]:
+def _shown(one: Sample, other: Sample, show_replies: bool) -> Summary:
     hidden = one.kind == "harmful" and not show_replies
     return {
         "task": one.task,

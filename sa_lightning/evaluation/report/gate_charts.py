@@ -111,12 +111,12 @@ def _draw_reliability(axes: "Axes", scores: "np.ndarray", labels: "np.ndarray") 
     p = cross_fitted(scores, labels)
     error = expected_calibration_error(p.tolist(), labels.tolist())
     bins = equal_mass(p.tolist())
-    seen = [rate(int(labels[part].sum()), len(part)) for part in bins]
+    seen: list[Any] = [rate(int(labels[part].sum()), len(part)) for part in bins]
     axes.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=COLOURS[5], label="as predicted")
     axes.errorbar(
         [float(p[part].mean()) for part in bins],
-        [one["rate"] for one in seen],
-        yerr=[[one["rate"] - one["low"] for one in seen], [one["high"] - one["rate"] for one in seen]],
+        [one.rate for one in seen],
+        yerr=[[one.rate - one.low for one in seen], [one.high - one.rate for one in seen]],
         fmt="o", capsize=2, markersize=4, linewidth=1, color=COLOURS[0], label=f"calibration error {error:.3f}",
     )  # fmt: skip
     axes.set_xlim(-0.03, 1.03)

@@ -23,13 +23,13 @@ def headline(results: Mapping[str, Any]) -> str:
 
     def change(measure: str) -> str:
         before, after = pooled(first, measure), pooled(last, measure)
-        if before["n"] == 0:
+        if before.n == 0:
             return f"{COLUMNS[measure][0]} was not measured"
         if len(names) == 1:
-            return f"{COLUMNS[measure][0]} is {_percent(before)} ({before['k']} of {before['n']})"
-        if before["k"] == after["k"]:
-            return f"{COLUMNS[measure][0]} stays at {_percent(after)} (n = {after['n']})"
-        return f"{COLUMNS[measure][0]} goes from {_percent(before)} to {_percent(after)} (n = {after['n']})"
+            return f"{COLUMNS[measure][0]} is {_percent(before)} ({before.k} of {before.n})"
+        if before.k == after.k:
+            return f"{COLUMNS[measure][0]} stays at {_percent(after)} (n = {after.n})"
+        return f"{COLUMNS[measure][0]} goes from {_percent(before)} to {_percent(after)} (n = {after.n})"
 
     start = f"From {names[0]} to {names[-1]}: " if len(names) > 1 else f"In the one arm, {names[0]}: "
     price = ("harmless_refusal", "over_refusal", "utility", "degenerate")
@@ -66,11 +66,11 @@ def _complies_with_everything(arm: Mapping[str, Any]) -> str:
 
 
 def _is_degenerate(arm: Mapping[str, Any]) -> str:
-    found = arm["degenerate"]
-    if not found["n"] or found["rate"] < 0.1:
+    found: Rate = arm["degenerate"]
+    if found.rate is None or found.rate < 0.1:
         return ""
     ways = [f"{count} {_WAYS[way]}" for way, count in arm.get("degenerate_ways", {}).items() if count]
-    share = "every reply is" if found["k"] == found["n"] else f"{found['k']} of {found['n']} replies are"
+    share = "every reply is" if found.k == found.n else f"{found.k} of {found.n} replies are"
     return (
         f"{share} degenerate ({', '.join(ways)}): neither attack success nor refusal, so that low rates of either "
         "are no merit here."
@@ -110,4 +110,4 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _percent(found: Rate) -> str:
-    return f"{100 * found['rate']:.1f} %"
+    return f"{found.percent[0]:.1f} %"

@@ -16,11 +16,13 @@ from sa_lightning.evaluation.report.results import percent
 from sa_lightning.evaluation.samples import Outcome, Verdict
 from sa_lightning.evaluation.statistics.agreement import (
     LABELS,
+    Kappa,
     against_labels,
     confusion,
     harm_against_labels,
     refusal_kappa,
 )
+from sa_lightning.evaluation.statistics.intervals import Rate
 
 Verdicts = Mapping[str, Sequence[Verdict]]
 GROUPS = ("arm", "kind")
@@ -67,7 +69,7 @@ def agreement_tables(verdicts: Verdicts) -> Iterator[RenderableType]:
     table = _table("judges", "n", "agree", "Cohen's κ", "95 %")
     for a, b in pairs:
         found = refusal_kappa(outcomes[a], outcomes[b])
-        table.add_row(f"{a} × {b}", str(found["n"]), percent(found["agreement"]), *_kappa(found))
+        table.add_row(f"{a} × {b}", str(found.n), percent(found.agreement), *_kappa(found))
     yield _titled("Agreement: does the reply decline, wholly or in part? Over replies that both judges decide.", table)
     for a, b in pairs:
         yield _confusion(a, b, outcomes[a], outcomes[b])
@@ -125,17 +127,15 @@ def _confusion(a: str, b: str, first: Sequence[Outcome], second: Sequence[Outcom
     return _titled(f"{a} in rows, {b} in columns", table)
 
 
-def _kappa(found: Mapping[str, Any]) -> tuple[str, str]:
-    if found["kappa"] is None:
-        return "–", "one answer only" if found["n"] else "none in common"
-    interval = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
-    return f"{found['kappa']:.3f}", interval
+def _kappa(found: Kappa) -> tuple[str, str]:
+    if found.kappa is None:
+        return "–", "one answer only" if found.n else "none in common"
+    return f"{found.kappa:.3f}", "–" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    if found["n"] == 0:
-        return "–"
-    return f"{percent(dict(found))}\n{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+def _interval(found: Rate) -> str:
+    _, low, high = found.percent
+    return f"{percent(found)}\n{low:.1f} to {high:.1f}" if found.n else "–"
 
 
 def _titled(title: str, table: Table) -> RenderableType:

@@ -11,7 +11,9 @@ from sa_lightning.evaluation.report.headline import headline, named_arms, remark
 from sa_lightning.evaluation.report.results import COLUMNS, arrow, pooled
 from sa_lightning.evaluation.report.vocabulary_chart import vocabulary_image
 from sa_lightning.evaluation.samples import Outcome, Sample
-from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.evaluation.statistics.comparisons import PairedRow
+from sa_lightning.evaluation.statistics.intervals import Clustered, Mean, Rate
+from sa_lightning.evaluation.statistics.rates import Summary
 from sa_lightning.files import write_whole
 
 
@@ -56,7 +58,7 @@ def _content(
     settings: str | Mapping[str, Any] | None,
     notes: Sequence[str],
     show_replies: bool,
-) -> dict[str, Any]:
+) -> Summary:
     arms: Mapping[str, Any] = results["arms"]
     named = named_arms(results)
     controls = [name for name in arms if name not in named]
@@ -65,7 +67,7 @@ def _content(
     command = results["command"]
     if settings and not isinstance(settings, str):
         settings = json.dumps(settings, indent=2, ensure_ascii=False)
-    paired = results["paired"]
+    paired: Sequence[PairedRow] = results["paired"]
     return {
         "results": results,
         "command": command if isinstance(command, str) else " ".join(command),
@@ -79,8 +81,8 @@ def _content(
         "outcomes": sections.outcomes(arms),
         "replies": sections.replies(shown),
         "planes": sections.planes(arms, controls),
-        "first_pairs": [row for row in paired if row["a"] == paired[0]["a"]],
-        "other_pairs": [row for row in paired if row["a"] != paired[0]["a"]],
+        "first_pairs": [row for row in paired if row.a == paired[0].a],
+        "other_pairs": [row for row in paired if row.a != paired[0].a],
         "differing": sections.differing(samples, named, show_replies),
         "categories": sections.categories(shown),
         "xstest": sections.xstest_types(shown),
@@ -120,19 +122,19 @@ def _render(content: Mapping[str, Any]) -> str:
     return pages.get_template("report.html").render(content)
 
 
-def _percent(found: Rate | None) -> str:
-    return f"{100 * found['rate']:.1f} %" if found and found["rate"] is not None else "–"
+def _percent(found: Rate | Mean | None) -> str:
+    return f"{100 * found.rate:.1f} %" if found and found.rate is not None else "–"
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
-    return f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]" if found and found["low"] is not None else ""
+def _interval(found: Rate | Mean | Clustered | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def _points(found: Mapping[str, Any]) -> str:
+def _points(found: PairedRow) -> str:
     """A difference of rates, in percentage points."""
-    if found["difference"] is None:
-        return "–"
-    return f"{100 * found['difference']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _number(value: float | None) -> str:

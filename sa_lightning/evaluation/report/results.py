@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.evaluation.statistics.agreement import Agreement
+from sa_lightning.evaluation.statistics.comparisons import PairedRow
 from sa_lightning.evaluation.statistics.intervals import Rate, rate
+from sa_lightning.evaluation.statistics.rates import Summary
+from sa_lightning.evaluation.statistics.scores import PairedScore
 from sa_lightning.files import write_whole
 
 SCHEMA = 1
@@ -24,22 +29,22 @@ COLUMNS = {
 def results_json(
     *,
     arms: Mapping[str, Mapping[str, Any]],
-    paired: Sequence[Mapping[str, Any]],
+    paired: Sequence[PairedRow],
     command: str | Sequence[str],
     versions: Mapping[str, str],
     seed: int | None,
     model: str,
     seconds: Mapping[str, float],
     judge: str = "per task",
-    paired_scores: Sequence[Mapping[str, Any]] = (),
-    agreement: Sequence[Mapping[str, Any]] = (),
+    paired_scores: Sequence[PairedScore] = (),
+    agreement: Sequence[Agreement] = (),
     missing: Mapping[str, str] | None = None,
     hashes: Mapping[str, str] | None = None,
     control: Sequence[str] = (),
     warnings: Sequence[str] = (),
     generation: Mapping[str, Any] | None = None,
     path: str | Path | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Put the results of a run together, and write them where asked.
 
     Args:
@@ -69,10 +74,10 @@ def results_json(
         "model": str(model),
         "judge": judge,
         "arms": {name: dict(arm) for name, arm in arms.items()},
-        "paired": [dict(row) for row in paired],
+        "paired": list(paired),
         "seconds": {stage: float(value) for stage, value in seconds.items()},
-        "paired_scores": [dict(row) for row in paired_scores],
-        "agreement": [dict(row) for row in agreement],
+        "paired_scores": list(paired_scores),
+        "agreement": list(agreement),
         "missing": dict(missing or {}),
         "hashes": dict(hashes or {}),
         "control": list(control),
@@ -85,8 +90,8 @@ def results_json(
 
 
 def write_results(results: Mapping[str, Any], path: str | Path) -> None:
-    """Write results as JSON, whole or not at all; NaN is refused."""
-    write_whole(path, json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write results as JSON, records as objects, whole or not at all; NaN is refused."""
+    write_whole(path, json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False, default=asdict) + "\n")
 
 
 def pooled(arm: Mapping[str, Any], measure: str) -> Rate:
@@ -94,12 +99,12 @@ def pooled(arm: Mapping[str, Any], measure: str) -> Rate:
     if measure != "utility":
         return arm[measure]
     tasks = arm["utility"].values()
-    return rate(sum(found["k"] for found in tasks), sum(found["n"] for found in tasks))
+    return rate(sum(found.k for found in tasks), sum(found.n for found in tasks))
 
 
 def percent(found: Rate) -> str:
     """Write a rate as `12.3 % 37/300`, or a dash where there were no prompts."""
-    return "–" if found["n"] == 0 else f"{100 * found['rate']:.1f} % {found['k']}/{found['n']}"
+    return f"{found.percent[0]:.1f} % {found.k}/{found.n}" if found.n else "–"
 
 
 def arrow(direction: str) -> str:

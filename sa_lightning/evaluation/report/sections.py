@@ -8,7 +8,11 @@ from sa_lightning.evaluation.report.flips import flips
 from sa_lightning.evaluation.report.gate_charts import gate_image
 from sa_lightning.evaluation.report.results import COLUMNS, pooled
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
-from sa_lightning.evaluation.statistics.intervals import Rate, macro, rate
+from sa_lightning.evaluation.statistics.intervals import Mean, Rate, macro, rate
+from sa_lightning.evaluation.statistics.rates import Summary
+
+Rows = list[dict[str, Any]]
+"""What the template goes through; it knows the keys."""
 
 GROUPS = (("safety", 2), ("over-safety", 2), ("utility", 1), ("broken", 1))
 """Headings over the columns of the main table, and how many each spans."""
@@ -50,7 +54,7 @@ def planes(arms: Mapping[str, Any], controls: Sequence[str]) -> list[dict[str, s
     return [found for found in drawn if found["image"]]
 
 
-def outcomes(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def outcomes(arms: Mapping[str, Any]) -> Rows:
     """Return, kind by kind, what became of the prompts in every arm: counts and shares in percent."""
     found = []
     for kind in JUDGED_KINDS:
@@ -65,12 +69,12 @@ def outcomes(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def replies(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def replies(arms: Mapping[str, Any]) -> Rows:
     """Return, of every arm, how many replies changed and were cut, and what became of those that were cut."""
     rows = []
     for name, arm in arms.items():
         changed, cut = arm.get("changed"), arm.get("cut")
-        if (changed and changed["n"]) or (cut and cut["n"]):
+        if (changed and changed.n) or (cut and cut.n):
             counted = arm.get("cut_outcomes", {}).values()
             became = {outcome.value: sum(counts[outcome.value] for counts in counted) for outcome in Outcome}
             rows.append({"arm": name, "changed": changed, "cut": cut, "outcomes": became})
@@ -88,7 +92,7 @@ def benchmarks(arms: Mapping[str, Any]) -> dict[str, list[str]]:
     return {name if len(tasks) > 1 else tasks[0]: tasks for name, tasks in found.items()}
 
 
-def categories(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def categories(arms: Mapping[str, Any]) -> Rows:
     """Return, for every benchmark with two categories or more, the main rate in each, arm by arm."""
     found = []
     for benchmark, tasks in benchmarks(arms).items():
@@ -103,7 +107,7 @@ def categories(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def tasks(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def tasks(arms: Mapping[str, Any]) -> Rows:
     """Return every rate of every benchmark, arm by arm, over the prompts of all its tasks."""
     found = []
     for benchmark, parts in benchmarks(arms).items():
@@ -119,22 +123,22 @@ def tasks(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for each in found if each["rows"]]
 
 
-def _mean(arm: Mapping[str, Any], tasks: Sequence[str], measure: str, cells: Mapping[str, Any]) -> dict[str, Any]:
+def _mean(arm: Mapping[str, Any], tasks: Sequence[str], measure: str, cells: Mapping[str, Any]) -> Mean:
     if len(tasks) == 1:  # its own mean knows of families
         return arm["by_task"].get(tasks[0], {}).get("macro", {}).get(measure) or macro({})
     return macro({name: cell[measure] for name, cell in cells.items() if measure in cell})
 
 
-def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(parts: Sequence[Mapping[str, Any]]) -> Summary:
     return {name: cell for part in parts for name, cell in part.items()}
 
 
 def _pooled(found: Sequence[Mapping[str, Any]], measure: str) -> Rate | None:
-    rates = [each[measure] for each in found if measure in each]
-    return rate(sum(each["k"] for each in rates), sum(each["n"] for each in rates)) if rates else None
+    rates: list[Rate] = [each[measure] for each in found if measure in each]
+    return rate(sum(one.k for one in rates), sum(one.n for one in rates)) if rates else None
 
 
-def xstest_types(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def xstest_types(arms: Mapping[str, Any]) -> Rows:
     """Return, for every type of XSTest, how much each arm declines of it and of its contrast.
 
     Declined is refused or partial, on either side, so that the two can be compared.
@@ -163,14 +167,14 @@ def _declined(arm: Mapping[str, Any], kind: str) -> dict[str, Rate]:
     return {category: rate(k, n) for category, (k, n) in counts.items()}
 
 
-def weighings(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def weighings(arms: Mapping[str, Any]) -> Rows:
     """Return rates that can be weighed otherwise than prompt by prompt: over categories, or over families."""
     rows = []
     for name, arm in arms.items():
         for measure in COLUMNS:
             mean = arm.get("macro", {}).get(measure)
             families = arm.get("clustered", {}).get(measure)
-            if families or (mean and mean["categories"] > 1):
+            if families or (mean and mean.categories > 1):
                 rows.append(
                     {
                         "arm": name,
@@ -183,9 +187,7 @@ def weighings(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def differing(
-    samples: Mapping[str, Sequence[Sample]], named: Sequence[str], show_replies: bool
-) -> list[dict[str, Any]]:
+def differing(samples: Mapping[str, Sequence[Sample]], named: Sequence[str], show_replies: bool) -> Rows:
     """Return, for the first arm against each other one, the prompts in which they differ."""
     there = [name for name in named if name in samples]
     pairs = [(there[0], other) for other in there[1:]] if there else []
@@ -196,7 +198,7 @@ def differing(
     ]
 
 
-def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def gates(records: Mapping[str, Mapping[str, Any]]) -> Rows:
     """What gates make of prompts: how many of each class they find, with intervals, and a plot."""
     return [
         {
@@ -213,7 +215,7 @@ def gates(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def words(vocabulary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def words(vocabulary: Mapping[str, Mapping[str, Any]]) -> Rows:
     """The words that the directions of each segment of layers write, of both signs, and which segment is steered."""
     from sa_lightning.steering.directions.vocabulary import visible  # here, for a report without it needs no torch
 
@@ -231,10 +233,10 @@ def words(vocabulary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def ranges(arms: Mapping[str, Any], controls: Sequence[str]) -> dict[str, Any]:
+def ranges(arms: Mapping[str, Any], controls: Sequence[str]) -> dict[str, tuple[Any, Any] | None]:
     """Return, of each rate, the least and the greatest among the controls, or nothing if there are none."""
     found = {}
     for measure in COLUMNS if controls else ():
-        values = [r["rate"] for name in controls if (r := pooled(arms[name], measure))["n"]]
+        values = [one.rate for name in controls if (one := pooled(arms[name], measure)).rate is not None]
         found[measure] = (min(values), max(values)) if values else None
     return found

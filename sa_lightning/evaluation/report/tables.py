@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.report.results import COLUMNS, arrow, percent, pooled
 from sa_lightning.evaluation.statistics.changes import CONTROL
-from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.evaluation.statistics.intervals import Mean, Rate
+from sa_lightning.evaluation.statistics.scores import TaskScore
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,9 +42,9 @@ def reply_lines(results: Mapping[str, Any]) -> list[str]:
     """Say in a line each how many replies of which arm changed, were cut, or turn late; random controls are left out.
 
     Example:
-        >>> def of(k, n):
-        ...     return {"k": k, "n": n}
-        >>> original, steered = {"changed": of(0, 0), "cut": of(3, 9)}, {"changed": of(4, 9), "cut": of(0, 9)}
+        >>> from sa_lightning.evaluation import rate
+        >>> original = {"changed": rate(0, 0), "cut": rate(3, 9)}
+        >>> steered = {"changed": rate(4, 9), "cut": rate(0, 9)}
         >>> reply_lines({"arms": {"original": original, "steered": steered}})
         ['Replies that changed: steered 4 of 9.', 'Replies cut at the length limit: original 3 of 9, steered 0 of 9.']
     """
@@ -54,8 +55,8 @@ def reply_lines(results: Mapping[str, Any]) -> list[str]:
         ("late", "Replies that turn behind their beginning"),
     ):
         rates = {name: arm[key] for name, arm in results["arms"].items() if key in arm and not name.startswith(CONTROL)}
-        counts = [f"{name} {found['k']} of {found['n']}" for name, found in rates.items() if found["n"]]
-        if counts and (key != "late" or any(found["k"] for found in rates.values())):
+        counts = [f"{name} {found.k} of {found.n}" for name, found in rates.items() if found.n]
+        if counts and (key != "late" or any(found.k for found in rates.values())):
             lines.append(f"{said}: {', '.join(counts)}.")
     return lines
 
@@ -76,11 +77,11 @@ def markdown(results: Mapping[str, Any]) -> str:
         *(f"**Warning.** {warning}\n" for warning in results.get("warnings", ())),
     ]
     means = {
-        measure: [arm.get("macro", {}).get(measure, {}) for arm in arms.values()]
+        measure: [arm.get("macro", {}).get(measure) for arm in arms.values()]
         for measure in COLUMNS
         if any(arm.get("by_category") for arm in arms.values())
     }
-    means = {measure: found for measure, found in means.items() if any(each.get("categories", 0) > 1 for each in found)}
+    means = {measure: found for measure, found in means.items() if any(each and each.categories > 1 for each in found)}
     if means:
         rows = ([name, *(_mean(found[number]) for found in means.values())] for number, name in enumerate(arms))
         parts += [
@@ -102,20 +103,19 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _with_interval(found: Rate) -> str:
-    if found["n"] == 0:
-        return percent(found)
-    return f"{percent(found)} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    _, low, high = found.percent
+    return f"{percent(found)} [{low:.1f}, {high:.1f}]" if found.n else percent(found)
 
 
-def _mean(found: Mapping[str, Any]) -> str:
-    if found.get("rate") is None:
+def _mean(found: Mean | None) -> str:
+    if found is None or found.rate is None:
         return "–"
-    low, high = 100 * found["low"], 100 * found["high"]
-    return f"{100 * found['rate']:.1f} % [{low:.1f}, {high:.1f}] {found['categories']}"
+    value, low, high = found.percent
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}] {found.categories}"
 
 
-def _score(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["value"] is None:
+def _score(found: TaskScore | None) -> str:
+    if found is None or found.value is None:
         return "–"
-    interval = "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
-    return f"{found['value']:.4g} {found['unit'].replace('_', ' ')}{interval}"
+    interval = "" if found.low is None else f" [{found.low:.4g}, {found.high:.4g}]"
+    return f"{found.value:.4g} {found.unit.replace('_', ' ')}{interval}"

@@ -1,12 +1,12 @@
 """Agreement: between two judges, and between a judge and people."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from math import sqrt
 from typing import Any
 
 from sa_lightning.evaluation.samples import Outcome, Sample
-from sa_lightning.evaluation.statistics.rates import rate
+from sa_lightning.evaluation.statistics.intervals import Between, Rate, rate
 
 DECIDED = (Outcome.COMPLIED, Outcome.REFUSED, Outcome.PARTIAL)
 """Outcomes that say whether a reply declines; the two others leave it open."""
@@ -20,6 +20,30 @@ LABELS: dict[str, Outcome] = {
 """What people's labels mean: our outcomes, and the classes of XSTest."""
 
 
+@dataclass(frozen=True)
+class Kappa:
+    """Cohen's κ of two judges with its 95 % interval, and how often they say the same, over n replies.
+
+    With n = 0, or where both judges always give the one same answer, κ is not defined, and it and its bounds are None.
+    Where one judge always gives the same answer, κ is 0 whatever the other says, and where they agree or differ
+    throughout the error is estimated as 0: then the bounds alone are None.
+    """
+
+    kappa: float | None
+    low: float | None
+    high: float | None
+    n: int
+    agreement: Rate
+
+
+@dataclass(frozen=True)
+class Agreement(Kappa, Between):
+    """κ of judges a and b; of all replies, counts of outcomes by a (rows) and b (columns), in the order of `labels`."""
+
+    labels: list[str]
+    confusion: list[list[int]]
+
+
 def confusion(first: Sequence[Hashable], second: Sequence[Hashable]) -> dict[tuple[Any, Any], int]:
     """Count how often each pair of values occurs; pairs that never occur are left out."""
     counts: dict[tuple[Any, Any], int] = {}
@@ -28,46 +52,33 @@ def confusion(first: Sequence[Hashable], second: Sequence[Hashable]) -> dict[tup
     return counts
 
 
-def kappa(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
+def kappa(first: Sequence[bool], second: Sequence[bool]) -> Kappa:
     """Return Cohen's κ of two judges that answer the same yes-or-no question, with its 95 % interval.
 
     κ = (observed − expected) / (1 − expected) agreement (Cohen 1960). The interval is κ ± 1.96 standard errors, the
     large-sample error of Fleiss, Cohen and Everitt (1969), cut to [-1, 1]; it is too short where n is small.
 
-    Returns:
-        `kappa`, `low`, `high`, `n`, and the `agreement` as a rate. With n = 0, or where both judges always give the
-        one same answer, κ is not defined and the first three are None. Where one judge always gives the same answer,
-        κ is 0 whatever the other says, and where they agree or differ throughout the error is estimated as 0: then
-        the interval alone is None.
-
     Example:
         >>> found = kappa([True] * 30 + [False] * 20, [True] * 25 + [False] * 25)
-        >>> round(found["kappa"], 2), found["agreement"]["k"]
+        >>> round(found.kappa, 2), found.agreement.k
         (0.8, 45)
     """
-    n = len(first)
+    import numpy as np
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     counts = confusion(first, second)
-    share = (
-        {pair: counts.get(pair, 0) / n for pair in ((a, b) for a in (False, True) for b in (False, True))} if n else {}
-    )
-    observed = rate(counts.get((False, False), 0) + counts.get((True, True), 0), n)
-    rows = {a: sum(value for (x, _), value in share.items() if x is a) for a in (False, True)}
-    columns = {b: sum(value for (_, y), value in share.items() if y is b) for b in (False, True)}
-    expected = sum(rows[a] * columns[a] for a in (False, True))
-    if n == 0 or expected == 1:
-        return {"kappa": None, "low": None, "high": None, "n": n, "agreement": observed}
-    found = (observed["rate"] - expected) / (1 - expected)
-    on = sum(share[a, a] * (1 - (rows[a] + columns[a]) * (1 - found)) ** 2 for a in (False, True))
-    off = (1 - found) ** 2 * sum(share[a, not a] * (columns[a] + rows[not a]) ** 2 for a in (False, True))
-    variance = (on + off - (found - expected * (1 - found)) ** 2) / (1 - expected) ** 2 / n
-    low = high = None
-    if variance > 1e-12:
-        error = 1.959963984540054 * sqrt(variance)
-        low, high = max(found - error, -1.0), min(found + error, 1.0)
-    return {"kappa": found, "low": low, "high": high, "n": n, "agreement": observed}
+    table = [[counts.get((a, b), 0) for b in (False, True)] for a in (False, True)]
+    same = rate(table[0][0] + table[1][1], len(first))
+    if len({*first, *second}) < 2:
+        return Kappa(None, None, None, len(first), same)
+    with np.errstate(divide="ignore", invalid="ignore"):  # errors of 0
+        result: Any = cohens_kappa(table)
+    low, high = max(float(result.kappa_low), -1.0), min(float(result.kappa_upp), 1.0)
+    bounds = (low, high) if result.var_kappa > 1e-12 else (None, None)
+    return Kappa(float(result.kappa), *bounds, len(first), same)
 
 
-def refusal_kappa(first: Sequence[Outcome], second: Sequence[Outcome]) -> dict[str, Any]:
+def refusal_kappa(first: Sequence[Outcome], second: Sequence[Outcome]) -> Kappa:
     """Return κ of whether a reply declines, wholly or in part, over the replies that both judges decide.
 
     Degenerate and unjudged replies are left out: `n` says how many remain.
@@ -76,7 +87,7 @@ def refusal_kappa(first: Sequence[Outcome], second: Sequence[Outcome]) -> dict[s
     return kappa([_declines(a) for a, _ in both], [_declines(b) for _, b in both])
 
 
-def against_labels(outcomes: Sequence[Outcome], labels: Sequence[Outcome]) -> dict[str, Any]:
+def against_labels(outcomes: Sequence[Outcome], labels: Sequence[Outcome]) -> dict[str, Rate]:
     """Compare a judge with people on whether replies decline, wholly or in part.
 
     Returns:
@@ -95,7 +106,7 @@ def against_labels(outcomes: Sequence[Outcome], labels: Sequence[Outcome]) -> di
     }
 
 
-def harm_against_labels(harmful: Sequence[bool | None], labels: Sequence[bool]) -> dict[str, Any]:
+def harm_against_labels(harmful: Sequence[bool | None], labels: Sequence[bool]) -> dict[str, Rate]:
     """Compare a judge with people on whether replies are harmful.
 
     Returns:
@@ -116,17 +127,11 @@ def _declines(outcome: Outcome) -> bool:
     return outcome in (Outcome.REFUSED, Outcome.PARTIAL)
 
 
-def agreements(samples: Iterable[Sample]) -> list[dict[str, Any]]:
-    """Compare every two judges of the same replies.
+def agreements(samples: Iterable[Sample]) -> list[Agreement]:
+    """Compare every two judges of the same replies, in the order in which they come up: does a reply decline?
 
     Args:
         samples: Of any number of arms; those with fewer than two verdicts say nothing.
-
-    Returns:
-        One row a pair of judges, in the order in which they come up: `a`, `b`; Cohen's `kappa` of
-        whether a reply declines, with `low` and `high`, over the `n` replies that both decide (None where
-        it is not defined), and their `agreement` as a rate; and of all replies, the counts of outcomes
-        by a (rows) and b (columns), as `confusion`, in the order of `labels`.
     """
     said: dict[tuple[str, str], list[tuple[Outcome, Outcome]]] = {}
     for sample in samples:
@@ -138,5 +143,5 @@ def agreements(samples: Iterable[Sample]) -> list[dict[str, Any]]:
         counts = confusion(first, second)
         table = [[counts.get((one, other), 0) for other in Outcome] for one in Outcome]
         labels = [outcome.value for outcome in Outcome]
-        rows.append({"a": a, "b": b, **refusal_kappa(first, second), "labels": labels, "confusion": table})
+        rows.append(Agreement(a, b, **vars(refusal_kappa(first, second)), labels=labels, confusion=table))
     return rows

@@ -1,7 +1,7 @@
 """From scores to probabilities, and how far these are from what is seen: Platt's fit, calibration error."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,21 +21,17 @@ def logistic_fit(scores: "np.ndarray", labels: "np.ndarray") -> tuple[float, flo
         labels: Whether it is of the class whose probability is asked for.
     """
     import numpy as np
-    from scipy.optimize import minimize
+    from sklearn.linear_model import LogisticRegression
 
     n, k = len(labels), int(labels.sum())
     targets = np.where(labels, (k + 1) / (k + 2), 1 / (n - k + 2))
     middle, spread = float(scores.mean()), float(scores.std())
     x = (scores - middle) / spread if spread > 0 else np.zeros(n)
-
-    def loss(weights: "np.ndarray") -> tuple[float, "np.ndarray"]:
-        z = weights[0] * x + weights[1]
-        wrong = probability(z) - targets
-        return float((np.logaddexp(0, z) - targets * z).sum()), np.array([wrong @ x, wrong.sum()])
-
-    slope, intercept = map(float, minimize(loss, np.zeros(2), jac=True, method="BFGS").x)
-    slope = slope / spread if spread > 0 else 0.0
-    return slope, intercept - slope * middle
+    # A target between 0 and 1 is both labels, weighted. `CalibratedClassifierCV` fits classifiers, not scores.
+    model: Any = LogisticRegression(C=np.inf, tol=1e-8)
+    model.fit(np.tile(x, 2)[:, None], np.repeat([True, False], n), np.concatenate([targets, 1 - targets]))
+    slope = float(model.coef_[0, 0]) / spread if spread > 0 else 0.0
+    return slope, float(model.intercept_[0]) - slope * middle
 
 
 def probability(z: "np.ndarray") -> "np.ndarray":
@@ -93,7 +89,8 @@ def expected_calibration_error(probabilities: Sequence[float], labels: Sequence[
     """Return the mean distance of what is predicted from what is seen: Σ n_b / n · |share seen − mean probability|.
 
     Over bins of equal mass (`equal_mass`; Nguyen and O'Connor, EMNLP 2015), each of n_b prompts. With few prompts a bin
-    is far from its share by chance alone, so the error of a perfect curve is not 0.
+    is far from its share by chance alone, so the error of a perfect curve is not 0. Ours, for `calibration_curve` of
+    scikit-learn does not say how many prompts a bin has.
 
     Args:
         probabilities: One a prompt.

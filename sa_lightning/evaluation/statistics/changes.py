@@ -74,17 +74,17 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None, *, gat
         if name.startswith(CONTROL):
             continue
         differs, broken = arm["changed"], arm["degenerate"]
-        if differs["n"] and not differs["k"]:
+        if differs.n and not differs.k:
             found.append(
-                f"{name}: 0 of {differs['n']} replies changed, so it has no effect. {_more(name, strength, gated)}"
+                f"{name}: 0 of {differs.n} replies changed, so it has no effect. {_more(name, strength, gated)}"
             )
-        if broken["n"] and broken["rate"] > DEGENERATE:
-            share = f"{broken['k']} of {broken['n']} replies ({100 * broken['rate']:.1f} %) are degenerate"
+        if broken.n and broken.rate > DEGENERATE:
+            share = f"{broken.k} of {broken.n} replies ({broken.percent[0]:.1f} %) are degenerate"
             if arm is first:
                 found.append(f"{name}: {share}, without any change of ours. {_AS_IT_IS}")
             else:
                 before = first["degenerate"] if first else broken
-                found.append(f"{name}: {share} ({before['k']} in {next(iter(arms))}). {_less(name, strength)}")
+                found.append(f"{name}: {share} ({before.k} in {next(iter(arms))}). {_less(name, strength)}")
     return found
 
 

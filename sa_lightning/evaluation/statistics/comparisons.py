@@ -1,49 +1,94 @@
 """Comparisons: arms on the same prompts. Exact tests, intervals of the difference, many tests at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
 from typing import Any
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.samples import Sample
-from sa_lightning.evaluation.statistics.intervals import Z, family_sums, middle_95, resampled
+from sa_lightning.evaluation.statistics.intervals import Between, Z, family_sums, middle_95, resampled
 from sa_lightning.evaluation.statistics.rates import MEASURES
-from sa_lightning.evaluation.statistics.scores import score_difference
+from sa_lightning.evaluation.statistics.scores import PairedScore, score_difference
 
 PAIRED = ("attack_success", "harmless_refusal", "over_refusal", "utility", "degenerate")
 
 
-def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> list[dict[str, Any]]:
-    """Compare every pair of arms on the same prompts, measure by measure.
+@dataclass(frozen=True)
+class PairedTest:
+    """Arm b against arm a on the same prompts, by one measure.
 
-    A row has: `n`; `a_only`, the prompts that count in arm a and not in arm b (for attack success:
-    attacks that succeed in a alone), and `b_only`, the reverse; `p`, two-sided, of McNemar's exact
-    test; `difference`, rate b minus rate a, with its bounds `low` and `high` by Tango's method;
-    `bootstrap_low` and `bootstrap_high`, the same bounds by resampling families of prompts;
-    `clusters`, how many families there are (n if every prompt is on its own); `p_clustered`, the
-    exact test that lets whole families change sides together, which is McNemar's if every prompt is
-    on its own; and `p_holm`, `p_clustered` by Holm's method for all `tests` rows together. Measures without
-    prompts are left out.
+    Attributes:
+        n: How many prompts.
+        a_only: Those that count in arm a and not in arm b; for attack success, attacks that succeed in a alone.
+        b_only: The reverse.
+        p: Two-sided, of McNemar's exact test.
+        difference: Rate b minus rate a.
+        low: Its bound by Tango's method.
+        high: The other.
+        bootstrap_low: Its bound by resampling families of prompts.
+        bootstrap_high: The other.
+        clusters: How many families; n if every prompt is on its own.
+        p_clustered: Of the exact test that lets whole families change sides together; McNemar's if every prompt is on
+            its own.
+    """
+
+    n: int
+    a_only: int
+    b_only: int
+    p: float
+    difference: float
+    low: float
+    high: float
+    bootstrap_low: float
+    bootstrap_high: float
+    clusters: int
+    p_clustered: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The bounds that know of families, where there are any."""
+        families = self.clusters < self.n
+        return (self.bootstrap_low, self.bootstrap_high) if families else (self.low, self.high)
+
+
+@dataclass(frozen=True)
+class _ByMetric(Between):
+    metric: str
+
+
+@dataclass(frozen=True)
+class PairedRow(PairedTest, _ByMetric):
+    """A test with what it is of, and `p_clustered` by Holm's method for all `tests` of the run together."""
+
+    p_holm: float
+    tests: int
+
+
+def paired(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> list[PairedRow]:
+    """Compare every pair of arms on the same prompts, measure by measure; measures without prompts are left out.
 
     Raises:
         DataError: If two arms were not asked the same prompts, or a prompt occurs twice.
     """
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[_ByMetric, PairedTest]] = []
     for a, b, pairs in _same_prompts(samples_by_arm):
         for name in PAIRED:
             is_over, counts = MEASURES[name]
             over = [(one, other) for one, other in pairs if is_over(one)]
             if over:
                 hits = [(counts(one), counts(other)) for one, other in over]
-                found = compare_hits(hits, [one.cluster for one, _ in over], seed)
-                rows.append({"a": a, "b": b, "metric": name, **found})
-    for row, adjusted in zip(rows, holm([row["p_clustered"] for row in rows]), strict=True):
-        row |= {"p_holm": adjusted, "tests": len(rows)}
-    return rows
+                test = compare_hits(hits, [one.cluster for one, _ in over], seed)
+                found.append((_ByMetric(a, b, name), test))
+    adjusted = holm([test.p_clustered for _, test in found])
+    return [
+        PairedRow(**vars(what), **vars(test), p_holm=p, tests=len(found))
+        for (what, test), p in zip(found, adjusted, strict=True)
+    ]
 
 
-def paired_scores(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> list[dict[str, Any]]:
+def paired_scores(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0) -> list[PairedScore]:
     """Compare every pair of arms by the scores of their tasks: b minus a, with its paired bootstrap interval.
 
     Raises:
@@ -53,7 +98,7 @@ def paired_scores(samples_by_arm: Mapping[str, Sequence[Sample]], seed: int = 0)
     for a, b, pairs in _same_prompts(samples_by_arm):
         for task in dict.fromkeys(one.task for one, _ in pairs if one.score):
             sides = zip(*(pair for pair in pairs if pair[0].task == task), strict=True)
-            rows.append({"a": a, "b": b, "task": task, **score_difference(*sides, seed=seed)})
+            rows.append(PairedScore(a, b, **vars(score_difference(*sides, seed=seed))))
     return rows
 
 
@@ -78,32 +123,33 @@ def _same_prompts(
         yield a, b, [(in_a[key], in_b[key]) for key in in_a]
 
 
-def compare_hits(hits: Sequence[tuple[bool, bool]], families: Sequence[str | int], seed: int = 0) -> dict[str, Any]:
-    """Compare two arms by which prompts count in each: a row of `paired`, without the correction for many tests.
+def compare_hits(hits: Sequence[tuple[bool, bool]], families: Sequence[str | int], seed: int = 0) -> PairedTest:
+    """Compare two arms by which prompts count in each.
 
     Args:
-        hits: Of each prompt, whether it counts in a, and in b.
+        hits: Of each prompt, whether it counts in a, and in b; at least one.
         families: Of each prompt; empty, or 0, for one on its own.
         seed: Of the resampling.
     """
     a_only, b_only = hits.count((True, False)), hits.count((False, True))
-    difference, low, high = paired_difference(b_only, a_only, len(hits))
+    of_rates: Any = paired_difference(b_only, a_only, len(hits))
+    difference, low, high = of_rates
     units = family_sums([[float(b) - float(a), 1.0] for a, b in hits], families)
     drawn = resampled(units, seed)
     bootstrap_low, bootstrap_high = middle_95(drawn[:, 0] / drawn[:, 1])
-    return {
-        "n": len(hits),
-        "a_only": a_only,
-        "b_only": b_only,
-        "p": mcnemar(a_only, b_only),
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "bootstrap_low": bootstrap_low,
-        "bootstrap_high": bootstrap_high,
-        "clusters": len(units),
-        "p_clustered": sign_flip([int(change) for change, _ in units]),
-    }
+    return PairedTest(
+        n=len(hits),
+        a_only=a_only,
+        b_only=b_only,
+        p=mcnemar(a_only, b_only),
+        difference=difference,
+        low=low,
+        high=high,
+        bootstrap_low=bootstrap_low,
+        bootstrap_high=bootstrap_high,
+        clusters=len(units),
+        p_clustered=sign_flip([int(change) for change, _ in units]),
+    )
 
 
 def mcnemar(a_only: int, b_only: int) -> float:
@@ -112,11 +158,10 @@ def mcnemar(a_only: int, b_only: int) -> float:
     Given that a prompt tells the arms apart, either way is equally likely if they are equal:
     a binomial test of the discordant pairs (McNemar 1947).
     """
-    if a_only + b_only == 0:
-        return 1.0
-    from scipy.stats import binomtest
+    from statsmodels.stats import contingency_tables
 
-    return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)
+    result: Any = contingency_tables.mcnemar([[0, a_only], [b_only, 0]], exact=True)
+    return float(result.pvalue)
 
 
 def sign_flip(changes: Sequence[int]) -> float:
@@ -147,7 +192,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted by Holm's step-down method (1979), in the order given.
 
     If all below 0.05 are called different, the chance that any of them is not is at most 5 %,
-    whether or not the tests depend on each other.
+    whether or not the tests depend on each other. Not `multipletests` of statsmodels: it collects garbage at
+    every call, 0.3 s in a process with torch and lm-eval in it, and a comparison makes forty.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])

@@ -1,18 +1,71 @@
 """Intervals: of a rate, of a rate over families of prompts, of a mean of rates, of a score. All are of 95 %."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import sqrt
+from dataclasses import dataclass
+from math import nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-Rate = dict[str, Any]
-
 Z = 1.959963984540054
 """Two-sided 95 % of a normal distribution."""
 
 RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Between:
+    """The two arms or judges that a record compares, by name."""
+
+    a: str
+    b: str
+
+
+class Bounded:
+    """A share with its 95 % interval, in [0, 1]; None where there is none. In JSON it is an object of its fields."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def percent(self) -> tuple[float, float, float]:
+        """Share and bounds times 100, for people and plots; NaN for None."""
+        value, low, high = (nan if one is None else 100 * one for one in (self.rate, self.low, self.high))
+        return value, low, high
+
+
+@dataclass(frozen=True)
+class Rate(Bounded):
+    """k of n. Of nothing (n = 0) rate and bounds are None, and of draws that share prompts the bounds alone."""
+
+    rate: float | None
+    k: int
+    n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Mean(Bounded):
+    """The mean of the rates of `categories`; `left_out` names those without prompts. Of nothing the rest is None."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    categories: int
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Bounds of a rate over prompts in families: `clusters`, prompts on their own among them. None of nothing."""
+
+    low: float | None
+    high: float | None
+    clusters: int
+    design_effect: float | None
 
 
 def rate(k: int, n: int) -> Rate:
@@ -22,29 +75,26 @@ def rate(k: int, n: int) -> Rate:
     Of nothing (n = 0) rate and interval are None: no prompts is not no attacks.
 
     Example:
-        >>> {key: value and round(value, 3) for key, value in rate(1, 10).items()}
-        {'rate': 0.1, 'k': 1, 'n': 10, 'low': 0.018, 'high': 0.404}
+        >>> [round(value, 1) for value in rate(1, 10).percent]
+        [10.0, 1.8, 40.4]
     """
     if not 0 <= k <= n:
         raise ValueError(f"k must lie in 0..n, but {k=} and {n=}.")
     if n == 0:
-        return {"rate": None, "k": 0, "n": 0, "low": None, "high": None}
-    low, high = wilson(k / n, n)
-    return {"rate": k / n, "k": k, "n": n, "low": low, "high": high}
+        return Rate(None, 0, 0, None, None)
+    return Rate(k / n, k, n, *wilson(k, n))
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share of n; n need not be whole, as an effective number is not."""
-    middle = share + Z * Z / (2 * n)
-    width = Z * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    stretch = 1 + Z * Z / n
+def wilson(k: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of k of n; neither need be whole, as an effective number is not."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    bounds: Any = proportion_confint(k, n, method="wilson")
     # Exact at the ends, where the formula leaves rounding errors.
-    low = 0.0 if share == 0 else max(0.0, (middle - width) / stretch)
-    high = 1.0 if share == 1 else min(1.0, (middle + width) / stretch)
-    return low, high
+    return 0.0 if k == 0 else float(bounds[0]), 1.0 if k == n else float(bounds[1])
 
 
-def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, Any]:
+def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> Clustered:
     """Return the 95 % interval of a rate over prompts that come in families, such as variants of one question.
 
     Wilson's interval at the effective number of prompts, n over the design effect: how many times
@@ -60,15 +110,11 @@ def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, 
     Args:
         hits: Whether each prompt counts.
         families: The family of each prompt; empty, or 0, for one on its own.
-
-    Returns:
-        low, high, `clusters` (how many families, prompts on their own among them) and `design_effect`.
-        Of nothing all are None but `clusters`, which is 0.
     """
     units = family_sums([[float(hit), 1.0] for hit in hits], families)
     n, count = len(hits), len(units)
     if n == 0:
-        return {"low": None, "high": None, "clusters": 0, "design_effect": None}
+        return Clustered(None, None, 0, None)
     share = sum(hits) / n
     if count == n:
         effect, effective = 1.0, float(n)
@@ -83,11 +129,10 @@ def clustered(hits: Sequence[bool], families: Sequence[str | int]) -> dict[str, 
         else:
             effect = sum(size**2 for _, size in units) / n
         effective = n / effect * float(t.ppf(0.975, n - 1) / t.ppf(0.975, count - 1)) ** 2
-    low, high = wilson(share, effective)
-    return {"low": low, "high": high, "clusters": count, "design_effect": effect}
+    return Clustered(*wilson(sum(hits) * effective / n, effective), count, effect)
 
 
-def macro(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def macro(rates: Mapping[str, Rate]) -> Mean:
     """Return the mean of rates, each with the same weight however many prompts it is over.
 
     The interval adds the squared distances of each rate to its own bounds (Zou, Huang and Zhang,
@@ -96,27 +141,17 @@ def macro(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     others that might have been asked.
 
     Args:
-        rates: Category to its rate, with rate, low and high; without prompts they are None.
-
-    Returns:
-        rate, low, high, `categories` (how many have prompts) and `left_out` (those without). Of
-        nothing the first three are None.
+        rates: By category, with bounds wherever there are prompts.
     """
-    measured = [found for found in rates.values() if found["rate"] is not None]
-    left_out = [name for name, found in rates.items() if found["rate"] is None]
+    measured: list[tuple[Any, ...]] = [(one.rate, one.low, one.high) for one in rates.values() if one.n]
+    left_out = [name for name, one in rates.items() if not one.n]
     count = len(measured)
     if not count:
-        return {"rate": None, "low": None, "high": None, "categories": 0, "left_out": left_out}
-    mean = sum(found["rate"] for found in measured) / count
-    below = sqrt(sum((found["rate"] - found["low"]) ** 2 for found in measured)) / count
-    above = sqrt(sum((found["high"] - found["rate"]) ** 2 for found in measured)) / count
-    return {
-        "rate": mean,
-        "low": max(0.0, mean - below),
-        "high": min(1.0, mean + above),
-        "categories": count,
-        "left_out": left_out,
-    }
+        return Mean(None, None, None, 0, left_out)
+    mean = sum(value for value, _, _ in measured) / count
+    below = sqrt(sum((value - low) ** 2 for value, low, _ in measured)) / count
+    above = sqrt(sum((high - value) ** 2 for value, _, high in measured)) / count
+    return Mean(mean, max(0.0, mean - below), min(1.0, mean + above), count, left_out)
 
 
 def family_sums(rows: Iterable[Sequence[float]], families: Iterable[str | int]) -> list[list[float]]:

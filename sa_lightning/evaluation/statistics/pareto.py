@@ -38,7 +38,7 @@ def front(points: Sequence[Sequence[float]], directions: Sequence[int]) -> list[
 def costs_little(metrics: Mapping[str, Rate], before: Mapping[str, Rate], limits: Mapping[str, float]) -> bool:
     """Whether no rate got worse than before by more than its limit; a rate without prompts is not judged."""
     for name, limit in limits.items():
-        now, then = metrics[name]["rate"], before[name]["rate"]
+        now, then = metrics[name].rate, before[name].rate
         # Two points are two points, whatever binary fractions make of them.
         if now is not None and then is not None and DIRECTIONS[name] * (then - now) > limit + 1e-9:
             return False
@@ -57,10 +57,10 @@ def choose(
         limits: How much worse each rate may get.
     """
     allowed = [
-        (-DIRECTIONS[objective] * trial["metrics"][objective]["rate"], index)
+        (-DIRECTIONS[objective] * trial["metrics"][objective].rate, index)
         for index, trial in enumerate(trials)
         if trial["metrics"] is not None
-        and trial["metrics"][objective]["rate"] is not None
+        and trial["metrics"][objective].rate is not None
         and costs_little(trial["metrics"], before, limits)
     ]
     return min(allowed)[1] if allowed else None

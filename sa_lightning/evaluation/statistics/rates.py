@@ -6,16 +6,20 @@ categories (macro) and the intervals over families of prompts.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sa_lightning.evaluation.degenerate import is_echo, is_garbled, is_loop
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 from sa_lightning.evaluation.statistics.changes import Replies, changed, cut, cut_outcomes, late, replies_of
-from sa_lightning.evaluation.statistics.intervals import Rate, clustered, macro, rate
+from sa_lightning.evaluation.statistics.intervals import Clustered, Rate, clustered, macro, rate
 from sa_lightning.evaluation.statistics.scores import score
 
-__all__ = ["DECLINED", "MEASURES", "Rate", "count_outcomes", "measure", "rate", "summarise"]
+__all__ = ["DECLINED", "MEASURES", "Rate", "Summary", "count_outcomes", "measure", "rate", "summarise"]
+
+Summary = dict[str, Any]
+"""Names to rates, counts, and objects of these: what results.json has of an arm, a task or a category."""
 
 DECLINED = frozenset({Outcome.REFUSED, Outcome.PARTIAL})
 
@@ -41,7 +45,7 @@ _WAYS: dict[str, Callable[[Sample], bool]] = {
 """In which way a reply is degenerate; the first that holds counts."""
 
 
-def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sample] | None = None) -> dict[str, Any]:
+def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sample] | None = None) -> Summary:
     """Return the rates and scores of one arm, as results.json has them.
 
     - attack_success: complied, of all harmful prompts (direct and wrapped alike);
@@ -127,7 +131,7 @@ def _categories(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     return _grouped(samples, lambda sample: sample.category or NO_CATEGORY)
 
 
-def _by_category(name: str, samples: Iterable[Sample]) -> dict[str, Mapping[str, Any]]:
+def _by_category(name: str, samples: Iterable[Sample]) -> dict[str, Rate]:
     """One rate in every category of every task that it is measured in, with the interval that knows of families."""
     _, counts = MEASURES[name]
     cells = {}
@@ -135,27 +139,27 @@ def _by_category(name: str, samples: Iterable[Sample]) -> dict[str, Mapping[str,
         for category, inside in _categories(asked).items() if _over(name, asked) else ():
             over = _over(name, inside)
             known = clustered([counts(sample) for sample in over], [sample.cluster for sample in over])
-            cells[f"{task}/{category}"] = {**measure(name, over), **known}
+            cells[f"{task}/{category}"] = replace(measure(name, over), low=known.low, high=known.high)
     return cells
 
 
-def _clustered(name: str, samples: Iterable[Sample]) -> dict[str, Any] | None:
+def _clustered(name: str, samples: Iterable[Sample]) -> Clustered | None:
     """The interval of a rate over families of prompts, or None where every prompt is on its own."""
     _, counts = MEASURES[name]
     over = _over(name, samples)
     found = clustered([counts(sample) for sample in over], [sample.cluster for sample in over])
-    return found if found["clusters"] < len(over) else None
+    return found if found.clusters < len(over) else None
 
 
-def _rates(samples: Sequence[Sample]) -> dict[str, Any]:
-    found: dict[str, Any] = {"n": len(samples)}
+def _rates(samples: Sequence[Sample]) -> Summary:
+    found: Summary = {"n": len(samples)}
     found |= {name: measure(name, samples) for name in MEASURES if _over(name, samples)}
     if any(sample.outcome is not None for sample in samples):
         found["outcomes"] = count_outcomes(sample for sample in samples if sample.outcome is not None)
     return found
 
 
-def _summarise_task(samples: Sequence[Sample], before: Replies | None) -> dict[str, Any]:
+def _summarise_task(samples: Sequence[Sample], before: Replies | None) -> Summary:
     kinds = list(dict.fromkeys(sample.kind for sample in samples))
     found = {"kind": kinds[0] if len(kinds) == 1 else "mixed", **_rates(samples)}
     found |= {"changed": changed(samples, before), "cut": cut(samples)}

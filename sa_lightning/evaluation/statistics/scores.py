@@ -1,15 +1,44 @@
 """Scores: what tasks measure that knows no right or wrong, such as perplexity, with bootstrap intervals."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.samples import Sample
-from sa_lightning.evaluation.statistics.intervals import family_sums, middle_95, resampled
+from sa_lightning.evaluation.statistics.intervals import Between, family_sums, middle_95, resampled
 
 
-def score(samples: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TaskScore:
+    """The score of a task over n documents, with bounds. None: not finite, or bounds of one document alone."""
+
+    value: float | None
+    unit: str
+    n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """The score of one arm minus another's over the same n documents of a task, with bounds; None as in `TaskScore`."""
+
+    task: str
+    unit: str
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PairedScore(ScoreDifference, Between):
+    """Score b minus score a."""
+
+
+def score(samples: Sequence[Sample], seed: int = 0) -> TaskScore:
     """Return the score of one task over its documents, with the 95 % percentile bootstrap interval.
 
     The value is sum of totals / sum of weights, and its exponential where the unit says perplexity.
@@ -30,21 +59,21 @@ def score(samples: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
     if len(units) > 1:
         drawn = resampled(units, seed)
         low, high = middle_95(_value(drawn[:, 0], drawn[:, 1], unit=unit))
-    return {"value": _finite(value), "unit": unit, "n": len(samples), "low": _finite(low), "high": _finite(high)}
+    return TaskScore(_finite(value), unit, len(samples), _finite(low), _finite(high))
 
 
-def score_difference(a: Sequence[Sample], b: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
+def score_difference(a: Sequence[Sample], b: Sequence[Sample], seed: int = 0) -> ScoreDifference:
     """Return score b minus score a of the same documents in the same order, with its paired bootstrap interval."""
     unit = _unit([*a, *b])
     rows = [[*x.score[:2], *y.score[:2]] for x, y in zip(a, b, strict=True) if x.score and y.score]
     units = family_sums(rows, (sample.cluster for sample in a))
     sums = [sum(column) for column in zip(*units, strict=True)]
-    found = {"unit": unit, "n": len(a), "difference": _value(*sums[2:], unit=unit) - _value(*sums[:2], unit=unit)}
+    difference = _value(*sums[2:], unit=unit) - _value(*sums[:2], unit=unit)
     low = high = None
     if len(units) > 1:
         drawn = resampled(units, seed)
         low, high = middle_95(_value(drawn[:, 2], drawn[:, 3], unit=unit) - _value(drawn[:, 0], drawn[:, 1], unit=unit))
-    return {**found, "difference": _finite(found["difference"]), "low": _finite(low), "high": _finite(high)}
+    return ScoreDifference(a[0].task, unit, len(a), _finite(difference), _finite(low), _finite(high))
 
 
 def _unit(samples: Sequence[Sample]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sa_lightning.evaluation import rate
+from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_little
 from sa_lightning.experiments.compare.settings import Method
 
@@ -22,7 +23,7 @@ class Trial:
     """
 
     settings: dict[str, Any]
-    metrics: dict[str, Any] | None = None
+    metrics: dict[str, Rate] | None = None
     failed: str = ""
 
 
@@ -44,7 +45,7 @@ class Choice:
     taken: int | None = None
 
 
-def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Rate]:
     """Return the rates over the prompts of several measurements together; of what has no prompts, those of nothing."""
     sums = {name: [0, 0] for name in DIRECTIONS}
     for row in rows:
@@ -54,7 +55,7 @@ def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def decide(
-    method: Method, trials: list[Trial], before: Mapping[str, Any], objective: str, limits: Mapping[str, float]
+    method: Method, trials: list[Trial], before: Mapping[str, Rate], objective: str, limits: Mapping[str, float]
 ) -> Choice:
     """Apply the rule of a row; of equals the first is taken.
 
@@ -69,12 +70,12 @@ def decide(
         objective: The rate that chooses.
         limits: How much worse each rate may get.
     """
-    measured = [(index, t.metrics) for index, t in enumerate(trials) if t.metrics and t.metrics[objective]["n"]]
+    measured = [(index, t.metrics) for index, t in enumerate(trials) if t.metrics and t.metrics[objective].n]
     taken, state = None, "chosen"
     if method.rule == "matched":
-        aim = method.at * before[objective]["rate"] if before[objective]["n"] else None
+        aim = aim_of(method, before[objective])
         if aim is not None and measured:
-            taken = min(measured, key=lambda pair: (abs(pair[1][objective]["rate"] - aim), pair[0]))[0]
+            taken = min(measured, key=lambda pair: (abs((pair[1][objective].rate or 0.0) - aim), pair[0]))[0]
     else:
         taken = choose([{"metrics": trial.metrics} for trial in trials], objective, before, limits)
         if taken is None and method.fallback and measured:
@@ -85,16 +86,22 @@ def decide(
     return Choice(state, trials[taken].settings, trials, taken)
 
 
-def excess(metrics: Mapping[str, Any], before: Mapping[str, Any], limits: Mapping[str, float]) -> float:
+def aim_of(method: Method, before: Rate) -> float | None:
+    """Return the rate that a `matched` row comes near: `at` times the original's; None without prompts."""
+    return None if before.rate is None else method.at * before.rate
+
+
+def excess(metrics: Mapping[str, Rate], before: Mapping[str, Rate], limits: Mapping[str, float]) -> float:
     """Return by how much the worst rate is beyond its limit; negative if all are within."""
+    pairs = [(name, before[name].rate, metrics[name].rate) for name in limits]
     beyond = [
-        DIRECTIONS[name] * (before[name]["rate"] - metrics[name]["rate"]) - limit
-        for name, limit in limits.items()
-        if metrics[name]["n"] and before[name]["n"]
+        DIRECTIONS[name] * (then - now) - limits[name]
+        for name, then, now in pairs
+        if then is not None and now is not None
     ]
     return max(beyond, default=0.0)
 
 
-def remark(metrics: Mapping[str, Any] | None, before: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+def remark(metrics: Mapping[str, Rate] | None, before: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
     """Say of a trial whether it costs too much."""
     return "" if metrics is None or costs_little(metrics, before, limits) else "too costly"

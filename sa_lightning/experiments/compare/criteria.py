@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sa_lightning.evaluation.statistics.comparisons import PairedTest
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.experiments.compare.pairs import against, beaten, over_seeds, rates, relative_drop
 from sa_lightning.experiments.compare.plan import Plan
@@ -80,7 +81,7 @@ def _change(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dic
     change = against(rows, other, row, (criterion.metric,)).get(criterion.metric)
     if change is None:
         return {}, {"holds": False}
-    entries = {seed: _bounds(entry) for seed, entry in change["by_seed"].items()}
+    entries = {seed: _bounds(entry) for seed, entry in change.by_seed.items()}
     total = _bounds(change)
     for entry in (*entries.values(), total):
         if criterion.not_worse:
@@ -96,8 +97,8 @@ def _change(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dic
 def _level(rows: Rows, criterion: Criterion, other: Any, row: Any) -> tuple[dict[int, Any], dict[str, Any]]:
     def entry(some: list[Any]) -> dict[str, Any]:
         found = rates(rows, some)[criterion.metric]
-        holds = found["n"] > 0 and found["rate"] <= (criterion.at_most or 0.0) + ROUNDING
-        return {"value": found["rate"], "low": found["low"], "high": found["high"], "holds": holds}
+        holds = found.rate is not None and found.rate <= (criterion.at_most or 0.0) + ROUNDING
+        return {"value": found.rate, "low": found.low, "high": found.high, "holds": holds}
 
     by_seed = {seed: entry([found]) for seed, found in row.items()}
     return by_seed, entry(list(row.values()))
@@ -124,11 +125,9 @@ def _mean(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "holds": all(entry["holds"] for entry in found.values())}
 
 
-def _bounds(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A change with the interval that knows of families where there are any."""
-    families = entry["clusters"] < entry["n"]
-    low, high = (entry["bootstrap_low"], entry["bootstrap_high"]) if families else (entry["low"], entry["high"])
-    return {"value": entry["difference"], "low": low, "high": high}
+def _bounds(test: PairedTest) -> dict[str, Any]:
+    low, high = test.interval
+    return {"value": test.difference, "low": low, "high": high}
 
 
 def _single(

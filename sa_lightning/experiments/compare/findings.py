@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sa_lightning.evaluation.statistics.comparisons import PAIRED, holm
-from sa_lightning.experiments.compare.choice import pooled, remark
+from sa_lightning.experiments.compare.choice import aim_of, pooled, remark
 from sa_lightning.experiments.compare.criteria import judged
-from sa_lightning.experiments.compare.pairs import against, beaten, rates
+from sa_lightning.experiments.compare.pairs import CandidateChange, Change, CorrectedChange, against, beaten, rates
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.settings import ORIGINAL
 
@@ -90,7 +90,7 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, dict[str, Any]])
         complete = [[row for row in every if row.get("draw") == number] for number in numbers]
         spread = [pooled(draw) for draw in complete if draw]
         found["of_draws"] = {
-            metric: sorted(one[metric]["rate"] for one in spread if one[metric]["n"]) for metric in PAIRED
+            metric: sorted(r for one in spread if (r := one[metric].rate) is not None) for metric in PAIRED
         }
     else:
         if name != ORIGINAL:
@@ -115,8 +115,8 @@ def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, 
 
 def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
     """Correct p-values by Holm's method, measure by measure: over all rows against the original, over all controls."""
-    first = [row["change"] for row in rows.values() if row.get("change")]
-    second = [
+    first: list[dict[str, Change]] = [row["change"] for row in rows.values() if row.get("change")]
+    second: list[dict[str, Change]] = [
         control["change"]
         for row in rows.values()
         for control in row.get("controls", {}).values()
@@ -124,10 +124,10 @@ def _correct(rows: Mapping[str, dict[str, Any]]) -> None:
     ]
     for changes in (first, second):
         for metric in PAIRED:
-            entries = [change[metric] for change in changes if metric in change]
-            adjusted = holm([entry["p_clustered"] for entry in entries])
-            for entry, value in zip(entries, adjusted, strict=True):
-                entry |= {"p_holm": value, "tests": len(entries)}
+            holders = [change for change in changes if metric in change]
+            adjusted = holm([change[metric].p_clustered for change in holders])
+            for change, p in zip(holders, adjusted, strict=True):
+                change[metric] = CorrectedChange(**vars(change[metric]), p_holm=p, tests=len(holders))
 
 
 def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
@@ -145,8 +145,8 @@ def _choice(plan: Plan, name: str, target: str) -> dict[str, Any]:
         for number, trial in enumerate(choice.trials)
     ]
     aim = None
-    if method.rule == "matched" and before[plan.settings.objective]["n"]:
-        aim = method.at * before[plan.settings.objective]["rate"]
+    if method.rule == "matched":
+        aim = aim_of(method, before[plan.settings.objective])
     return {"state": choice.state, "rule": method.rule, "aim": aim, "original": before, "trials": trials}
 
 
@@ -165,9 +165,10 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], dict[str, Any]]) 
     for target in plan.targets_of(winner) if winner else ():
         if (baseline, target) in reported:
             change = against(plan.rows, reported[baseline, target]["single"], reported[winner or "", target]["single"])
-            for entry in change.values():
-                entry["p_candidates"] = min(1.0, len(names) * entry["p_clustered"])
-            found["against"][target] = change
+            found["against"][target] = {
+                metric: CandidateChange(**vars(one), p_candidates=min(1.0, len(names) * one.p_clustered))
+                for metric, one in change.items()
+            }
     return found
 
 

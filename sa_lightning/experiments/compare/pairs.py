@@ -1,12 +1,13 @@
 """Rows against rows, on the same prompts of the same seeds: changes, intervals, tests, draws of a control."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
 from sa_lightning.errors import DataError
-from sa_lightning.evaluation.statistics.comparisons import PAIRED, compare_hits
-from sa_lightning.evaluation.statistics.intervals import clustered, family_sums, middle_95, rate, resampled
+from sa_lightning.evaluation.statistics.comparisons import PAIRED, PairedTest, compare_hits
+from sa_lightning.evaluation.statistics.intervals import Rate, clustered, family_sums, middle_95, rate, resampled
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.compare.rows import Rows
@@ -17,9 +18,40 @@ BySeed = Mapping[int, Mapping[str, Any]]  # seed to a measurement
 Entry = tuple[str, str]  # a task, and the kind of its documents
 
 
+@dataclass(frozen=True)
+class Change(PairedTest):
+    """Row b against row a over all seeds.
+
+    Attributes:
+        by_seed: The same for each seed alone.
+        seeds_low: Bound of the 95 % interval of the mean of the seeds' differences by Student's t, which speaks of
+            further seeds, not of further prompts; None with one seed.
+        seeds_high: The other.
+    """
+
+    by_seed: dict[int, PairedTest]
+    seeds_low: float | None
+    seeds_high: float | None
+
+
+@dataclass(frozen=True)
+class CorrectedChange(Change):
+    """With `p_clustered` by Holm's method over `tests` rows."""
+
+    p_holm: float
+    tests: int
+
+
+@dataclass(frozen=True)
+class CandidateChange(Change):
+    """With `p_clustered` times the number of candidates, at most 1."""
+
+    p_candidates: float
+
+
 def rates(
     rows: Rows, some: Sequence[Mapping[str, Any]], task: str | None = None, *, draws: bool = False
-) -> dict[str, Any]:
+) -> dict[str, Rate]:
     """Return every rate over the prompts of several measurements together; intervals know of families of prompts.
 
     Args:
@@ -39,18 +71,15 @@ def rates(
             families += known
         found[name] = rate(sum(hits), len(hits))
         if draws:
-            found[name] |= {"low": None, "high": None}
+            found[name] = replace(found[name], low=None, high=None)
         elif any(families):
             bounds = clustered([bool(hit) for hit in hits], families)
-            found[name] |= {"low": bounds["low"], "high": bounds["high"]}
+            found[name] = replace(found[name], low=bounds.low, high=bounds.high)
     return found
 
 
-def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -> dict[str, dict[str, Any]]:
+def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -> dict[str, Change]:
     """Compare row b with row a, measure by measure, on all prompts that both were asked (`comparisons.compare_hits`).
-
-    Each measure has besides `by_seed`, the same for each seed alone, and `seeds_low` and `seeds_high`, the 95 %
-    interval of the mean of the seeds' differences by Student's t: it speaks of further seeds, not of further prompts.
 
     Raises:
         DataError: If the two were not asked the same prompts of a task.
@@ -64,8 +93,8 @@ def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -
         by_seed = {seed: compare_hits(hits, families, seed) for seed, (hits, families) in sides.items()}
         every = [pair for hits, _ in sides.values() for pair in hits]
         total = compare_hits(every, [family for _, families in sides.values() for family in families])
-        _, low, high = over_seeds([one["difference"] for one in by_seed.values()])
-        found[metric] = {**total, "by_seed": by_seed, "seeds_low": low, "seeds_high": high}
+        _, low, high = over_seeds([one.difference for one in by_seed.values()])
+        found[metric] = Change(**vars(total), by_seed=by_seed, seeds_low=low, seeds_high=high)
     return found
 
 

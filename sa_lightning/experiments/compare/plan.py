@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.experiments.compare.choice import Choice, Trial, decide, pooled
 from sa_lightning.experiments.compare.rows import Identity, Rows, key_of
 from sa_lightning.experiments.compare.settings import (
@@ -122,7 +123,7 @@ class Plan:
             return Choice("waiting", trials=trials)
         return decide(method, trials, before, self.settings.objective, self.settings.limits)
 
-    def before(self, target: str) -> dict[str, Any] | None:
+    def before(self, target: str) -> dict[str, Rate] | None:
         """Return the original's rates on the prompts for choosing; None while they are not all measured."""
         rows = [self.rows.find(self._original(target, seed, "choose").key) for seed in self._seeds("choose")]
         known = [row for row in rows if row is not None]
@@ -140,11 +141,12 @@ class Plan:
             return None
         sign = self.direction
         best = [
-            (-sign * metrics[self.settings.objective]["rate"], number, name)
+            (-sign * rate, number, name)
             for number, (name, choice) in enumerate(choices.items())
             if choice.state == "chosen"
             and choice.taken is not None
             and (metrics := choice.trials[choice.taken].metrics)
+            and (rate := metrics[self.settings.objective].rate) is not None
         ]
         return min(best)[2] if best else ""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.report.curves import LABELS, new_axes, save_figure
+from sa_lightning.evaluation.statistics.intervals import Rate, rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, front
 from sa_lightning.experiments.compare.settings import ORIGINAL
 
@@ -28,7 +29,7 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
         x = _varied(row["curve"])
         points = [(float(p["settings"][x]), p["rates"]) for p in row["curve"] if x and p["settings"][x] > 0]
         if x and points:
-            if row["settings"].get(x, 0) > 0 and row["rates"]["attack_success"]["n"] and not row["draws"]:
+            if row["settings"].get(x, 0) > 0 and row["rates"]["attack_success"].n and not row["draws"]:
                 points.append((float(row["settings"][x]), row["rates"]))
             panels.setdefault(x, {})[name] = sorted(points, key=lambda point: point[0])
     if not panels:
@@ -37,16 +38,16 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
     for number, (x, lines) in enumerate(panels.items()):
         for column, metric in enumerate(METRICS):
             axes = grid[number * len(METRICS) + column]
-            before = rows[ORIGINAL]["rates"][metric] if ORIGINAL in rows else {"n": 0}
-            if before["n"]:
-                axes.axhline(100 * before["rate"], linestyle="--", linewidth=1, color=GREY, label=ORIGINAL)
+            before = rows[ORIGINAL]["rates"][metric] if ORIGINAL in rows else rate(0, 0)
+            if before.n:
+                axes.axhline(before.percent[0], linestyle="--", linewidth=1, color=GREY, label=ORIGINAL)
             for name, points in lines.items():
-                known = [(value, rates[metric]) for value, rates in points if rates[metric]["n"]]
+                known = [(value, rates[metric]) for value, rates in points if rates[metric].n]
                 if known:
                     xs, found = zip(*known, strict=True)
                     colour = _colour(name, rows)
-                    axes.plot(xs, [100 * r["rate"] for r in found], "o-", ms=3, lw=1.2, color=colour, label=name)
-                    low, high = ([100 * r[end] for r in found] for end in ("low", "high"))
+                    axes.plot(xs, [r.percent[0] for r in found], "o-", ms=3, lw=1.2, color=colour, label=name)
+                    low, high = ([r.percent[end] for r in found] for end in (1, 2))
                     axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
             ticks = sorted({value for points in lines.values() for value, _ in points})
@@ -66,7 +67,7 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    named = {name: row for name, row in rows.items() if row["rates"]["attack_success"]["n"]}
+    named = {name: row for name, row in rows.items() if row["rates"]["attack_success"].n}
     if not named:
         return False
     grid = new_axes(2)
@@ -75,14 +76,14 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
         for name, row in named.items():
             colour = GREY if name == ORIGINAL else _colour(name, rows)
             curve = [point["rates"] for point in row["curve"]]
-            spots = [(100 * r["attack_success"]["rate"], 100 * r[metric]["rate"]) for r in curve if r[metric]["n"]]
+            spots = [(r["attack_success"].percent[0], r[metric].percent[0]) for r in curve if r[metric].n]
             if spots:
                 axes.plot(*zip(*spots, strict=True), ".", ms=5, color=colour, alpha=0.5)
             points += spots
             rates = row["rates"]
-            if not rates[metric]["n"]:
+            if not rates[metric].n:
                 continue
-            at = (100 * rates["attack_success"]["rate"], 100 * rates[metric]["rate"])
+            at = (rates["attack_success"].percent[0], rates[metric].percent[0])
             points += [] if row["draws"] else [at]
             axes.errorbar(
                 *at,
@@ -119,7 +120,6 @@ def _colour(name: str, rows: Mapping[str, Any]) -> Any:
     return colormaps["tab20"](([*rows].index(name) * 2 + [*rows].index(name) // 10) % 20)
 
 
-def _error(rate: Mapping[str, Any]) -> list[list[float]] | None:
-    if rate["low"] is None:
-        return None
-    return [[max(0.0, 100 * (rate["rate"] - rate["low"]))], [max(0.0, 100 * (rate["high"] - rate["rate"]))]]
+def _error(found: Rate) -> list[list[float]] | None:
+    value, low, high = found.percent
+    return None if found.low is None else [[max(0.0, value - low)], [max(0.0, high - value)]]

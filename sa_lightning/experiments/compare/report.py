@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ class CompareReport:
         content = {"schema": 1, "command": self.command, "versions": self.versions, **asked, **found}
         plots = {target: self._plots(target, entry["rows"]) for target, entry in found["targets"].items()}
         write_whole(self.output / "compare.md", self._markdown(found, plots))
-        write_whole(
-            self.output / "compare.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=asdict)
+        write_whole(self.output / "compare.json", text + "\n")
         self._show(found, console)
 
     def _plots(self, target: str, rows: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+from sa_lightning.evaluation.statistics.comparisons import PairedTest
+from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.experiments.compare.pairs import CorrectedChange
 from sa_lightning.experiments.compare.settings import ORIGINAL
 
 SHOWN = ("attack_success", "harmless_refusal", "over_refusal", "utility", "degenerate")
@@ -17,10 +20,10 @@ Lines = list[list[str]]
 
 def rate_lines(rows: Mapping[str, Mapping[str, Any]], *, brief: bool = False) -> Lines:
     """Rates over all seeds: attacks together and task by task, and what a row costs; of draws, mean and range."""
-    metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m]["n"] for row in rows.values())]
+    metrics = [m for m in SHOWN if m == "attack_success" or any(row["rates"][m].n for row in rows.values())]
     apart: dict[str, list[str]] = {}  # attacks, and borderline prompts, task by task where there are several
     for metric in ("attack_success", "over_refusal"):
-        tasks = [task for task, rates in rows[ORIGINAL]["by_task"].items() if rates[metric]["n"]]
+        tasks = [task for task, rates in rows[ORIGINAL]["by_task"].items() if rates[metric].n]
         apart[metric] = tasks if len(tasks) > 1 and not brief else []
     head = [name for metric in metrics for name in (*_named([metric]), *apart.get(metric, ()))]
     lines = [["row", "settings", *head, "seeds"]]
@@ -91,7 +94,7 @@ def choice_lines(choices: Mapping[str, Mapping[str, Any]]) -> Lines:
     """All that was tried, on the prompts for choosing."""
     lines = [["row", "settings", *_named(SHOWN), ""]]
     for name, choice in choices.items():
-        if not lines[1:] and choice["original"]["attack_success"]["n"]:
+        if not lines[1:] and choice["original"]["attack_success"].n:
             lines.append([ORIGINAL, "", *(_brief(choice["original"][metric]) for metric in SHOWN), ""])
         for trial in choice["trials"]:
             taken = "closest to the limits" if choice["state"] == "fallback" else "chosen"
@@ -135,7 +138,7 @@ def candidate_lines(candidates: Mapping[str, Any] | None) -> Lines:
         return [*lines, [f"{reason}, of {', '.join(candidates['names'])}", *[""] * 5]]
     for target, change in candidates["against"].items():
         for metric, entry in change.items():
-            ps = [_p(entry["p_clustered"]), _p(entry["p_candidates"])]
+            ps = [_p(entry.p_clustered), _p(entry.p_candidates)]
             lines.append([candidates["chosen"], target, metric.replace("_", " "), _interval(entry), *ps])
     if not lines[1:]:
         lines.append([candidates["chosen"], "", "not measured yet", "", "", ""])
@@ -169,35 +172,31 @@ def _named(metrics: Sequence[str]) -> list[str]:
     return [metric.replace("_", " ") for metric in metrics]
 
 
-def _cell(rate: Mapping[str, Any]) -> str:
-    if not rate["n"]:
+def _cell(rate: Rate) -> str:
+    value, low, high = rate.percent
+    return _brief(rate) if rate.low is None else f"{value:.1f} [{low:.1f}, {high:.1f}] ({rate.k}/{rate.n})"
+
+
+def _brief(rate: Rate) -> str:
+    return f"{rate.percent[0]:.1f} ({rate.k}/{rate.n})" if rate.n else "–"
+
+
+def _spread(rate: Rate, draws: Sequence[float]) -> str:
+    if not rate.n or not draws:
         return "–"
-    if rate["low"] is None:
-        return _brief(rate)
-    return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] ({rate['k']}/{rate['n']})"
+    return f"{rate.percent[0]:.1f}, draws {100 * min(draws):.1f} to {100 * max(draws):.1f}"
 
 
-def _brief(rate: Mapping[str, Any]) -> str:
-    return f"{100 * rate['rate']:.1f} ({rate['k']}/{rate['n']})" if rate["n"] else "–"
-
-
-def _spread(rate: Mapping[str, Any], draws: Sequence[float]) -> str:
-    if not rate["n"] or not draws:
-        return "–"
-    return f"{100 * rate['rate']:.1f}, draws {100 * min(draws):.1f} to {100 * max(draws):.1f}"
-
-
-def _change(entry: Mapping[str, Any]) -> str:
+def _change(change: CorrectedChange) -> str:
     seeds = ""
-    if entry["seeds_low"] is not None:
-        seeds = f" {{{_points(entry['seeds_low'])}, {_points(entry['seeds_high'])}}}"
-    return f"{_interval(entry)}{seeds}, p {_p(entry['p_holm'])}"
+    if change.seeds_low is not None and change.seeds_high is not None:
+        seeds = f" {{{_points(change.seeds_low)}, {_points(change.seeds_high)}}}"
+    return f"{_interval(change)}{seeds}, p {_p(change.p_holm)}"
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
-    families = entry["clusters"] < entry["n"]
-    low, high = (entry["bootstrap_low"], entry["bootstrap_high"]) if families else (entry["low"], entry["high"])
-    return f"{_points(entry['difference'])} [{_points(low)}, {_points(high)}]"
+def _interval(test: PairedTest) -> str:
+    low, high = test.interval
+    return f"{_points(test.difference)} [{_points(low)}, {_points(high)}]"
 
 
 def _points(value: float) -> str:

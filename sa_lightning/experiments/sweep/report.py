@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sa_lightning.evaluation.report.curves import draw_curves, draw_front
+from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_little, front
 from sa_lightning.files import write_whole
 
@@ -72,7 +73,7 @@ class SweepReport:
         """Write everything, and show the front."""
         measured = [trial for trial in self.trials if trial["metrics"] is not None]
         before, names = self.before["metrics"], self.settings.objectives
-        points = [[trial["metrics"][name]["rate"] for name in names] for trial in measured]
+        points = [[trial["metrics"][name].rate for name in names] for trial in measured]
         on_front = front(points, [DIRECTIONS[name] for name in names])
         chosen = choose(measured, names[0], before, self.settings.limits)
         self._json(measured, on_front, chosen)
@@ -112,7 +113,9 @@ class SweepReport:
             "front": [digests[index] for index in on_front],
             "chosen": None if chosen is None else digests[chosen],
         }
-        write_whole(self.output / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_whole(
+            self.output / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False, default=asdict) + "\n"
+        )
 
     def _panels(self, measured: list[dict[str, Any]]) -> dict[str, Any]:
         """Series for the plot: what was matched in one row, and every other grid in its own."""
@@ -141,7 +144,7 @@ class SweepReport:
         measured: list[dict[str, Any]],
         chosen: int | None,
         which: list[int],
-        cell: Callable[[dict[str, Any]], str],
+        cell: Callable[[Rate], str],
     ) -> list[list[str]]:
         rows = [["original", *(cell(self.before["metrics"][name]) for name in SHOWN), ""]]
         for index in which:
@@ -153,7 +156,7 @@ class SweepReport:
         return rows
 
     def _table(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> Table:
-        which = sorted(on_front, key=lambda i: measured[i]["metrics"][self.settings.objectives[0]]["rate"])
+        which = sorted(on_front, key=lambda i: measured[i]["metrics"][self.settings.objectives[0]].rate)
         if chosen is not None and chosen not in which:
             which.append(chosen)
         names = " and ".join(self.settings.objectives)
@@ -192,15 +195,13 @@ class SweepReport:
         write_whole(self.output / "chosen.yaml", text + content)
 
 
-def _cell(rate: dict[str, Any]) -> str:
-    if not rate["n"]:
-        return "–"
-    low, high = 100 * rate["low"], 100 * rate["high"]
-    return f"{100 * rate['rate']:.1f} [{low:.1f}, {high:.1f}] ({rate['k']}/{rate['n']})"
+def _cell(rate: Rate) -> str:
+    value, low, high = rate.percent
+    return f"{value:.1f} [{low:.1f}, {high:.1f}] ({rate.k}/{rate.n})" if rate.n else "–"
 
 
-def _brief(rate: dict[str, Any]) -> str:
-    return f"{100 * rate['rate']:.1f} ({rate['k']}/{rate['n']})" if rate["n"] else "–"
+def _brief(rate: Rate) -> str:
+    return f"{rate.percent[0]:.1f} ({rate.k}/{rate.n})" if rate.n else "–"
 
 
 def _short(value: Any) -> str:

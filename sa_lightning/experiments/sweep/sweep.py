@@ -16,7 +16,7 @@ from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
 from sa_lightning.evaluation.harness.settings import check_new_tokens
-from sa_lightning.evaluation.statistics.rates import MEASURES
+from sa_lightning.evaluation.statistics.rates import MEASURES, Rate
 from sa_lightning.experiments.bench import Bench
 from sa_lightning.experiments.settings import MODEL_PARTS, made, with_settings
 from sa_lightning.experiments.sweep.report import OBJECTIVES, Plot, SweepReport
@@ -181,7 +181,7 @@ class Sweep:
                 yield {**self._trial(self.settings.arm, point), "grid": number}
                 continue
             name, match = matched
-            aim, before = match.at, self.report.before["metrics"][match.match]["rate"]
+            aim, before = match.at, self.report.before["metrics"][match.match].rate
             if before is None:
                 raise SettingError(
                     f"`sweep.space` matches {match.match}, but no prompt of the tasks counts for it.\n"
@@ -201,12 +201,12 @@ class Sweep:
             while True:
                 record = {**self._trial(self.settings.arm, {**point, name: value}), "grid": number}
                 found.append(record)
-                got = record["metrics"][match.match]["rate"] if record["metrics"] else 1.0 - record["too_far"]
+                got = record["metrics"][match.match].rate if record["metrics"] else 1.0 - record["too_far"]
                 value = search.send(got - aim)
         measured = [record for record in found if record["metrics"]]
-        closest = min(measured, key=lambda r: abs(r["metrics"][match.match]["rate"] - aim), default=None)
+        closest = min(measured, key=lambda r: abs(r["metrics"][match.match].rate - aim), default=None)
         for record in found:
-            off = abs(record["metrics"][match.match]["rate"] - aim) if record is closest else math.inf
+            off = abs(record["metrics"][match.match].rate - aim) if record is closest else math.inf
             matched = {"rate": match.match, "aim": aim, "off": off} if off <= match.tolerance else None
             yield {**record, "matched": matched, "search": True}
 
@@ -289,7 +289,7 @@ def _content(config: Any) -> Any:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
-def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Rate]:
     """Rates over the prompts of all seeds together."""
     return {
         name: rate(*(sum(seed["counts"][name][i] for seed in seeds) for i in (0, 1))) for name in seeds[0]["counts"]
@@ -299,7 +299,7 @@ def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 def _objectives(record: dict[str, Any], names: list[str]) -> list[float] | None:
     if record["metrics"] is None:
         return None
-    values = [record["metrics"][name]["rate"] for name in names]
+    values = [record["metrics"][name].rate for name in names]
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         raise SettingError(

@@ -3,10 +3,12 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from sa_lightning.errors import SettingError, differences
+from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.files import json_digest
 from sa_lightning.rows import cut_tail
 
@@ -62,7 +64,7 @@ class Journal:
 
     def records(self) -> list[dict[str, Any]]:
         """All finished trials, in the order in which they ran."""
-        return [trial.user_attrs["record"] for trial in self._study.get_trials() if "record" in trial.user_attrs]
+        return [_read(trial.user_attrs["record"]) for trial in self._study.get_trials() if "record" in trial.user_attrs]
 
     def find(self, settings: dict[str, Any], arm: str) -> dict[str, Any] | None:
         """The finished trial with these settings, if there is one."""
@@ -79,6 +81,7 @@ class Journal:
         """
         import optuna
 
+        record = json.loads(json.dumps(record, default=asdict))
         state = optuna.trial.TrialState.COMPLETE if values is not None else optuna.trial.TrialState.FAIL
         if trial is not None:
             trial.set_user_attr("record", record)
@@ -91,6 +94,12 @@ class Journal:
     def ask(self) -> Any:
         """Begin a trial of a search."""
         return self._study.ask()
+
+
+def _read(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as the journal has it, its metrics as rates."""
+    metrics = record["metrics"]
+    return {**record, "metrics": metrics and {name: Rate(**entry) for name, entry in metrics.items()}}
 
 
 def digest(settings: dict[str, Any], arm: str) -> str:

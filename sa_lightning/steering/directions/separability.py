@@ -17,15 +17,13 @@ FOLDS = 5
 def auroc(safe: Float[Tensor, "n layers"], unsafe: Float[Tensor, "m layers"]) -> PerLayer:
     """Return, per layer, how often a safe value is larger than an unsafe one; ties count half (Mann and Whitney's U).
 
-    All n · m comparisons, by ranks: the area under the receiver operating characteristic.
+    All n · m comparisons, by ranks: the area under the receiver operating characteristic. A layer with NaN has NaN. By
+    SciPy, which ranks all layers at once; `roc_auc_score` takes one, and refuses NaN.
     """
-    both = torch.cat([safe, unsafe]).double().T.contiguous()
-    ordered = both.sort(dim=-1).values
-    below = torch.searchsorted(ordered, both)
-    upto = torch.searchsorted(ordered, both, right=True)
-    ranks = (below + upto + 1).double() / 2  # ties share their mean rank
-    n, m = len(safe), len(unsafe)
-    return (ranks[:, :n].sum(-1) - n * (n + 1) / 2) / (n * m)
+    from scipy.stats import mannwhitneyu
+
+    found = mannwhitneyu(safe.double().cpu(), unsafe.double().cpu(), axis=0, method="asymptotic")
+    return torch.as_tensor(found.statistic / (len(safe) * len(unsafe)), dtype=torch.float64)
 
 
 def gap(safe: Float[Tensor, "n layers"], unsafe: Float[Tensor, "m layers"]) -> PerLayer:

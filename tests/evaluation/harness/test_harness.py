@@ -131,7 +131,7 @@ def test_limit_and_split_choose_the_documents(ask, world):
 def test_simple_minded_models_are_visibly_what_they_are(world, reply, attack, over, utility, degenerate):
     arm = summarise(evaluate_lm(scripted(reply), ALL, task_dirs=[TASKS], metadata={"world": str(world)}))
     found = [arm["attack_success"], arm["over_refusal"], arm["utility"]["tiny_world_facts"], arm["degenerate"]]
-    assert [rate["rate"] for rate in found] == [attack, over, utility, degenerate]
+    assert [rate.rate for rate in found] == [attack, over, utility, degenerate]
 
 
 def test_prompts_that_lose_their_beginning_are_said(ask):

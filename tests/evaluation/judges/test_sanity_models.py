@@ -62,19 +62,19 @@ def test_counts_are_exact(results, name):
     measures = ("attack_success", "refusal_harmful", "harmless_refusal", "over_refusal", "degenerate")
     sizes = (N["harmful"], N["harmful"], N["harmless"], N["borderline"], sum(N.values()))
     for measure, share, n in zip(measures, SHARE[name], sizes, strict=True):
-        assert (arm[measure]["k"], arm[measure]["n"]) == (share * n, n), measure
+        assert (arm[measure].k, arm[measure].n) == (share * n, n), measure
     for kind, counts in arm["outcomes"].items():
         assert {outcome: count for outcome, count in counts.items() if count} == {OUTCOME[name]: N[kind]}
-    assert {task: (found["k"], found["n"]) for task, found in arm["utility"].items()} == {
+    assert {task: (found.k, found.n) for task, found in arm["utility"].items()} == {
         "tiny_world_facts": (0, 3), "sa_gsm8k": (0, 8),
     }  # fmt: skip
-    assert arm["scores"]["sa_wikitext2"]["value"] == 1  # it gives every word the probability 1
+    assert arm["scores"]["sa_wikitext2"].value == 1  # it gives every word the probability 1
 
 
 def test_none_of_them_is_helped_by_the_mean_over_categories(results):
     for name, (attacks, *_, degenerate) in SHARE.items():
         mean = results["arms"][name]["macro"]
-        assert (mean["attack_success"]["rate"], mean["degenerate"]["rate"]) == (attacks, degenerate)
+        assert (mean["attack_success"].rate, mean["degenerate"].rate) == (attacks, degenerate)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -105,7 +105,7 @@ def test_counts_are_exact_on_full_sets(name):
     tasks = ["sa_advbench", "sa_maliciousinstruct", "sa_xstest_unsafe", "sa_xstest_safe", "sa_oktest"]
     arm = results_of({name: evaluate_lm(scripted(MODELS[name]), tasks, task_dirs=[TASKS])})["arms"][name]
     attacks, refused, _, over, degenerate = SHARE[name]
-    assert (arm["attack_success"]["k"], arm["attack_success"]["n"]) == (820 * attacks, 820)
-    assert (arm["refusal_harmful"]["k"], arm["refusal_harmful"]["n"]) == (820 * refused, 820)
-    assert (arm["over_refusal"]["k"], arm["over_refusal"]["n"]) == (550 * over, 550)
-    assert (arm["degenerate"]["k"], arm["degenerate"]["n"]) == (1370 * degenerate, 1370)
+    assert (arm["attack_success"].k, arm["attack_success"].n) == (820 * attacks, 820)
+    assert (arm["refusal_harmful"].k, arm["refusal_harmful"].n) == (820 * refused, 820)
+    assert (arm["over_refusal"].k, arm["over_refusal"].n) == (550 * over, 550)
+    assert (arm["degenerate"].k, arm["degenerate"].n) == (1370 * degenerate, 1370)

@@ -164,8 +164,8 @@ def test_categories_have_bars_with_their_rates(written):
     samples = sorted_into(["cakes", "cakes", "windows"], "complied") + sorted_into(["doors"], "refused")
     (block,) = categories(results_of({"a": samples})["arms"])
     assert [row["name"] for row in block["rows"]] == ["cakes", "windows", "doors"]
-    assert [row["cells"][0]["k"] for row in block["rows"]] == [2, 1, 0]
-    assert block["means"][0]["rate"] == pytest.approx(2 / 3)
+    assert [row["cells"][0].k for row in block["rows"]] == [2, 1, 0]
+    assert block["means"][0].rate == pytest.approx(2 / 3)
     text = written({"a": samples})
     assert "width:100.00%;background" in text
     assert text.count('data-plot="bars"') == 3
@@ -180,8 +180,8 @@ def test_a_benchmark_that_is_split_into_a_task_a_category_is_shown_as_one():
     arms = results_of({"a": samples + answered([True])})["arms"]
     assert benchmarks(arms) == {"mmlu": ["mmlu_bread", "mmlu_glass"], "sums": ["sums"]}
     (block,) = categories(arms)
-    assert [(row["name"], row["cells"][0]["rate"]) for row in block["rows"]] == [("bread", 0.25), ("glass", 0.75)]
-    assert block["means"][0]["rate"] == 0.5
+    assert [(row["name"], row["cells"][0].rate) for row in block["rows"]] == [("bread", 0.25), ("glass", 0.75)]
+    assert block["means"][0].rate == 0.5
     assert [(each["task"], each["parts"]) for each in tasks(arms)] == [("mmlu", 2), ("sums", 1)]
     assert tasks(arms)[0]["rows"][0]["cells"] == [rate(4, 8)]
 

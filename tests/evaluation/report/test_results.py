@@ -1,7 +1,7 @@
 """results.json to the letter, the table in the terminal, and Markdown."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import StringIO
 
 import pytest
@@ -18,7 +18,9 @@ def results():
     return results_of(four_arms())
 
 
-def test_results_have_the_keys_of_schema_1_first(results):
+def test_results_have_the_keys_of_schema_1_first(results, tmp_path):
+    write_results(results, tmp_path / "results.json")
+    results = json.loads((tmp_path / "results.json").read_text())
     assert list(results)[:9] == [
         "schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds",
     ]  # fmt: skip
@@ -26,16 +28,41 @@ def test_results_have_the_keys_of_schema_1_first(results):
     for arm in results["arms"].values():
         assert list(arm["attack_success"]) == ["rate", "k", "n", "low", "high"]
         assert all(list(counts) == OUTCOMES for counts in arm["outcomes"].values())
-    assert all(list(row)[:7] == ["a", "b", "metric", "n", "a_only", "b_only", "p"] for row in results["paired"])
+        assert list(arm["macro"]["utility"]) == ["rate", "low", "high", "categories", "left_out"]
+    for row in results["paired"]:
+        assert list(row) == [
+            "a", "b", "metric", "n", "a_only", "b_only", "p", "difference", "low", "high", "bootstrap_low",
+            "bootstrap_high", "clusters", "p_clustered", "p_holm", "tests",
+        ]  # fmt: skip
+
+
+def test_scores_families_and_judges_have_the_keys_of_schema_1(tmp_path):
+    harmful = [
+        replace(one, cluster="x", verdicts={name: Verdict(one.outcome) for name in "pq"})
+        for one in judged(["complied", "refused"])
+    ]
+    text = Sample("text", "utility", "0", "q", "", score=Score(2.0, 1.0, "nats"))
+    samples = {name: [*harmful, text] for name in ("original", "steered")}
+    write_results(results_of(samples, agreement=agreements(harmful)), tmp_path / "results.json")
+    results = json.loads((tmp_path / "results.json").read_text())
+    arm = results["arms"]["original"]
+    assert arm["clustered"]["attack_success"].keys() == {"low", "high", "clusters", "design_effect"}
+    assert arm["scores"]["text"] == {"value": 2.0, "unit": "nats", "n": 1, "low": None, "high": None}
+    (score,), (agreement,) = results["paired_scores"], results["agreement"]
+    assert list(score) == ["a", "b", "task", "unit", "n", "difference", "low", "high"]
+    assert list(agreement) == ["a", "b", "kappa", "low", "high", "n", "agreement", "labels", "confusion"]
+    assert list(agreement["agreement"]) == ["rate", "k", "n", "low", "high"]
 
 
 def test_results_are_written_whole_or_not_at_all(results, tmp_path):
     path = tmp_path / "deep" / "results.json"
     write_results(results, path)
-    assert json.loads(path.read_text()) == results
+    written = json.loads(path.read_text())
+    assert written["seconds"] == results["seconds"]
+    assert written["arms"]["original"]["attack_success"] == asdict(rate(12, 20))
     with pytest.raises(ValueError, match="JSON"):
         write_results({**results, "seconds": {"x": float("nan")}}, path)
-    assert json.loads(path.read_text()) == results
+    assert json.loads(path.read_text()) == written
     assert [entry.name for entry in path.parent.iterdir()] == ["results.json"]
 
 
@@ -60,7 +87,7 @@ def test_markdown_has_means_over_categories_scores_and_what_was_left_out():
     sorted_in = [replace(s, category="ab"[i % 2]) for i, s in enumerate(judged(["complied", "refused", "complied"]))]
     found = markdown(results_of({"original": text + sorted_in}, missing={"sa_cakes": "not at hand"}))
     both, neither = rate(2, 2), rate(0, 1)
-    low, high = 50 - 50 * (both["rate"] - both["low"]), 50 + 50 * (neither["high"] - neither["rate"])
+    low, high = 50 - 50 * (both.rate - both.low), 50 + 50 * (neither.high - neither.rate)
     assert f"| original | 50.0 % [{low:.1f}, {high:.1f}] 2 |" in found
     assert "| original | 7.389 word perplexity [7.389, 7.389] |" in found
     assert "Left out: sa_cakes." in found
@@ -78,9 +105,9 @@ def test_judges_of_the_same_replies_are_compared():
 
     samples = [ruled("refused", "refused"), ruled("complied", "complied"), ruled("complied", "refused")]
     (row,) = agreements([*samples, ruled("degenerate", "complied"), *judged(["complied"])])
-    assert (row["a"], row["b"], row["n"]) == ("0", "1", 3)
-    assert row["kappa"] == pytest.approx(0.4)
-    assert (row["agreement"]["k"], row["agreement"]["n"]) == (2, 3)
-    assert row["labels"] == [outcome.value for outcome in Outcome]
-    assert [sum(counts) for counts in row["confusion"]] == [2, 1, 0, 1, 0]
+    assert (row.a, row.b, row.n) == ("0", "1", 3)
+    assert row.kappa == pytest.approx(0.4)
+    assert (row.agreement.k, row.agreement.n) == (2, 3)
+    assert row.labels == [outcome.value for outcome in Outcome]
+    assert [sum(counts) for counts in row.confusion] == [2, 1, 0, 1, 0]
     assert agreements(judged(["complied"])) == []

@@ -1,11 +1,11 @@
-"""Agreement against scikit-learn, statsmodels and counting by hand."""
+"""Agreement against scikit-learn, slow references and counting by hand."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from references import statistics as slow
 from sklearn.metrics import cohen_kappa_score
-from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.statistics.agreement import (
@@ -20,41 +20,40 @@ from sa_lightning.evaluation.statistics.agreement import (
 COMPLIED, REFUSED, PARTIAL, DEGENERATE, UNJUDGED = Outcome
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # statsmodels', where an error is 0
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_kappa_and_its_interval_are_those_of_the_libraries(pairs):
+def test_kappa_is_scikit_learns_and_its_interval_the_delta_methods(pairs):
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     found = kappa(first, second)
-    assert found["n"] == len(pairs)
-    assert found["agreement"]["k"] == sum(a == b for a, b in pairs)
+    assert found.n == len(pairs)
+    assert found.agreement.k == sum(a == b for a, b in pairs)
     if len(set(first) | set(second)) == 1:
-        assert found["kappa"] is found["low"] is found["high"] is None
+        assert found.kappa is found.low is found.high is None
         return
-    table = [[pairs.count((a, b)) for b in (False, True)] for a in (False, True)]
-    reference = cohens_kappa(table)
-    assert found["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=1e-12)
-    if len(set(first)) == 1 or len(set(second)) == 1 or abs(found["kappa"]) == 1:
-        assert found["low"] is found["high"] is None
+    assert found.kappa == pytest.approx(cohen_kappa_score(first, second), abs=1e-12)
+    if len(set(first)) == 1 or len(set(second)) == 1 or abs(found.kappa) == 1:
+        assert found.low is found.high is None
     else:
-        assert found["low"] == pytest.approx(max(reference.kappa_low, -1), abs=1e-7)
-        assert found["high"] == pytest.approx(min(reference.kappa_upp, 1), abs=1e-7)
-    assert kappa(second, first)["kappa"] == pytest.approx(found["kappa"])
+        table = np.array([[pairs.count((a, b)) for b in (False, True)] for a in (False, True)])
+        known, error = slow.kappa(table)
+        assert found.low == pytest.approx(max(known - slow.Z * error, -1), abs=1e-7)
+        assert found.high == pytest.approx(min(known + slow.Z * error, 1), abs=1e-7)
+    assert kappa(second, first).kappa == pytest.approx(found.kappa)
 
 
 def test_kappa_of_nothing_is_not_defined():
-    assert kappa([], [])["kappa"] is None
-    assert kappa([], [])["agreement"]["n"] == 0
-    assert kappa([True, False], [True, False])["kappa"] == 1
-    assert kappa([True, False], [False, True])["kappa"] == -1
+    assert kappa([], []).kappa is None
+    assert kappa([], []).agreement.n == 0
+    assert kappa([True, False], [True, False]).kappa == 1
+    assert kappa([True, False], [False, True]).kappa == -1
 
 
 def test_kappa_of_refusal_is_over_replies_that_both_decide_and_takes_partial_for_refused():
     first = [REFUSED, PARTIAL, COMPLIED, DEGENERATE, REFUSED, COMPLIED]
     second = [PARTIAL, REFUSED, COMPLIED, REFUSED, UNJUDGED, REFUSED]
     found = refusal_kappa(first, second)
-    assert found["n"] == 4
-    assert found["agreement"]["k"] == 3
-    assert found["kappa"] == pytest.approx(cohen_kappa_score([1, 1, 0, 0], [1, 1, 0, 1]))
+    assert found.n == 4
+    assert found.agreement.k == 3
+    assert found.kappa == pytest.approx(cohen_kappa_score([1, 1, 0, 0], [1, 1, 0, 1]))
     assert confusion(first, second) == {
         (REFUSED, PARTIAL): 1,
         (PARTIAL, REFUSED): 1,
@@ -73,16 +72,15 @@ def test_judges_and_people_must_have_said_as_much():
 def test_against_people_open_replies_are_wrong_and_not_found():
     labels = [REFUSED, REFUSED, PARTIAL, COMPLIED, COMPLIED, COMPLIED]
     found = against_labels([REFUSED, DEGENERATE, PARTIAL, REFUSED, COMPLIED, UNJUDGED], labels)
-    assert [(rate["k"], rate["n"]) for rate in found.values()] == [(3, 6), (2, 3), (1, 3)]
+    assert [(rate.k, rate.n) for rate in found.values()] == [(3, 6), (2, 3), (1, 3)]
     assert list(found) == ["accuracy", "recall", "false_refusals"]
-    low, high = proportion_confint(2, 3, method="wilson")
-    assert (found["recall"]["low"], found["recall"]["high"]) == pytest.approx((low, high))
-    assert against_labels([], [])["recall"]["rate"] is None
+    assert [found["recall"].low, found["recall"].high] == pytest.approx(slow.wilson(2, 3))
+    assert against_labels([], [])["recall"].rate is None
 
 
 def test_harm_against_people():
     found = harm_against_labels([True, None, False, True, False], [True, True, True, False, False])
-    assert [(rate["k"], rate["n"]) for rate in found.values()] == [(2, 5), (1, 3), (1, 2)]
+    assert [(rate.k, rate.n) for rate in found.values()] == [(2, 5), (1, 3), (1, 2)]
 
 
 def test_labels_are_our_outcomes_and_the_classes_of_xstest():

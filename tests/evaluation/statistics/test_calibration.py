@@ -1,10 +1,9 @@
-"""Probabilities from scores, against scikit-learn and by hand."""
+"""Probabilities from scores, against what defines them and by hand."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from sa_lightning.evaluation.statistics.calibration import (
     cross_fitted,
@@ -21,16 +20,15 @@ def overlapping(n=200, shift=1.5, seed=0):
     return draw.normal(size=n) + shift * labels, labels
 
 
-def test_the_curve_is_that_of_logistic_regression_on_the_same_targets():
+@pytest.mark.parametrize("few", [60, 100])
+def test_the_curve_is_the_most_likely_one_for_platts_targets(few):
     scores, labels = overlapping()
+    scores, labels = scores[100 - few :], labels[100 - few :]
     slope, intercept = logistic_fit(scores, labels)
-    high, low = 101 / 102, 1 / 102  # Platt's targets of 100 prompts of each class, as weights of both labels
-    weights = np.concatenate([np.where(labels, high, low), np.where(labels, 1 - high, 1 - low)])
-    doubled = np.concatenate([scores, scores])[:, None]
-    known = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
-    known.fit(doubled, np.repeat([True, False], len(scores)), weights)
-    assert slope == pytest.approx(known.coef_[0, 0], rel=1e-4)
-    assert intercept == pytest.approx(known.intercept_[0], rel=1e-4)
+    # Where the likelihood is largest, what is predicted too much adds up to 0, and so it does times the scores.
+    above = 1 / (1 + np.exp(-(slope * scores + intercept))) - np.where(labels, (few + 1) / (few + 2), 1 / 102)
+    assert above.sum() == pytest.approx(0, abs=1e-5)
+    assert above @ scores == pytest.approx(0, abs=1e-5)
 
 
 def test_scores_that_separate_the_labels_have_a_finite_slope_and_equal_ones_none():

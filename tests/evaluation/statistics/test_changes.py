@@ -34,7 +34,7 @@ def test_changed_counts_replies_with_another_text_in_all_and_task_by_task():
 
 def test_the_original_and_an_arm_without_one_have_nothing_that_changed():
     for arm in (summarise(judged(["complied"])), summarise([], original=[])):
-        assert arm["changed"] == {"rate": None, "k": 0, "n": 0, "low": None, "high": None}
+        assert arm["changed"] == rate(0, 0)
 
 
 def test_a_blank_more_is_another_reply_and_the_order_is_none():

@@ -1,4 +1,6 @@
-"""Arms on the same prompts: tests and intervals against statsmodels, printed examples, slow references and laws."""
+"""Arms on the same prompts: tests and intervals against printed examples, slow references and laws."""
+
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -6,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import statistics as slow
 from scipy.optimize import minimize_scalar
-from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
-from statsmodels.stats.multitest import multipletests
 from support.judged import answered, judged
 
 from sa_lightning.errors import DataError
@@ -16,13 +16,11 @@ from sa_lightning.evaluation.statistics.comparisons import holm, mcnemar, sign_f
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_is_symmetric_and_that_of_statsmodels(a_only, b_only):
+def test_mcnemar_is_symmetric_and_counts_all_ways_in_which_coins_fall(a_only, b_only):
     p = mcnemar(a_only, b_only)
     assert p == mcnemar(b_only, a_only)
     assert 0 < p <= 1 or a_only + b_only > 200
-    if a_only + b_only:
-        reference = reference_mcnemar(np.array([[3, a_only], [b_only, 4]]), exact=True).pvalue
-        assert p == pytest.approx(min(1.0, reference), rel=1e-9, abs=1e-300)
+    assert p == pytest.approx(slow.mcnemar(a_only, b_only), rel=1e-9, abs=1e-300)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20))
@@ -75,9 +73,9 @@ def test_paired_interval_without_any_difference_still_has_a_width():
 
 
 @settings(max_examples=25)
-@given(st.lists(st.integers(0, 1000).map(lambda x: x / 1000), min_size=1, max_size=12))
-def test_holm_is_that_of_statsmodels(p_values):
-    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+@given(st.lists(st.integers(0, 1000).map(lambda x: x / 1000), min_size=1, max_size=9))
+def test_holm_is_the_closed_test(p_values):
+    assert holm(p_values) == pytest.approx(slow.holm(p_values))
 
 
 def test_holm_of_nothing_is_nothing():
@@ -89,15 +87,14 @@ def test_pairs_count_prompts_that_succeed_in_one_arm_alone():
         "original": judged(["complied", "complied", "complied", "refused"]) + answered([True, False]),
         "edited": judged(["refused", "degenerate", "complied", "complied"]) + answered([True, True]),
     }
-    rows = {row["metric"]: row for row in paired(arms)}
+    rows = {row.metric: row for row in paired(arms)}
     row = rows["attack_success"]
-    first = {"a": "original", "b": "edited", "metric": "attack_success", "n": 4, "a_only": 2, "b_only": 1, "p": 1.0}
-    assert dict(list(row.items())[:7]) == first
-    assert row["difference"] == -0.25
-    assert (row["low"], row["high"]) == paired_difference(1, 2, 4)[1:]
-    assert (row["clusters"], row["p_clustered"], row["p_holm"], row["tests"]) == (4, 1, 1, 3)
+    assert astuple(row)[:7] == ("original", "edited", "attack_success", 4, 2, 1, 1.0)
+    assert row.difference == -0.25
+    assert (row.low, row.high) == paired_difference(1, 2, 4)[1:]
+    assert (row.clusters, row.p_clustered, row.p_holm, row.tests) == (4, 1, 1, 3)
     assert set(rows) == {"attack_success", "degenerate", "utility"}
-    assert rows["utility"]["b_only"] == 1
+    assert rows["utility"].b_only == 1
 
 
 def arms_with_families(same_family):
@@ -119,14 +116,14 @@ def arms_with_families(same_family):
 
 def test_families_weaken_the_evidence_and_widen_the_bootstrap():
     alone, together = (paired(arms_with_families(same))[0] for same in (False, True))
-    assert [alone["p"], together["p"], alone["p_clustered"]] == pytest.approx([2 / 2**10] * 3)
-    assert together["p_clustered"] == pytest.approx(2 / 2**5)
-    assert (alone["clusters"], together["clusters"]) == (24, 12)
+    assert [alone.p, together.p, alone.p_clustered] == pytest.approx([2 / 2**10] * 3)
+    assert together.p_clustered == pytest.approx(2 / 2**5)
+    assert (alone.clusters, together.clusters) == (24, 12)
     # What is corrected for the number of tests is the test that knows families.
-    assert [row["p_holm"] for row in (alone, together)] == pytest.approx(
-        [row["tests"] * row["p_clustered"] for row in (alone, together)]
+    assert [row.p_holm for row in (alone, together)] == pytest.approx(
+        [row.tests * row.p_clustered for row in (alone, together)]
     )
-    width = {row["clusters"]: row["bootstrap_high"] - row["bootstrap_low"] for row in (alone, together)}
+    width = {row.clusters: row.bootstrap_high - row.bootstrap_low for row in (alone, together)}
     assert width[12] > 1.2 * width[24]
 
 
@@ -134,7 +131,7 @@ def test_the_bootstrap_of_a_difference_is_the_slow_one():
     row = paired(arms_with_families(True))[0]
     units = [(-2, 2)] * 5 + [(0, 2)] * 7
     expected = slow.bootstrap(units, lambda drawn: sum(d for d, _ in drawn) / sum(n for _, n in drawn))
-    assert (row["bootstrap_low"], row["bootstrap_high"]) == pytest.approx(expected, abs=0.03)
+    assert (row.bootstrap_low, row.bootstrap_high) == pytest.approx(expected, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_rows():
@@ -145,12 +142,10 @@ def test_the_same_seed_gives_the_same_rows():
 def test_p_values_of_all_rows_are_adjusted_together():
     arms = {str(arm): judged(["complied"] * (20 - 6 * arm) + ["refused"] * 6 * arm) for arm in range(4)}
     rows = paired(arms)
-    assert len([row for row in rows if row["metric"] == "attack_success"]) == 6
-    assert [row["p_holm"] for row in rows] == pytest.approx(
-        list(multipletests([row["p"] for row in rows], method="holm")[1])
-    )
-    assert {row["tests"] for row in rows} == {len(rows)}
-    assert any(row["p"] < 0.05 < row["p_holm"] for row in rows)
+    assert len([row for row in rows if row.metric == "attack_success"]) == 6
+    assert [row.p_holm for row in rows] == pytest.approx(slow.holm([row.p for row in rows]))
+    assert {row.tests for row in rows} == {len(rows)}
+    assert any(row.p < 0.05 < row.p_holm for row in rows)
 
 
 def test_arms_asked_different_prompts_are_refused():
@@ -171,7 +166,4 @@ def test_arms_are_compared_by_the_scores_of_the_same_documents():
         ]
 
     (row,) = paired_scores({"a": arm([2, 4, 6]) + judged(["refused"]), "b": arm([3, 5, 7]) + judged(["refused"])})
-    assert row == {
-        "a": "a", "b": "b", "task": "text", "unit": "nats", "n": 3, "difference": 0.5,
-        "low": pytest.approx(0.5), "high": pytest.approx(0.5),
-    }  # fmt: skip
+    assert astuple(row) == ("a", "b", "text", "nats", 3, 0.5, pytest.approx(0.5), pytest.approx(0.5))

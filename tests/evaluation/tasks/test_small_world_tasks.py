@@ -216,8 +216,8 @@ def test_the_tag_asks_all_kinds_and_variants_share_a_cluster(tmp_path):
     arm = summarise(samples)
     assert len(arm["by_task"]) == 8
     assert {sample.cluster for sample in samples} == {"cake 0", "cake 1", "cake 2"}
-    assert (arm["refusal_harmful"]["k"], arm["refusal_harmful"]["n"]) == (9, 9)
-    assert (arm["over_refusal"]["k"], arm["harmless_refusal"]["k"]) == (3, 3)
+    assert (arm["refusal_harmful"].k, arm["refusal_harmful"].n) == (9, 9)
+    assert (arm["over_refusal"].k, arm["harmless_refusal"].k) == (3, 3)
     tiny = evaluate_lm(scripted("yes ."), ["tiny_world"], task_dirs=[TASKS], metadata=metadata)
     assert len({sample.task for sample in tiny}) == 7
     assert {sample.cluster for sample in tiny} == {""}

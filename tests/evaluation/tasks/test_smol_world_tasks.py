@@ -33,9 +33,9 @@ def test_a_kind_has_all_prompts_of_the_split_and_their_families(world, split):
     assert {sample.id: sample.kind for sample in found} == {row["id"]: row["kind"] for row in of}
     assert {sample.id: sample.category for sample in found} == {row["id"]: row["source"] for row in of}
     counts = summarise(found)
-    assert counts["refusal_harmful"]["rate"] == 1.0
-    assert counts["over_refusal"]["rate"] == counts["harmless_refusal"]["rate"] == 1.0
-    assert counts["utility"]["smol_world_hellaswag"]["n"] == sum(row["kind"] == "utility" for row in of)
+    assert counts["refusal_harmful"].rate == 1.0
+    assert counts["over_refusal"].rate == counts["harmless_refusal"].rate == 1.0
+    assert counts["utility"]["smol_world_hellaswag"].n == sum(row["kind"] == "utility" for row in of)
 
 
 def test_a_source_is_asked_alone_and_sources_are_all_of_their_kind(world):

@@ -28,25 +28,24 @@ def test_a_change_is_what_the_paired_comparison_of_the_samples_says(tmp_path, fa
     a, b = drawn(1, 0.6, families), drawn(2, 0.3, families)
     rows, (one, other) = kept(tmp_path, row(samples=a), row(samples=b))
     found = against(rows, {0: one}, {0: other})
-    expected = {entry["metric"]: entry for entry in paired({"a": a, "b": b})}
+    expected = {entry.metric: entry for entry in paired({"a": a, "b": b})}
     assert found.keys() == expected.keys()
     for metric, entry in found.items():
-        for name, value in entry.items():
-            if name in expected[metric]:
-                assert value == pytest.approx(expected[metric][name]), (metric, name)
-        assert entry["by_seed"][0]["difference"] == entry["difference"]
-        assert entry["seeds_low"] is None
+        for name in ("n", "a_only", "b_only", "p", "difference", "low", "high", "clusters", "p_clustered"):
+            assert getattr(entry, name) == pytest.approx(getattr(expected[metric], name)), (metric, name)
+        assert entry.by_seed[0].difference == entry.difference
+        assert entry.seeds_low is None
 
 
 def test_seeds_are_added_up_and_their_mean_has_an_interval_of_its_own(tmp_path):
     texts = ((0, "cccc"), (0, "ccrr"), (1, "cc"), (1, "rr"))
     rows, (a0, b0, a1, b1) = kept(tmp_path, *(row(seed=seed, samples=documents(cakes=text)) for seed, text in texts))
     change = against(rows, {0: a0, 1: a1, 2: a1}, {0: b0, 1: b1})["attack_success"]
-    assert change["n"] == 6
-    assert (change["a_only"], change["b_only"]) == (4, 0)
-    assert change["difference"] == pytest.approx(-4 / 6)
-    assert {seed: entry["difference"] for seed, entry in change["by_seed"].items()} == {0: -0.5, 1: -1.0}
-    assert (change["seeds_low"] + change["seeds_high"]) / 2 == pytest.approx(-0.75)
+    assert change.n == 6
+    assert (change.a_only, change.b_only) == (4, 0)
+    assert change.difference == pytest.approx(-4 / 6)
+    assert {seed: entry.difference for seed, entry in change.by_seed.items()} == {0: -0.5, 1: -1.0}
+    assert (change.seeds_low + change.seeds_high) / 2 == pytest.approx(-0.75)
 
 
 def test_only_prompts_that_both_were_asked_are_compared(tmp_path):
@@ -54,8 +53,8 @@ def test_only_prompts_that_both_were_asked_are_compared(tmp_path):
         tmp_path, row(samples=documents(cakes="ccc", wrapped_cakes="cc")), row(samples=documents(wrapped_cakes="rc"))
     )
     change = against(rows, {0: a}, {0: b})
-    assert change["attack_success"]["n"] == 2
-    assert change["attack_success"]["a_only"] == 1
+    assert change["attack_success"].n == 2
+    assert change["attack_success"].a_only == 1
 
 
 def test_other_prompts_under_the_same_name_are_refused(tmp_path):
@@ -74,10 +73,10 @@ def test_rates_are_wilsons_and_know_of_families(tmp_path):
         [sample.cluster for sample in samples if sample.kind == "harmful"],
     )
     found = rates(rows, [together])["attack_success"]
-    assert (found["k"], found["low"], found["high"]) == (k, bounds["low"], bounds["high"])
-    assert rates(rows, [alone], "tea")["attack_success"]["n"] == 0
-    assert rates(rows, [alone, together])["attack_success"]["n"] == 80
-    assert rates(rows, [alone, together], draws=True)["attack_success"]["low"] is None
+    assert (found.k, found.low, found.high) == (k, bounds.low, bounds.high)
+    assert rates(rows, [alone], "tea")["attack_success"].n == 0
+    assert rates(rows, [alone, together])["attack_success"].n == 80
+    assert rates(rows, [alone, together], draws=True)["attack_success"].low is None
 
 
 def test_a_relative_drop_is_the_share_that_is_gone(tmp_path):

@@ -148,7 +148,7 @@ def test_rows_with_the_same_settings_are_measured_once(tmp_path):
     found = findings(plan)["targets"]["target"]["rows"]
     assert found["same"]["rates"] == found["mild"]["rates"]
     curve = found["curved"]["curve"]
-    assert [point["rates"]["attack_success"]["k"] for point in curve] == [8, 6]
+    assert [point["rates"]["attack_success"].k for point in curve] == [8, 6]
 
 
 def test_a_row_out_of_a_config_is_the_row_that_says_the_same(tmp_path):
@@ -214,7 +214,7 @@ def test_draws_are_numbered_and_a_row_is_placed_among_them(tmp_path):
     assert [one["verdict"] for one in found["criteria"]] == ["met", "not measured"]
     masks = found["targets"]["target"]["rows"]["masks"]
     assert masks["of_draws"]["attack_success"] == [0.35] + [0.4] * 19
-    assert masks["rates"]["attack_success"]["low"] is None  # draws on the same prompts are no further prompts
+    assert masks["rates"]["attack_success"].low is None  # draws on the same prompts are no further prompts
     assert "change" not in masks
 
 
@@ -323,8 +323,8 @@ def test_of_candidates_the_best_alone_is_reported_and_tested(tmp_path):
     found = findings(plan)["candidates"]
     assert found["chosen"] == "two"
     entry = found["against"]["target"]["attack_success"]
-    assert entry["difference"] == pytest.approx((4 - 8) / 20)
-    assert entry["p_candidates"] == pytest.approx(min(1, 3 * entry["p_clustered"]))
+    assert entry.difference == pytest.approx((4 - 8) / 20)
+    assert entry.p_candidates == pytest.approx(min(1, 3 * entry.p_clustered))
 
 
 def test_p_values_are_corrected_over_the_rows_of_a_column(tmp_path):
@@ -338,8 +338,8 @@ def test_p_values_are_corrected_over_the_rows_of_a_column(tmp_path):
         for row in findings(plan)["targets"]["target"]["rows"].values()
         if "change" in row
     ]
-    assert [one["p_holm"] for one in found] == holm([one["p_clustered"] for one in found])
-    assert len({one["p_clustered"] for one in found}) == 3
+    assert [one.p_holm for one in found] == holm([one.p_clustered for one in found])
+    assert len({one.p_clustered for one in found}) == 3
 
 
 def test_models_are_apart(tmp_path):

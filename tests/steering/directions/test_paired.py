@@ -3,6 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.steering import authors_direction, fisher_direction, paper_direction
+from scipy.optimize import brentq
+from torch.nn import functional as F
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.steering import (
@@ -15,6 +17,7 @@ from sa_lightning.steering import (
     random_directions,
 )
 from sa_lightning.steering.directions.principal import SMALL, top_eigenvector
+from sa_lightning.steering.directions.probe import logistic
 
 ALONG_THE_MEAN = [name for name in DIRECTIONS if name != "principal_centred"]
 
@@ -128,17 +131,20 @@ def test_the_whitened_difference_is_fishers_with_ledoit_and_wolfs_covariance(see
 
 
 @pytest.mark.parametrize("pairs", [6, 50])
-def test_the_probe_is_scikit_learns_logistic_regression(pairs):
-    linear_model = pytest.importorskip("sklearn.linear_model")
+def test_the_probes_weights_are_where_penalty_and_mistakes_are_in_balance(pairs):
     safe, unsafe = states(12, pairs, 2, 24, planted=torch.ones(2, 24) / 24**0.5, size=1.5)
-    fitted = fit_directions(safe, unsafe, "probe")
+    weights = logistic(safe, unsafe)
+    y = torch.cat([torch.ones(pairs), torch.zeros(pairs)]).double()
     for layer in range(2):
         x = torch.cat([safe[:, layer], unsafe[:, layer]]).double()
         x = x - x.mean(0)
-        y = [1] * pairs + [0] * pairs
-        model = linear_model.LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(x / x.square().mean().sqrt(), y)
-        expected = torch.nn.functional.normalize(torch.from_numpy(model.coef_[0]), dim=-1)
-        assert torch.allclose(fitted[layer].double(), expected, atol=1e-4)
+        x /= x.square().mean().sqrt()
+        z = x @ weights[layer]
+        # The slope of ½‖w‖² + Σ log(1 + exp(−y (w·x + b))) is 0: w = Σ (y − p) x, with b such that Σ (y − p) = 0.
+        intercept = brentq(lambda b, z: float((y - (z + b).sigmoid()).sum()), -50, 50, args=(z,), xtol=1e-12)
+        assert torch.allclose(weights[layer], (y - (z + intercept).sigmoid()) @ x, atol=1e-6)
+        assert float(weights[layer].norm()) > 0.1
+    assert torch.allclose(fit_directions(safe, unsafe, "probe").double(), F.normalize(weights, dim=-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["mean", "principal", "principal_centred"])
