@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
@@ -16,16 +16,24 @@ from sa_lightning.fitting import Surgery
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 
-__all__ = ["Bench", "Measured"]
+__all__ = ["Bench", "Edit", "Measured"]
 
 Measure = Callable[[Any, Any], list[Sample]]  # (model, tokenizer) -> samples
 
 
+class Edit(TypedDict, total=False):
+    """What a surgery says of itself; nothing without one."""
+
+    density_achieved: float
+    retained_energy: float
+    relative_norm: float
+
+
 class Measured(NamedTuple):
-    """What a trial found: samples, and what its surgery says of itself (nothing without one)."""
+    """What a trial found."""
 
     samples: list[Sample]
-    edit: dict[str, float]
+    edit: Edit
 
 
 class Bench:
@@ -55,7 +63,7 @@ class Bench:
 
     def run(self, arm: str, surgery: Surgery, steering: ExtractionCallback | None) -> Measured:
         """Measure the model under these settings; afterwards it has its own weights again, bit for bit."""
-        edit: dict[str, float] = {}
+        edit = Edit()
         with ExitStack() as stack:
             if arm.startswith("edited"):
                 if not surgery.wanted:
@@ -66,7 +74,11 @@ class Bench:
                 stack.callback(surgery.undo)
                 surgery.apply(self.module.network, self.module.tokenizer, self.module.dtype_name)
                 record = surgery.record()
-                edit = {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
+                edit = Edit(
+                    density_achieved=record["density_achieved"],
+                    retained_energy=record["retained_energy"],
+                    relative_norm=record["relative_norm"],
+                )
             if arm.endswith("steered"):
                 assert steering is not None
                 stack.enter_context(steer(self.module.network, self._fit(steering)))

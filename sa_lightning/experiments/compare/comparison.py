@@ -15,7 +15,7 @@ from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepT
 from sa_lightning.evaluation import Prompting, evaluate
 from sa_lightning.evaluation.harness.harness import Loaded
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
-from sa_lightning.experiments.bench import Bench, Measured
+from sa_lightning.experiments.bench import Bench, Edit, Measured
 from sa_lightning.experiments.compare.check import check
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.report import CompareReport
@@ -118,7 +118,7 @@ class Comparison:
         parts = made(config, resolve_worlds(job.settings, job.seed), "sa compare")
         bench.data = parts.data
         bench.measure = self._measure(job, parts.prompting if asked["arm"] == "prompted" else None)
-        found, failed = Measured([], {}), ""
+        found, failed = Measured([], Edit()), ""
         try:
             found = bench.run(asked["arm"], parts.surgery, parts.steering)
         except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop

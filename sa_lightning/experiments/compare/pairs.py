@@ -3,19 +3,37 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any
+from typing import TypedDict
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.statistics.comparisons import PAIRED, PairedTest, compare_hits
 from sa_lightning.evaluation.statistics.intervals import Rate, clustered, family_sums, middle_95, rate, resampled
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.evaluation.statistics.rates import MEASURES
-from sa_lightning.experiments.compare.rows import Rows
+from sa_lightning.experiments.compare.rows import Row, Rows
 
 __all__ = ["against", "beaten", "over_seeds", "rates", "relative_drop"]
 
-BySeed = Mapping[int, Mapping[str, Any]]  # seed to a measurement
-Entry = tuple[str, str]  # a task, and the kind of its documents
+BySeed = Mapping[int, Row]
+Place = tuple[str, str]  # a task, and the kind of its documents
+
+
+class Bounds(TypedDict):
+    """A value with its 95 % interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Beaten(TypedDict):
+    """How a row stands among the draws of its control: see `beaten`."""
+
+    rate: float | None
+    draws: list[float]
+    beaten: int
+    of: int
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -49,9 +67,7 @@ class CandidateChange(Change):
     p_candidates: float
 
 
-def rates(
-    rows: Rows, some: Sequence[Mapping[str, Any]], task: str | None = None, *, draws: bool = False
-) -> dict[str, Rate]:
+def rates(rows: Rows, some: Sequence[Row], task: str | None = None, *, draws: bool = False) -> dict[str, Rate]:
     """Return every rate over the prompts of several measurements together; intervals know of families of prompts.
 
     Args:
@@ -98,12 +114,12 @@ def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -
     return found
 
 
-def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, dict[str, Any]]:
+def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, Bounds]:
     """Return, seed by seed, by which share of a's rate b's is lower, with its paired bootstrap interval.
 
     0.5 is half as many; negative is more. Where a has none, there is nothing to lower: `value` and bounds are None.
     """
-    found = {}
+    found: dict[int, Bounds] = {}
     for seed in a:
         if seed not in b:
             continue
@@ -137,9 +153,7 @@ def over_seeds(values: Sequence[float]) -> tuple[float | None, float | None, flo
     return mean, mean - width, mean + width
 
 
-def beaten(
-    rows: Rows, row: Mapping[str, Any], draws: Sequence[Mapping[str, Any]], metric: str = "attack_success"
-) -> dict[str, Any]:
+def beaten(rows: Rows, row: Row, draws: Sequence[Row], metric: str = "attack_success") -> Beaten:
     """Say how a row stands among the draws of its control, on the prompts that both were asked.
 
     Returns:
@@ -158,9 +172,7 @@ def beaten(
     }
 
 
-def _sides(
-    rows: Rows, a: Mapping[str, Any], b: Mapping[str, Any], metric: str
-) -> tuple[list[tuple[bool, bool]], list[int]]:
+def _sides(rows: Rows, a: Row, b: Row, metric: str) -> tuple[list[tuple[bool, bool]], list[int]]:
     """Whether each prompt that two measurements share counts in the one and in the other; and its family."""
     one, other = _asked(a), _asked(b)
     both = [entry for entry in one if entry in other]
@@ -175,5 +187,5 @@ def _sides(
     return [(bool(x), bool(y)) for x, y in zip(first, second, strict=True)], families
 
 
-def _asked(row: Mapping[str, Any]) -> dict[Entry, str]:
+def _asked(row: Row) -> dict[Place, str]:
     return {(entry["task"], entry["kind"]): entry["prompts"] for entry in row["documents"]}

@@ -14,6 +14,7 @@ from filelock import FileLock
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.statistics.rates import MEASURES
+from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
 from sa_lightning.rows import append_line, cut_tail, ended_lines
@@ -69,7 +70,7 @@ class Row(Identity):
     draw: NotRequired[int]
     counts: dict[str, list[int]]
     documents: list[Entry]
-    edit: NotRequired[dict[str, float]]
+    edit: NotRequired[Edit]
     failed: NotRequired[str]
     weights: str
     worlds: dict[str, str]
