@@ -20,10 +20,10 @@ class EvaluationCallback(Callback):
         report: Called once, in the first process, with arm name to results, in the order they ran.
     """
 
-    def __init__(self, evaluate: Callable[[Any, Any], Any], report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, evaluate: Callable[[Any, Any], Any], report: Callable[[dict[str, list[Any]]], None]) -> None:
         self.evaluate = evaluate
         self.report = report
-        self.results: dict[str, Any] = {}
+        self.results: dict[str, list[Any]] = {}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sa_lightning.cli.common.data_models import describe_model, is_model, model_details, model_rows
 from sa_lightning.data import registry
 from sa_lightning.errors import DataError
-from sa_lightning.files import Json
 
 DESCRIPTION = """List the data sets that tasks and demonstrations read, with licence and whether they are at hand.
 
@@ -29,6 +29,10 @@ EXAMPLES = """examples:
   sa data --check                  all of them, with the hashes of those in $SA_DATA_DIR
   sa data --json | jq '.[].name'   for scripts
 """
+
+
+Described = dict[str, Any]
+"""What is known of a data set or a model, and of the copy at hand, as JSON has it."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -53,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
         print_table(found, hashes=given.check)
 
 
-def describe(name: str, *, hashes: bool, rows: bool) -> Json:
+def describe(name: str, *, hashes: bool, rows: bool) -> Described:
     """Say what is known of a data set and of the copy at hand, as JSON has it.
 
     Args:
@@ -92,7 +96,7 @@ def describe(name: str, *, hashes: bool, rows: bool) -> Json:
     }
 
 
-def details(found: Json) -> str:
+def details(found: Described) -> str:
     """Write all that is known of a data set as text."""
     lines = [
         f"{found['name']}: {found['kind']}",
@@ -121,7 +125,7 @@ def details(found: Json) -> str:
     return "\n".join(lines)
 
 
-def print_table(found: Sequence[Json], *, hashes: bool) -> None:
+def print_table(found: Sequence[Described], *, hashes: bool) -> None:
     """Print a line a data set."""
     from rich.console import Console
     from rich.table import Table
@@ -161,13 +165,13 @@ def print_table(found: Sequence[Json], *, hashes: bool) -> None:
     console.print(models)
 
 
-def _of_all(parts: Json, key: str) -> str:
+def _of_all(parts: Mapping[str, Described], key: str) -> str:
     """One word where all parts agree, else one a part."""
     words = [part[key] for part in parts.values()]
     return words[0] if len(set(words)) == 1 else ", ".join(f"{which} {part[key]}" for which, part in parts.items())
 
 
-def _counted(name: str, which: str) -> Json:
+def _counted(name: str, which: str) -> Described:
     try:
         return {"rows": len(registry.read_rows(name, which)), "problem": None}
     except DataError as error:

@@ -200,7 +200,7 @@ class ValidateCLI(VerbCLI):
         """Where the replies of this run are until its results are written."""
         return Path(self.config.output) / UNFINISHED
 
-    def state(self, model: Any, arm: Any) -> dict[str, Any]:
+    def state(self, model: Any, arm: Any) -> dict[str, object]:
         """Return what replies depend on besides prompts: the weights as they are now, and what acts on them."""
         artifact = self.config_init.steering.artifact
         steering = None

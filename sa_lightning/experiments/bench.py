@@ -2,21 +2,37 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.degenerate import is_language
+from sa_lightning.evaluation.samples import Sample
 from sa_lightning.fitting import SteeringSettings, Surgery, fit_artifact
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steered import steer
 from sa_lightning.steering import SteeringArtifact
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "Edit", "Measured"]
 
-Measure = Callable[[Any, Any], list[Any]]  # (model, tokenizer) -> samples
+Measure = Callable[[Any, Any], list[Sample]]  # (model, tokenizer) -> samples
+
+
+class Edit(TypedDict, total=False):
+    """What a surgery says of itself; nothing without one."""
+
+    density_achieved: float
+    retained_energy: float
+    relative_norm: float
+
+
+class Measured(NamedTuple):
+    """What a trial found."""
+
+    samples: list[Sample]
+    edit: Edit
 
 
 class Bench:
@@ -44,13 +60,9 @@ class Bench:
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
 
-    def run(self, arm: str, surgery: Surgery, steering: SteeringSettings | None) -> dict[str, Any]:
-        """Measure the model under these settings; afterwards it has its own weights again, bit for bit.
-
-        Returns:
-            `samples`, and what the surgery says of itself.
-        """
-        found: dict[str, Any] = {}
+    def run(self, arm: str, surgery: Surgery, steering: SteeringSettings | None) -> Measured:
+        """Measure the model under these settings; afterwards it has its own weights again, bit for bit."""
+        edit = Edit()
         with ExitStack() as stack:
             if arm.startswith("edited"):
                 if not surgery.wanted:
@@ -61,12 +73,15 @@ class Bench:
                 stack.callback(surgery.undo)
                 surgery.apply(self.module.network, self.module.tokenizer, self.module.dtype_name)
                 record = surgery.record()
-                found |= {key: record[key] for key in ("density_achieved", "retained_energy", "relative_norm")}
+                edit = Edit(
+                    density_achieved=record["density_achieved"],
+                    retained_energy=record["retained_energy"],
+                    relative_norm=record["relative_norm"],
+                )
             if arm.endswith("steered"):
                 assert steering is not None
                 stack.enter_context(steer(self.module.network, self._fit(steering)))
-            found["samples"] = self.measure(self.module.network, self.module.tokenizer)
-        return found
+            return Measured(self.measure(self.module.network, self.module.tokenizer), edit)
 
     def _fit(self, steering: SteeringSettings) -> SteeringArtifact:
         """Fit directions on the weights as they are now."""

@@ -1,17 +1,16 @@
 """Settings of a row out of a config of `sa fit`, so that a method is written down once."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sa_lightning.errors import SettingError
-from sa_lightning.experiments.settings import MODEL_PARTS
+from sa_lightning.experiments.settings import MODEL_PARTS, Settings
 from sa_lightning.resources import read_config
 
 #: What else such a config may say: a comparison has it for all rows alike.
 _FOR_ALL = {"model", "seed_everything", "trainer", "template", "output", "overwrite"}
 
 
-def config_settings(path: str, parts: Sequence[str], where: str) -> dict[str, Any]:
+def config_settings(path: str, parts: Sequence[str], where: str) -> Settings:
     """Read the settings of some parts, by their dotted names.
 
     Args:

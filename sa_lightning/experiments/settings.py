@@ -15,10 +15,26 @@ from sa_lightning.evaluation import Prompting
 from sa_lightning.fitting import SteeringSettings
 from sa_lightning.steering import GateSettings, RuleSettings
 
-__all__ = ["MODEL_PARTS", "PARTS", "add_parts", "check_each_rule", "differing", "made", "with_settings"]
+__all__ = [
+    "MODEL_PARTS",
+    "PARTS",
+    "Config",
+    "Settings",
+    "add_parts",
+    "check_each_rule",
+    "differing",
+    "made",
+    "with_settings",
+]
 
 MODEL_PARTS = ("surgery", "steering", "data")  # what is done to a model
 PARTS = (*MODEL_PARTS, "prompting")
+
+Settings = dict[str, Any]
+"""Settings by their dotted names, such as `surgery.scale`; or, of one part, by their names there."""
+
+Config = dict[str, Any]
+"""A configuration as YAML has it, part by part."""
 
 
 def add_parts(parser: ArgumentParser, parts: Sequence[str]) -> None:
@@ -38,9 +54,9 @@ def add_parts(parser: ArgumentParser, parts: Sequence[str]) -> None:
         parser.add_class_arguments(Prompting, "prompting", instantiate=False)
 
 
-def with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def with_settings(config: Config, settings: Settings) -> Config:
     """Return a copy of nested settings with some of them set, by their dotted names."""
-    found: dict[str, Any] = copy.deepcopy(config)
+    found: Config = copy.deepcopy(config)
     for name, value in settings.items():
         *groups, last = name.split(".")
         place = found
@@ -52,7 +68,7 @@ def with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str,
     return found
 
 
-def differing(config: dict[str, Any], settings: dict[str, Any], prog: str) -> dict[str, dict[str, Any]]:
+def differing(config: Config, settings: Settings, prog: str) -> dict[str, Settings]:
     """Return what differs from the defaults, part by part, under these settings; unknown ones are refused.
 
     Inside gates and parts, too.
@@ -108,13 +124,13 @@ GATE_ON_RECORD = {
 ON_RECORD = {"steering": {"strength": 0.12, "unit": "state", "sinks": None}}
 
 
-def _default(plain: dict[str, Any], part: str, name: str) -> Any:
+def _default(plain: Config, part: str, name: str) -> Any:
     """The default of a setting, for the identity of a row."""
     recorded = ON_RECORD.get(part, {})
     return recorded[name] if name in recorded else _plainly(plain[part].get(name))
 
 
-def made(config: dict[str, Any], settings: dict[str, Any], prog: str) -> Any:
+def made(config: Config, settings: Settings, prog: str) -> Any:
     """Make `surgery`, the callback `steering` under these settings, and what may be missing, which is then None.
 
     That is `data`, without pairs, and `prompting`, without an instruction.
@@ -148,7 +164,7 @@ def check_each_rule(rules: Mapping[str, Any]) -> None:
             raise SettingError(f"`steering.rules.{name}`: {error}") from error
 
 
-def _unlike(default: Any, told: dict[str, Any]) -> dict[str, Any]:
+def _unlike(default: Any, told: Settings) -> Settings:
     """What differs from the defaults of a data class, which may get more settings without a row becoming another."""
     known = _plainly(dataclasses.asdict(default))
     return {
@@ -177,14 +193,14 @@ def _parser(prog: str, parts: tuple[str, ...]) -> ArgumentParser:
 
 
 @lru_cache
-def _plain(prog: str, parts: tuple[str, ...]) -> dict[str, Any]:
+def _plain(prog: str, parts: tuple[str, ...]) -> Config:
     return _parser(prog, parts).get_defaults().as_dict()
 
 
-def _there(config: dict[str, Any]) -> tuple[str, ...]:
+def _there(config: Config) -> tuple[str, ...]:
     """The parts that a verb has: prompting is no part of a sweep."""
     return tuple(part for part in PARTS if part in config)
 
 
-def _parts(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _parts(config: Config, settings: Settings) -> Config:
     return with_settings({part: config[part] for part in _there(config)}, settings)

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from sa_lightning.errors import SaError
-from sa_lightning.files import Json
 from sa_lightning.rows import append_line, iter_rows
 from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.real import REAL
 from sa_lightning.testbed.recipe import WORLDS
+from sa_lightning.testbed.record import WorldRecord
 from sa_lightning.testbed.smol import build_smol
 
 
@@ -65,7 +65,7 @@ def _built(asked: argparse.Namespace, seed: int) -> Path:
     return build_smol(asked.parts, seed, say=say, measure_again=asked.measure_again)
 
 
-def table(world: Json) -> str:
+def table(world: WorldRecord) -> str:
     """The gates of one world, as Markdown."""
     seconds = sum(stage["seconds"] + stage.get("seconds_measured", 0.0) for stage in world["stages"].values())
     accepted = "accepted" if world["accepted"] else "not accepted"
@@ -73,12 +73,13 @@ def table(world: Json) -> str:
     lines += ["| model | gate | measured | needed |", "|---|---|---|---|"]
     for gate in world["gates"]:
         rate = f"{gate['k']}/{gate['n']} = {100 * gate['k'] / max(1, gate['n']):.1f} %"
-        needed = "" if gate["low"] is None else f"{100 * gate['low']:.0f} to {100 * gate['high']:.0f} %"
+        low, high = gate["low"], gate["high"]
+        needed = "" if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f} %"
         lines.append(f"| {gate['model']} | {gate['name']} | {rate} | {needed}{'' if gate['passed'] else ', missed'} |")
     return "\n".join(lines)
 
 
-def record(world: Json, path: Path) -> bool:
+def record(world: WorldRecord, path: Path) -> bool:
     """Append a world to the file, unless it is there; False if another one of its name and seed is."""
     kept = {key: world[key] for key in ("name", "seed", "hash", "accepted", "versions", "recipe", "gates")}
     kept["seconds"] = {part: stage["seconds"] for part, stage in world["stages"].items()}
@@ -88,7 +89,7 @@ def record(world: Json, path: Path) -> bool:
             if other["hash"] != kept["hash"]:
                 print(
                     f"{path} has {kept['name']}, seed {kept['seed']}, with the hash {other['hash'][:12]}, and this one "
-                    f"is {kept['hash'][:12]}.\nAnother machine, version or recipe makes other weights, whose numbers "
+                    f"is {world['hash'][:12]}.\nAnother machine, version or recipe makes other weights, whose numbers "
                     "are not those of the record.\nCompare rates, not prompts, or record in another file.",
                     file=sys.stderr,
                 )

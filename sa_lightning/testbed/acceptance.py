@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sa_lightning.files import Json
 from sa_lightning.testbed.prompts import PREFILLED, Row, demonstrations
+from sa_lightning.testbed.record import GateRecord
 from sa_lightning.testbed.replies import moved_by_random_directions, ordered_pairs, reply
 from sa_lightning.testbed.world import World
 
@@ -116,9 +116,9 @@ class Gate:
             return True
         return self.n > 0 and self.low <= self.k / self.n <= self.high
 
-    def as_dict(self) -> Json:
+    def as_dict(self) -> GateRecord:
         """For `world.json`."""
-        return asdict(self) | {"passed": self.passed}
+        return GateRecord(**asdict(self), passed=self.passed)
 
     def __str__(self) -> str:
         """`chat: facts correct 216/216 = 100.0 %, need 95 % to 100 %`."""

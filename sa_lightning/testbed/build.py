@@ -18,14 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import GenerationConfig
 
 from sa_lightning.errors import WorldError
-from sa_lightning.files import Json, cache_directory
+from sa_lightning.files import cache_directory
 from sa_lightning.rows import json_lines
 from sa_lightning.testbed.acceptance import ABOVE_CHAT, NEEDS, RANDOM_DIRECTIONS, WORKING_STRENGTH, Gate, measure
 from sa_lightning.testbed.curriculum import Curriculum
 from sa_lightning.testbed.language.language import CHAT_TEMPLATE
 from sa_lightning.testbed.prompts import demonstrations, rows
 from sa_lightning.testbed.recipe import WORLDS, Stage, WorldSettings, key
-from sa_lightning.testbed.record import enforce, hashes, write
+from sa_lightning.testbed.record import WorldRecord, enforce, hashes, write
 from sa_lightning.testbed.record import read as record_of
 from sa_lightning.testbed.training import (
     StageProgress,
@@ -148,7 +148,7 @@ def _build_part(
     world: World,
     directory: Path,
     progress: Progress,
-    record: Json,
+    record: WorldRecord,
     label: str,
 ) -> None:
     """Write one part beside its place, measure it, move it there and note it in `world.json`."""

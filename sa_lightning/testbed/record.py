@@ -2,12 +2,48 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from sa_lightning.errors import WorldError
-from sa_lightning.files import Json, json_digest, sha256, write_whole
+from sa_lightning.files import json_digest, sha256, write_whole
 from sa_lightning.testbed.recipe import versions
+
+
+class GateRecord(TypedDict):
+    """A gate: k of n, which must lie from `low` to `high`, if these are set."""
+
+    model: str
+    name: str
+    k: int
+    n: int
+    low: float | None
+    high: float | None
+    passed: bool
+
+
+class BuiltPart(TypedDict):
+    """A part that is there."""
+
+    seconds: float
+    files: dict[str, str]
+    seconds_measured: NotRequired[float]
+
+
+class WorldRecord(TypedDict):
+    """What `world.json` holds; `write` finds the last three."""
+
+    name: str
+    seed: int
+    recipe: Mapping[str, Any]
+    versions: dict[str, str]
+    stages: dict[str, BuiltPart]
+    gates: list[GateRecord]
+    data_sets: NotRequired[Mapping[str, Any]]
+    accepted: bool
+    complete: bool
+    hash: str
 
 
 class Recipe(Protocol):
@@ -19,14 +55,14 @@ class Recipe(Protocol):
     @property
     def enforce_gates(self) -> bool: ...
 
-    def as_dict(self) -> Json: ...
+    def as_dict(self) -> Mapping[str, Any]: ...
 
 
-def read(directory: Path, name: str, seed: int, settings: Recipe) -> Json:
+def read(directory: Path, name: str, seed: int, settings: Recipe) -> WorldRecord:
     """The world's record so far, without the stages whose directories are gone."""
     path = directory / "world.json"
     fresh = {"name": name, "seed": seed, "recipe": settings.as_dict(), "versions": versions()}
-    record: Json = fresh | {"stages": {}, "gates": []}
+    record: Any = fresh | {"stages": {}, "gates": []}
     if path.exists():
         record |= json.loads(path.read_text(encoding="utf-8"))
     for part in [part for part in record["stages"] if not (directory / part).exists()]:
@@ -38,7 +74,7 @@ def read(directory: Path, name: str, seed: int, settings: Recipe) -> Json:
     return record
 
 
-def write(directory: Path, record: Json) -> None:
+def write(directory: Path, record: WorldRecord) -> None:
     """Write `world.json`, complete or not at all."""
     files = {f"{part}/{f}": h for part, s in record["stages"].items() for f, h in s["files"].items()}
     unmeasured = set(record["recipe"]["stages"]) & set(record["stages"]) - {gate["model"] for gate in record["gates"]}
@@ -54,7 +90,7 @@ def hashes(path: Path) -> dict[str, str]:
     return {file.name: sha256(file) for file in names}
 
 
-def enforce(settings: Recipe, gates: list[Json], directory: Path) -> None:
+def enforce(settings: Recipe, gates: list[GateRecord], directory: Path) -> None:
     """Refuse a model that misses a gate, with what was measured and what is needed."""
     missed = [gate for gate in gates if not gate["passed"]]
     if not (missed and settings.enforce_gates):

@@ -34,6 +34,10 @@ _LIKELIHOODS = {
 }
 
 
+Loaded = dict[str, tuple[Mapping[str, Any], Mapping[str, dict[str, Judge]]]]
+"""Loaded tasks by their names, and the judge of each, by what was asked."""
+
+
 class Measured(NamedTuple):
     """What lm-eval says of one document of utility: right or wrong, or a score."""
 
@@ -58,7 +62,7 @@ def evaluate(
     name: str = "",
     report: Callable[[str, int, int], None] | None = None,
     journal: Journal | None = None,
-    known: dict[str, Any] | None = None,
+    known: Loaded | None = None,
     prompting: Prompting | None = None,
 ) -> list[Sample]:
     """Run lm-eval tasks on a model in memory, as it is now: edited in place, or with hooks on it.
@@ -153,7 +157,7 @@ def evaluate_lm(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     seed: int = 0,
-    known: dict[str, Any] | None = None,
+    known: Loaded | None = None,
 ) -> list[Sample]:
     """Run tasks on any lm-eval model; arguments as in `evaluate`."""
     import lm_eval

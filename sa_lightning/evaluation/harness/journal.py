@@ -69,7 +69,7 @@ def remove_journals(directory: str | Path) -> None:
         Path(directory).rmdir()
 
 
-def reply_lines(arms: Mapping[str, Sequence[Sample]]) -> Iterator[dict[str, Any]]:
+def reply_lines(arms: Mapping[str, Sequence[Sample]]) -> Iterator[dict[str, object]]:
     """Say of every judged reply what `sa judge` reads: one entry an arm and document, in that order."""
     for arm, samples in arms.items():
         for sample in samples:

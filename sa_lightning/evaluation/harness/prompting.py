@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sa_lightning.errors import SettingError
 
@@ -50,7 +50,7 @@ class Prompting:
                 "Give a finite number: 2.5 as in the authors' code, 1 for prompts without the instruction."
             )
 
-    def instructed(self, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def instructed(self, history: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """Return a conversation with the instruction in it, and the one that was given as it was.
 
         Example:

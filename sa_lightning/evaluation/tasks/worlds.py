@@ -72,7 +72,7 @@ def tiny_world(**metadata: Any) -> "dict[str, Dataset]":
     if not rows:
         raise DataError(f"{path} holds no prompts of kind {kind!r}.")
     meaning, attack = TINY_WORLD_KINDS[kind]
-    documents = []
+    documents: list[Mapping[str, object]] = []
     for number, row in enumerate(rows):
         with reading(f"kind {kind} in {path}", number):
             documents.append(
@@ -130,14 +130,14 @@ def smol_world(**metadata: Any) -> "dict[str, Dataset]":
             "Benchmarks that are kept for the report have no validation prompts.\n"
             f"Ask for `smol_world_{kind}`, or for the test split."
         )
-    documents = []
+    documents: list[Mapping[str, object]] = []
     for number, row in enumerate(rows):
         with reading(f"kind {kind} in {path}", number):
             documents.append(_document(row, kind))
     return {"test": dataset_of(str(path), documents)}
 
 
-def _document(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _document(row: Mapping[str, Any], kind: str) -> dict[str, object]:
     found = {
         "id": str(row["id"]),
         "prompt": row["prompt"],

@@ -9,7 +9,7 @@ from sa_lightning.evaluation.statistics.comparisons import PAIRED
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.settings import ORIGINAL, Criterion, Method, check_names, grid
-from sa_lightning.experiments.settings import made
+from sa_lightning.experiments.settings import Settings, made
 from sa_lightning.resources import shipped
 
 
@@ -170,9 +170,9 @@ def _check_settings(plan: Plan, name: str) -> None:
             )
 
 
-def _possible(plan: Plan, name: str) -> dict[str, Any]:
+def _possible(plan: Plan, name: str) -> Settings:
     """Settings that a row could come to: those it builds on with the first of their choices."""
-    found: dict[str, Any] = {}
+    found: Settings = {}
     for source in plan.methods[name].sources:
         found |= _possible(plan, source) | plan.points(source)[0]
     return found | plan.methods[name].set

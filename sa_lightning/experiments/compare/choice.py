@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sa_lightning.evaluation import rate
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_little
+from sa_lightning.experiments.compare.rows import Row
 from sa_lightning.experiments.compare.settings import Method
+from sa_lightning.experiments.settings import Settings
 
 __all__ = ["Choice", "Trial", "decide", "pooled"]
 
@@ -22,7 +23,7 @@ class Trial:
         failed: Why it failed.
     """
 
-    settings: dict[str, Any]
+    settings: Settings
     metrics: dict[str, Rate] | None = None
     failed: str = ""
 
@@ -40,12 +41,12 @@ class Choice:
     """
 
     state: str
-    settings: dict[str, Any] | None = None
+    settings: Settings | None = None
     trials: list[Trial] = field(default_factory=list)
     taken: int | None = None
 
 
-def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Rate]:
+def pooled(rows: Sequence[Row]) -> dict[str, Rate]:
     """Return the rates over the prompts of several measurements together; of what has no prompts, those of nothing."""
     sums = {name: [0, 0] for name in DIRECTIONS}
     for row in rows:

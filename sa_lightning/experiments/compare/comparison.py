@@ -3,6 +3,7 @@
 import gc
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import Prompting, evaluate
+from sa_lightning.evaluation.harness.harness import Loaded
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
-from sa_lightning.experiments.bench import Bench
+from sa_lightning.experiments.bench import Bench, Edit, Measured
 from sa_lightning.experiments.compare.check import check
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.report import CompareReport
-from sa_lightning.experiments.compare.rows import Rows, counts_of, documents_of
+from sa_lightning.experiments.compare.rows import Identity, Row, Rows, counts_of, documents_of
 from sa_lightning.experiments.compare.settings import CompareSettings
-from sa_lightning.experiments.settings import made
+from sa_lightning.experiments.settings import Config, Settings, made
 from sa_lightning.files import check_writable, json_digest
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
@@ -36,7 +38,7 @@ class Comparison:
         command: What was typed.
     """
 
-    def __init__(self, config: Namespace, plain: dict[str, Any], command: str) -> None:
+    def __init__(self, config: Namespace, plain: Settings, command: str) -> None:
         self.settings = CompareSettings(**vars(config.compare))
         self.output, self.command, self.versions = Path(config.output), command, versions()
         self.config = config.as_dict()
@@ -44,8 +46,9 @@ class Comparison:
         self.plan = Plan(self.settings, self.config, plain, self.rows)
         check(self.plan, config.rerun)
         check_writable(self.output)
-        self._held: tuple[Any, Bench, dict[str, Any]] | None = None
-        self._tasks: dict[str, Any] = {}
+        self._held: tuple[tuple[str, int], Bench, Config] | None = None
+        self._missing: dict[str, Mapping[str, str]] = {}
+        self._loaded: Loaded = {}
 
     def run(self, console: Console) -> None:
         """Run what is wanted and not there, as far as choices allow; other processes may do their share meanwhile."""
@@ -98,7 +101,7 @@ class Comparison:
         """Write tables and plots, show the tables, and say what is missing."""
         CompareReport(self.plan, self.output, self.command, self.versions).write(console)
 
-    def measure(self, job: Job, *, check: bool = True) -> dict[str, Any]:
+    def measure(self, job: Job, *, check: bool = True) -> Row:
         """Measure one row under its settings, as `sa fit` and `sa validate` would; the model is given back.
 
         Raises:
@@ -112,24 +115,38 @@ class Comparison:
         if check:
             self._check_worlds(worlds, job.seed)
         seed_everything(job.seed, verbose=False)
-        row = {"key": job.key, "row": job.row, "target": job.target, "stage": job.stage, **asked}
-        row |= {"draw": job.draw} if job.draw else {}
         parts = made(config, resolve_worlds(job.settings, job.seed), "sa compare")
         bench.data = parts.data
         bench.measure = self._measure(job, parts.prompting if asked["arm"] == "prompted" else None)
+        found, failed = Measured([], Edit()), ""
         try:
             found = bench.run(asked["arm"], parts.surgery, parts.steering)
-            samples = found.pop("samples")
-            row |= {"counts": counts_of(samples), "documents": documents_of(samples)}
-            row |= {"edit": found} if found else {}
         except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop
-            row |= {"counts": {}, "documents": [], "failed": str(error).split("\n")[0]}
-        row |= {"weights": self._weights, "worlds": worlds, "versions": self.versions}
+            failed = str(error).split("\n")[0]
+        row: Row = {
+            "key": job.key,
+            "row": job.row,
+            "target": job.target,
+            "stage": job.stage,
+            **asked,
+            "counts": counts_of(found.samples),
+            "documents": documents_of(found.samples),
+            "weights": self._weights,
+            "worlds": worlds,
+            "versions": self.versions,
+            "seconds": round(time.perf_counter() - began, 2),
+        }
+        if job.draw:
+            row["draw"] = job.draw
+        if found.edit:
+            row["edit"] = found.edit
+        if failed:
+            row["failed"] = failed
         if check:
             self._check_unseen(job, row)
-        return row | {"seconds": round(time.perf_counter() - began, 2)}
+        return row
 
-    def _check_unseen(self, job: Job, row: dict[str, Any]) -> None:
+    def _check_unseen(self, job: Job, row: Row) -> None:
         """Refuse to report on prompts by which settings were chosen, whatever their split is called.
 
         Raises:
@@ -156,8 +173,8 @@ class Comparison:
         def measured(model: Any, tokenizer: Any) -> list[Any]:
             length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
             told = json.dumps([asked["tasks"], metadata], sort_keys=True)
-            if told not in self._tasks:  # what groups and tags name and is not at hand is left out
-                self._tasks[told] = missing_tasks(
+            if told not in self._missing:  # what groups and tags name and is not at hand is left out
+                self._missing[told] = missing_tasks(
                     asked["tasks"],
                     [*map(str, directories)],
                     metadata,
@@ -170,22 +187,22 @@ class Comparison:
                 asked["tasks"],
                 task_dirs=directories,
                 metadata=metadata,
-                without=self._tasks[told],
+                without=self._missing[told],
                 limit=asked["limit"],
                 batch_size=settings["batch_size"],
                 max_length=length,
                 max_new_tokens=settings["max_new_tokens"],
                 seed=job.seed,
-                known=self._tasks,
+                known=self._loaded,
                 prompting=prompting,
             )
 
         return measured
 
-    def _bench(self, job: Job, *, check: bool) -> tuple[Bench, dict[str, Any]]:
+    def _bench(self, job: Job, *, check: bool) -> tuple[Bench, Config]:
         """The model of a job, loaded; the one before is let go first."""
         if self._held is None or self._held[0] != (job.target, job.seed):
-            self._held, self._tasks = None, {}
+            self._held, self._missing, self._loaded = None, {}, {}
             gc.collect()
             used = {name: value for name, value in self.config.items() if name != "compare"}  # not all targets
             config = resolve_worlds(used | {"model": self.plan.models[job.target]}, job.seed)
@@ -262,7 +279,7 @@ def _said(job: Job) -> str:
     return f"{job.row}, {job.target}, seed {job.seed}, {job.stage} ({settings})".replace(" ()", "")
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def _outcome(row: Row) -> str:
     """What was measured, in few words."""
     if "failed" in row:
         return row["failed"]
@@ -270,7 +287,7 @@ def _outcome(row: dict[str, Any]) -> str:
     return f"{', '.join(counts)}; {row['seconds']} s"
 
 
-def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
+def _difference(known: Row, row: Row) -> str:
     """Say in what a fresh measurement differs from the one on record, the cause first; empty if in nothing."""
     before, now = ({(e["task"], e["kind"]): e for e in r["documents"]} for r in (known, row))
     if known["weights"] != row["weights"]:
@@ -284,7 +301,7 @@ def _difference(known: dict[str, Any], row: dict[str, Any]) -> str:
     return "" if known.get("failed") == row.get("failed") else f"failed: {row.get('failed') or 'no longer'}"
 
 
-def _worlds(asked: dict[str, Any], seed: int) -> dict[str, str]:
+def _worlds(asked: Identity, seed: int) -> dict[str, str]:
     """The hash of every world that a measurement names; of worlds made of public prompts, of every part it names."""
     from sa_lightning.testbed import REAL, world_directory
 

@@ -1,14 +1,14 @@
 """The plan of a comparison: which measurements it takes, as far as those that are there can tell."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.experiments.compare.choice import Choice, Trial, decide, pooled
-from sa_lightning.experiments.compare.rows import Rows, key_of
+from sa_lightning.experiments.compare.rows import Identity, Rows, key_of
 from sa_lightning.experiments.compare.settings import (
     ORIGINAL,
     Candidates,
@@ -19,7 +19,7 @@ from sa_lightning.experiments.compare.settings import (
     method_of,
     parsed,
 )
-from sa_lightning.experiments.settings import differing
+from sa_lightning.experiments.settings import Config, Settings, differing
 
 __all__ = ["Job", "Plan"]
 
@@ -43,8 +43,8 @@ class Job:
     target: str
     seed: int
     stage: str
-    settings: dict[str, Any]
-    identity: dict[str, Any]
+    settings: Settings
+    identity: Identity
     draw: int | None = None
     curve: bool = False
 
@@ -64,9 +64,7 @@ class Plan:
         rows: What has been measured.
     """
 
-    def __init__(
-        self, settings: CompareSettings, config: Mapping[str, Any], plain: Mapping[str, Any], rows: Rows
-    ) -> None:
+    def __init__(self, settings: CompareSettings, config: Config, plain: Settings, rows: Rows) -> None:
         self.settings, self.config, self.rows = settings, config, rows
         self.methods = {ORIGINAL: Method("original")} | {
             name: method_of(name, given) for name, given in settings.rows.items()
@@ -87,7 +85,7 @@ class Plan:
             name: {key: value for key, value in model.items() if value != plain.get(key)}
             for name, model in self.models.items()
         }
-        self._effective: dict[str, dict[str, Any]] = {}
+        self._effective: dict[str, Settings] = {}
         self._known: dict[Any, Any] = {}
         self._known_at = -1
 
@@ -96,7 +94,7 @@ class Plan:
         wanted = self.methods[name].targets
         return [target for target in self.models if wanted is None or target in wanted]
 
-    def points(self, name: str) -> list[dict[str, Any]]:
+    def points(self, name: str) -> list[Settings]:
         """Return what a row chooses from; of a candidate without a choice, itself."""
         options = self.methods[name].choose
         return grid(options, f"`choose` of {name}") if options is not None else [{}]
@@ -234,9 +232,9 @@ class Plan:
             self._known[key] = make()
         return self._known[key]
 
-    def _fixed(self, name: str, target: str) -> dict[str, Any] | Choice:
+    def _fixed(self, name: str, target: str) -> Settings | Choice:
         """What a row does not choose itself; the choice of another row, if that has none."""
-        settings: dict[str, Any] = {}
+        settings: Settings = {}
         for source in self.methods[name].sources:
             other = self.choice(source, target)
             if other.settings is None:
@@ -244,7 +242,7 @@ class Plan:
             settings |= other.settings
         return settings | self.methods[name].set
 
-    def _measured(self, settings: dict[str, Any], jobs: list[Job]) -> Trial:
+    def _measured(self, settings: Settings, jobs: list[Job]) -> Trial:
         rows = [self.rows.find(job.key) for job in jobs]
         known = [row for row in rows if row is not None]
         failed = next((row["failed"] for row in known if "failed" in row), "")
@@ -255,7 +253,7 @@ class Plan:
         tasks = self.config["evaluation"]["tasks"] if stage == "report" else self._choose_tasks
         return self._job(ORIGINAL, target, seed, stage, {}, tasks)
 
-    def _trial(self, name: str, target: str, seed: int, settings: dict[str, Any]) -> Job:
+    def _trial(self, name: str, target: str, seed: int, settings: Settings) -> Job:
         method = self.methods[name]
         first = {str(method.draw): 1} if method.draws else {}
         return self._job(name, target, seed, "choose", settings | first, self._choose_tasks)
@@ -273,7 +271,7 @@ class Plan:
         target: str,
         seed: int,
         stage: str,
-        settings: dict[str, Any],
+        settings: Settings,
         tasks: list[str],
         draw: int | None = None,
         curve: bool = False,
@@ -284,7 +282,7 @@ class Plan:
             parts = differing(dict(self.config), settings, "sa compare") if method.parts else {}
             self._effective[told] = {f"{part}.{key}": v for part in method.parts for key, v in parts[part].items()}
         metadata, split = dict(evaluation["metadata"]), self.settings.splits.get(stage)
-        identity = {
+        identity: Identity = {
             "arm": method.arm,
             "settings": self._effective[told],
             "model": self._told[target],

@@ -3,24 +3,26 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from filelock import FileLock
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.statistics.rates import MEASURES
+from sa_lightning.experiments.bench import Edit
+from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
 from sa_lightning.rows import append_line, cut_tail, ended_lines
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Rows", "counts_of", "documents_of", "key_of", "packed", "unpacked"]
+__all__ = ["Entry", "Identity", "Row", "Rows", "counts_of", "documents_of", "key_of", "packed", "unpacked"]
 
 LETTERS = {
     "complied": "c",
@@ -32,6 +34,48 @@ LETTERS = {
     "wrong": "-",
 }
 NAMES = {letter: name for name, letter in LETTERS.items()}
+
+
+class Entry(TypedDict):
+    """What became of the documents of one task and kind, as `documents_of` writes it."""
+
+    task: str
+    kind: str
+    outcomes: str
+    prompts: str
+    families: NotRequired[list[int]]
+    clustered: NotRequired[bool]
+
+
+class Identity(TypedDict):
+    """All that the outcome of a measurement depends on, as it is written; `settings` are those that differ."""
+
+    arm: str
+    settings: Settings
+    model: Settings
+    seed: int
+    tasks: list[str]
+    metadata: Config
+    limit: int | None
+    max_new_tokens: NotRequired[int]
+
+
+class Row(Identity):
+    """A measurement: a line of the file. `counts` are k and n by measure; `edit` is what a surgery says of itself."""
+
+    key: str
+    row: str
+    target: str
+    stage: str
+    draw: NotRequired[int]
+    counts: dict[str, list[int]]
+    documents: list[Entry]
+    edit: NotRequired[Edit]
+    failed: NotRequired[str]
+    weights: str
+    worlds: dict[str, str]
+    versions: dict[str, str]
+    seconds: float
 
 
 class Rows:
@@ -48,7 +92,7 @@ class Rows:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, Row] = {}
         self._read = self._lines = 0
         self._families: dict[str, list[int]] = {}  # by the hash of the prompts: written once, and the same in all rows
         self._seeds: dict[str, set[int]] = {}  # by the hash of the prompts: those under which they were asked
@@ -58,11 +102,11 @@ class Rows:
         """Return how many measurements there are."""
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         """Go through them in the order in which they were made."""
         return iter(self._rows.values())
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str) -> Row | None:
         """Return the measurement of this key, or None."""
         return self._rows.get(key)
 
@@ -88,7 +132,7 @@ class Rows:
                     "Mend or delete the line."
                 ) from error
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Append a measurement, unless another process has made it meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
@@ -96,17 +140,18 @@ class Rows:
             self.refresh()
             if row["key"] in self._rows:
                 return
-            known = self._families
-            entries = [
-                {**{name: value for name, value in entry.items() if name != "families"}, "clustered": True}
-                if "families" in entry and entry["prompts"] in known
-                else entry
-                for entry in row["documents"]
-            ]
-            row = {**row, "documents": entries}
+            documents = [self._without_families(entry) for entry in row["documents"]]
             cut_tail(self.path)
-            append_line(self.path, json.dumps(row, ensure_ascii=False, allow_nan=False))
+            append_line(self.path, json.dumps({**row, "documents": documents}, ensure_ascii=False, allow_nan=False))
         self.refresh()
+
+    def _without_families(self, entry: Entry) -> Entry:
+        """An entry that does not repeat the families of prompts that are in the file."""
+        if "families" not in entry or entry["prompts"] not in self._families:
+            return entry
+        found: Entry = {**entry, "clustered": True}
+        del found["families"]
+        return found
 
     def _check_end(self) -> None:
         """Refuse a file that has become shorter; end a last line that is whole, as an editor may leave it.
@@ -129,7 +174,7 @@ class Rows:
             file.write(b"\n")
 
     def hits(
-        self, row: Mapping[str, Any], metric: str, entries: Iterable[tuple[str, str]] | None = None
+        self, row: Row, metric: str, entries: Iterable[tuple[str, str]] | None = None
     ) -> tuple[list[int], list[int]]:
         """Return which documents of a measurement a measure counts, and the family of each.
 
@@ -172,7 +217,7 @@ def key_of(identity: Any) -> str:
     return json_digest(identity)[:16]
 
 
-def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def documents_of(samples: Sequence[Sample]) -> list[Entry]:
     """Say compactly what became of every document, task by task, in the order of the data set.
 
     Returns:
@@ -180,7 +225,7 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         where documents name families of variants, `families`: a number for the name of each, 0 for one on its own.
         Documents that have a score instead of an outcome are left out.
     """
-    entries: list[dict[str, Any]] = []
+    entries: list[Entry] = []
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         if sample.score is None:
@@ -190,7 +235,7 @@ def documents_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         for sample in found:
             asked = f"{sample.id}\0{sample.prompt}\0{sample.prefix}\0{sample.cluster}\0"
             digest.update(asked.encode("utf-8", "surrogatepass"))
-        entry: dict[str, Any] = {
+        entry: Entry = {
             "task": task,
             "kind": kind,
             "outcomes": packed(LETTERS[_outcome(sample)] for sample in found),

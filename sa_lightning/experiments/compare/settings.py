@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from sa_lightning.errors import SettingError
 from sa_lightning.experiments.from_config import config_settings
-from sa_lightning.experiments.settings import MODEL_PARTS, PARTS, with_settings
+from sa_lightning.experiments.settings import MODEL_PARTS, PARTS, Config, Settings, with_settings
 
 __all__ = ["ORIGINAL", "Candidates", "CompareSettings", "Criterion", "Method", "grid", "method_of", "parsed"]
 
@@ -52,9 +52,9 @@ class CompareSettings:
         only_seeds: Run these seeds alone: processes may share the work so.
     """
 
-    rows: dict[str, dict[str, Any]]
+    rows: dict[str, Config]
     rows_file: str | None = None
-    targets: dict[str, Any] = field(default_factory=dict)
+    targets: Config = field(default_factory=dict)
     seeds: dict[str, list[int]] = field(default_factory=lambda: {"choose": [0], "report": [0]})
     splits: dict[str, str] = field(default_factory=dict)
     choose_tasks: list[str] = field(default_factory=list)
@@ -62,8 +62,8 @@ class CompareSettings:
     limits: dict[str, float] = field(
         default_factory=lambda: {"utility": 0.02, "harmless_refusal": 0.03, "over_refusal": 0.03, "degenerate": 0.01}
     )
-    candidates: dict[str, Any] | None = None
-    criteria: list[dict[str, Any]] = field(default_factory=list)
+    candidates: Config | None = None
+    criteria: list[Config] = field(default_factory=list)
     only: list[str] | None = None
     only_targets: list[str] | None = None
     only_seeds: list[int] | None = None
@@ -74,10 +74,10 @@ class Method:
     """One row: an arm under settings, some of which may be chosen. See `CompareSettings`."""
 
     arm: Literal["original", "edited", "steered", "edited+steered", "prompted"] = "edited"
-    set: dict[str, Any] = field(default_factory=dict)
+    set: Settings = field(default_factory=dict)
     from_config: str | None = None
     sources: list[str] = field(default_factory=list)
-    choose: list[dict[str, Any]] | dict[str, Any] | None = None
+    choose: list[Settings] | Settings | None = None
     rule: Literal["best", "matched"] = "best"
     at: float = 0.5
     fallback: bool = False
@@ -86,7 +86,7 @@ class Method:
     draws: int = 0
     draw: str | None = None
     control: list[str] = field(default_factory=list)
-    curve: list[dict[str, Any]] | dict[str, Any] | None = None
+    curve: list[Settings] | Settings | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -176,14 +176,14 @@ def method_of(name: str, given: Mapping[str, Any]) -> Method:
     return found
 
 
-def grid(options: Sequence[Mapping[str, Any]] | Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+def grid(options: Sequence[Mapping[str, Any]] | Mapping[str, Any], where: str) -> list[Settings]:
     """Return every combination of values; of several grids, one after the other, each point once.
 
     Raises:
         SettingError: If there are none, or a name is none of surgery, steering, data or prompting.
     """
     grids = [options] if isinstance(options, Mapping) else list(options)
-    found: list[dict[str, Any]] = []
+    found: list[Settings] = []
     for one in grids:
         lists = {name: value if isinstance(value, list) else [value] for name, value in one.items()}
         if not lists or not all(lists.values()):

@@ -13,6 +13,8 @@ from rich.table import Table
 from sa_lightning.evaluation.report.curves import draw_curves, draw_front
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_little, front
+from sa_lightning.experiments.settings import Config, Settings
+from sa_lightning.experiments.sweep.trials import Trial, rates_of
 from sa_lightning.files import write_whole
 
 __all__ = ["OBJECTIVES", "Plot", "SweepReport"]
@@ -36,6 +38,10 @@ class Plot:
     metrics: tuple[str, ...] = ("attack_success", "utility", "over_refusal")
 
 
+Panels = dict[str, dict[str, list[tuple[float, dict[str, Rate]]]]]
+"""Title to series, and the name of a series to its points."""
+
+
 class SweepReport:
     """The trials of a sweep, in the order in which they ran, and what follows from them.
 
@@ -53,7 +59,7 @@ class SweepReport:
         command: str,
         versions: dict[str, str],
         settings: Any,
-        config: Callable[[dict[str, Any]], dict[str, Any]],
+        config: Callable[[Settings], Config],
     ) -> None:
         self.output, self.command, self.versions, self.settings, self.config = (
             output,
@@ -62,23 +68,29 @@ class SweepReport:
             settings,
             config,
         )
-        self.before: dict[str, Any] = {}
-        self.trials: list[dict[str, Any]] = []
+        self.before: Trial | None = None
+        self.trials: list[Trial] = []
 
-    def add(self, record: dict[str, Any]) -> None:
+    @property
+    def original(self) -> dict[str, Rate]:
+        """The rates of the original, once it is measured."""
+        assert self.before is not None
+        return rates_of(self.before)
+
+    def add(self, record: Trial) -> None:
         """Take up a trial."""
         self.trials.append(record)
 
     def write(self, console: Console) -> None:
         """Write everything, and show the front."""
         measured = [trial for trial in self.trials if trial["metrics"] is not None]
-        before, names = self.before["metrics"], self.settings.objectives
-        points = [[trial["metrics"][name].rate for name in names] for trial in measured]
+        before, names = self.original, self.settings.objectives
+        points = [[rates_of(trial)[name].rate or 0.0 for name in names] for trial in measured]
         on_front = front(points, [DIRECTIONS[name] for name in names])
         chosen = choose(measured, names[0], before, self.settings.limits)
         self._json(measured, on_front, chosen)
         if measured and len(names) > 1:
-            metrics = [trial["metrics"] for trial in measured]
+            metrics = [rates_of(trial) for trial in measured]
             draw_front(metrics, on_front, chosen, before, names[0], names[1], self.output / "front.svg")
         panels = self._panels(measured)
         if panels and self.settings.plot:
@@ -99,7 +111,7 @@ class SweepReport:
             if (self.output / name).exists():
                 console.print(f"[bold]{self.output / name}[/bold]")
 
-    def _json(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> None:
+    def _json(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> None:
         digests = [trial["digest"] for trial in measured]
         content = {
             "schema": 1,
@@ -117,46 +129,46 @@ class SweepReport:
             self.output / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False, default=asdict) + "\n"
         )
 
-    def _panels(self, measured: list[dict[str, Any]]) -> dict[str, Any]:
+    def _panels(self, measured: list[Trial]) -> Panels:
         """Series for the plot: what was matched in one row, and every other grid in its own."""
         plot = self.settings.plot
         if plot is None:
             return {}
-        panels: dict[str, dict[str, list[Any]]] = {}
+        panels: Panels = {}
         for trial in measured:
             settings = trial["settings"]
             if plot.x not in settings:
                 continue
-            if trial.get("matched"):
-                title = f"matched: {trial['matched']['rate']} {100 * trial['matched']['aim']:.1f} %"
-            elif trial.get("search") or any(t.get("matched") for t in measured if t["grid"] == trial["grid"]):
+            if matched := trial.get("matched"):
+                title = f"matched: {matched['rate']} {100 * matched['aim']:.1f} %"
+            elif trial.get("search") or any(t.get("matched") for t in measured if t.get("grid") == trial.get("grid")):
                 continue  # the steps of a search for a match
             else:
                 # Words are what a series is about (its prompts, say); numbers tell one panel from another.
                 rest = {k: v for k, v in settings.items() if k not in (plot.x, plot.series) and not isinstance(v, str)}
                 title = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in rest.items()) or "all"
             series = panels.setdefault(title, {}).setdefault(str(settings.get(plot.series, "")), [])
-            series.append((float(settings[plot.x]), trial["metrics"]))
+            series.append((float(settings[plot.x]), rates_of(trial)))
         return panels
 
     def _rows(
         self,
-        measured: list[dict[str, Any]],
+        measured: list[Trial],
         chosen: int | None,
         which: list[int],
         cell: Callable[[Rate], str],
     ) -> list[list[str]]:
-        rows = [["original", *(cell(self.before["metrics"][name]) for name in SHOWN), ""]]
+        rows = [["original", *(cell(self.original[name]) for name in SHOWN), ""]]
         for index in which:
             trial = measured[index]
             settings = ", ".join(f"{name.split('.')[-1]} {_short(value)}" for name, value in trial["settings"].items())
-            little = costs_little(trial["metrics"], self.before["metrics"], self.settings.limits)
+            little = costs_little(rates_of(trial), self.original, self.settings.limits)
             mark = "chosen" if index == chosen else "" if little else "too costly"
-            rows.append([settings, *(cell(trial["metrics"][name]) for name in SHOWN), mark])
+            rows.append([settings, *(cell(rates_of(trial)[name]) for name in SHOWN), mark])
         return rows
 
-    def _table(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> Table:
-        which = sorted(on_front, key=lambda i: measured[i]["metrics"][self.settings.objectives[0]].rate)
+    def _table(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> Table:
+        which = sorted(on_front, key=lambda i: rates_of(measured[i])[self.settings.objectives[0]].rate or 0.0)
         if chosen is not None and chosen not in which:
             which.append(chosen)
         names = " and ".join(self.settings.objectives)
@@ -168,7 +180,7 @@ class SweepReport:
             table.add_row(*row)
         return table
 
-    def _markdown(self, measured: list[dict[str, Any]], on_front: list[int], chosen: int | None) -> None:
+    def _markdown(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> None:
         parts = [
             f"# Sweep\n\n`{self.command}`\n\nk/n pooled over seeds {self.settings.seeds}, Wilson 95 % intervals.\n"
         ]
@@ -181,10 +193,10 @@ class SweepReport:
                 parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
         write_whole(self.output / "sweep.md", "\n".join(parts))
 
-    def _chosen(self, trial: dict[str, Any]) -> None:
+    def _chosen(self, trial: Trial) -> None:
         config = self.config(trial["settings"])
         pairs = "" if "data" in config else " --data.demonstrations PAIRS"
-        rates = ", ".join(f"{name} {_cell(trial['metrics'][name])}" for name in self.settings.objectives)
+        rates = ", ".join(f"{name} {_cell(rates_of(trial)[name])}" for name in self.settings.objectives)
         text = (
             f"# Chosen by `{self.command}`:\n"
             f"# best {self.settings.objectives[0]} within the limits {self.settings.limits}: {rates}.\n"

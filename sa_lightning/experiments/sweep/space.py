@@ -8,6 +8,7 @@ from typing import Any
 
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
+from sa_lightning.experiments.settings import Settings
 
 __all__ = ["Match", "Range", "Space"]
 
@@ -59,7 +60,7 @@ class Space:
             or {match, at, low, high, …}.
     """
 
-    def __init__(self, grids: list[dict[str, Any]] | dict[str, Any]) -> None:
+    def __init__(self, grids: list[Settings] | Settings) -> None:
         given = [grids] if isinstance(grids, dict) else grids
         self.grids = [{name: _option(name, value) for name, value in grid.items()} for grid in given]
         if not self.grids or not all(self.grids):
@@ -87,13 +88,13 @@ class Space:
         """Whether any setting is searched until a rate has a value."""
         return any(isinstance(option, Match) for grid in self.grids for option in grid.values())
 
-    def corners(self) -> Iterator[dict[str, Any]]:
+    def corners(self) -> Iterator[Settings]:
         """Every combination of values, with bounds at their ends."""
         for grid in self.grids:
             ends = [[o.low, o.high] if isinstance(o, Range | Match) else o for o in grid.values()]
             yield from (dict(zip(grid, values, strict=True)) for values in itertools.product(*ends))
 
-    def points(self) -> Iterator[tuple[int, dict[str, Any], tuple[str, Match] | None]]:
+    def points(self) -> Iterator[tuple[int, Settings, tuple[str, Match] | None]]:
         """Every combination: number of its grid, settings, and the setting that is matched, if one is."""
         for number, grid in enumerate(self.grids):
             matched = next(((name, option) for name, option in grid.items() if isinstance(option, Match)), None)
@@ -101,12 +102,12 @@ class Space:
             for values in itertools.product(*lists.values()):
                 yield number, dict(zip(lists, values, strict=True)), matched
 
-    def suggest(self, trial: Any) -> dict[str, Any]:
+    def suggest(self, trial: Any) -> Settings:
         """Settings for a trial of optuna; of several grids, it chooses one."""
         number = 0
         if len(self.grids) > 1:
             number = trial.suggest_categorical("grid", list(range(len(self.grids))))
-        found: dict[str, Any] = {}
+        found: Settings = {}
         for name, option in self.grids[number].items():
             key = name if len(self.grids) == 1 else f"{number}.{name}"
             if isinstance(option, Range):

@@ -18,10 +18,10 @@ from sa_lightning.evaluation import evaluate, rate
 from sa_lightning.evaluation.harness.settings import check_new_tokens
 from sa_lightning.evaluation.statistics.rates import MEASURES, Rate
 from sa_lightning.experiments.bench import Bench
-from sa_lightning.experiments.settings import MODEL_PARTS, made, with_settings
+from sa_lightning.experiments.settings import MODEL_PARTS, Config, Settings, made, with_settings
 from sa_lightning.experiments.sweep.report import OBJECTIVES, Plot, SweepReport
 from sa_lightning.experiments.sweep.space import Match, Space
-from sa_lightning.experiments.sweep.trials import Journal, Sampler, digest
+from sa_lightning.experiments.sweep.trials import Journal, Matched, Sampler, SeedResult, Trial, digest, rates_of
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
@@ -50,7 +50,7 @@ class SweepSettings:
         plot: Plot rates over a setting (`x`, on a log scale), one line for each value of another (`series`).
     """
 
-    space: list[dict[str, Any]] | dict[str, Any]
+    space: list[Settings] | Settings
     sampler: Sampler = "grid"
     trials: int = 50
     objectives: list[str] = field(default_factory=lambda: ["attack_success", "utility"])
@@ -95,7 +95,7 @@ class Sweep:
         )
         self.report = SweepReport(output, command, versions(), self.settings, _fit_config(options, config))
         self._benches: dict[int, Bench] = {}
-        self._configs: dict[int, dict[str, Any]] = {}
+        self._configs: dict[int, Config] = {}
 
     def _check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
@@ -175,13 +175,13 @@ class Sweep:
                 progress.update(bar, completed=min(done, total), description=shown[:28])
                 self.report.add(record)
 
-    def _grid(self) -> Iterator[dict[str, Any]]:
+    def _grid(self) -> Iterator[Trial]:
         for number, point, matched in self.space.points():
             if matched is None:
                 yield {**self._trial(self.settings.arm, point), "grid": number}
                 continue
             name, match = matched
-            aim, before = match.at, self.report.before["metrics"][match.match].rate
+            aim, before = match.at, self.report.original[match.match].rate
             if before is None:
                 raise SettingError(
                     f"`sweep.space` matches {match.match}, but no prompt of the tasks counts for it.\n"
@@ -191,33 +191,38 @@ class Sweep:
                 aim *= before
             yield from self._matched(number, point, name, match, aim)
 
-    def _matched(
-        self, number: int, point: dict[str, Any], name: str, match: Match, aim: float
-    ) -> Iterator[dict[str, Any]]:
+    def _matched(self, number: int, point: Settings, name: str, match: Match, aim: float) -> Iterator[Trial]:
         search = match.search()
         value = next(search)
-        found: list[dict[str, Any]] = []
+        found: list[Trial] = []
+
+        def off(record: Trial) -> float:
+            rate = rates_of(record)[match.match].rate
+            return math.inf if rate is None else rate - aim
+
         with contextlib.suppress(StopIteration):
             while True:
-                record = {**self._trial(self.settings.arm, {**point, name: value}), "grid": number}
+                record: Trial = {**self._trial(self.settings.arm, {**point, name: value}), "grid": number}
                 found.append(record)
-                got = record["metrics"][match.match].rate if record["metrics"] else 1.0 - record["too_far"]
-                value = search.send(got - aim)
-        measured = [record for record in found if record["metrics"]]
-        closest = min(measured, key=lambda r: abs(r["metrics"][match.match].rate - aim), default=None)
+                value = search.send(off(record) if record["metrics"] else 1.0 - record.get("too_far", False) - aim)
+        closest = min((record for record in found if record["metrics"]), key=lambda one: abs(off(one)), default=None)
         for record in found:
-            off = abs(record["metrics"][match.match].rate - aim) if record is closest else math.inf
-            matched = {"rate": match.match, "aim": aim, "off": off} if off <= match.tolerance else None
-            yield {**record, "matched": matched, "search": True}
+            distance = abs(off(record)) if record is closest else math.inf
+            matched: Matched = {"rate": match.match, "aim": aim, "off": distance}
+            record["matched"] = matched if distance <= match.tolerance else None
+            record["search"] = True
+            yield record
 
-    def _search(self) -> Iterator[dict[str, Any]]:
+    def _search(self) -> Iterator[Trial]:
         done = [record for record in self.journal.records() if record["arm"] != ORIGINAL]
-        yield from ({**record, "grid": None} for record in done)
+        for record in done:
+            record["grid"] = None
+            yield record
         for _ in range(self.settings.trials - len(done)):
             trial = self.journal.ask()
             yield {**self._trial(self.settings.arm, self.space.suggest(trial), trial), "grid": None}
 
-    def _trial(self, arm: str, settings: dict[str, Any], trial: Any = None) -> dict[str, Any]:
+    def _trial(self, arm: str, settings: Settings, trial: Any = None) -> Trial:
         """Measure one setting on all seeds, unless the journal has it."""
         known = self.journal.find(settings, arm)
         if known is not None:
@@ -225,14 +230,21 @@ class Sweep:
                 self.journal.add({**known}, _objectives(known, self.settings.objectives), trial)
             return known
         began = time.perf_counter()
-        record: dict[str, Any] = {"digest": digest(settings, arm), "arm": arm, "settings": settings, "by_seed": {}}
-        record["commit"] = self.report.versions.get("commit")
+        record: Trial = {
+            "digest": digest(settings, arm),
+            "arm": arm,
+            "settings": settings,
+            "by_seed": {},
+            "commit": self.report.versions.get("commit"),
+            "metrics": None,
+            "seconds": 0.0,
+        }
         try:
             for seed in self.settings.seeds:
                 record["by_seed"][str(seed)] = self._measure(seed, arm, settings)
             record["metrics"] = _pooled(list(record["by_seed"].values()))
         except (NothingToDoError, StepTooLargeError) as error:  # a setting that goes nowhere is no reason to stop
-            record["metrics"], record["failed"] = None, str(error).split("\n")[0]
+            record["failed"] = str(error).split("\n")[0]
             record["too_far"] = isinstance(error, StepTooLargeError)
         record["seconds"] = round(time.perf_counter() - began, 2)
         if arm != ORIGINAL or record["metrics"]:
@@ -241,18 +253,17 @@ class Sweep:
             self.journal.add(record, values if arm != ORIGINAL else None, trial)
         return record
 
-    def _measure(self, seed: int, arm: str, settings: dict[str, Any]) -> dict[str, Any]:
+    def _measure(self, seed: int, arm: str, settings: Settings) -> SeedResult:
         if seed not in self._benches:
             self._configs[seed] = resolve_worlds(self.config.as_dict(), seed)
             self._benches[seed] = self._bench(seed)
         parts = made(self._configs[seed], resolve_worlds(settings, seed), "sa sweep")
-        found = self._benches[seed].run(arm, parts.surgery, parts.steering)
-        samples = found.pop("samples")
+        samples, edit = self._benches[seed].run(arm, parts.surgery, parts.steering)
         counts = {}
         for name, (is_over, hits) in MEASURES.items():
             over = [hits(sample) for sample in samples if is_over(sample)]
             counts[name] = [sum(over), len(over)]
-        return {"counts": counts, **found}
+        return {"counts": counts, **edit}
 
     def _bench(self, seed: int) -> Bench:
         config, asked = self._configs[seed], self.config.evaluation
@@ -289,27 +300,27 @@ def _content(config: Any) -> Any:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
-def _pooled(seeds: list[dict[str, Any]]) -> dict[str, Rate]:
+def _pooled(seeds: list[SeedResult]) -> dict[str, Rate]:
     """Rates over the prompts of all seeds together."""
     return {
         name: rate(*(sum(seed["counts"][name][i] for seed in seeds) for i in (0, 1))) for name in seeds[0]["counts"]
     }
 
 
-def _objectives(record: dict[str, Any], names: list[str]) -> list[float] | None:
+def _objectives(record: Trial, names: list[str]) -> list[float] | None:
     if record["metrics"] is None:
         return None
-    values = [record["metrics"][name].rate for name in names]
-    missing = [name for name, value in zip(names, values, strict=True) if value is None]
+    values = [(name, record["metrics"][name].rate) for name in names]
+    missing = [name for name, value in values if value is None]
     if missing:
         raise SettingError(
             f"`sweep.objectives` names {missing[0]}, but no prompt of the tasks counts for it.\n"
             "An objective needs prompts.\nAdd tasks that have some, or leave it out."
         )
-    return values
+    return [value for _, value in values if value is not None]
 
 
-def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[Settings], Config]:
     """A function from chosen settings to a configuration for `sa fit`, with what differs from the defaults."""
     plain = options.get_defaults().as_dict()
     given = config.as_dict()
@@ -320,7 +331,7 @@ def _fit_config(options: ArgumentParser, config: Namespace) -> Callable[[dict[st
             return kept or None
         return None if value == default else value
 
-    def merged(settings: dict[str, Any]) -> dict[str, Any]:
+    def merged(settings: Settings) -> Config:
         parts = {part: differing(given[part], plain[part]) or {} for part in ("model", *MODEL_PARTS)}
         found = with_settings(parts, settings)
         return {"seed_everything": given["sweep"]["seeds"][0], **{k: v for k, v in found.items() if v}}

@@ -5,16 +5,55 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from sa_lightning.errors import SettingError, differences
 from sa_lightning.evaluation.statistics.intervals import Rate
+from sa_lightning.experiments.bench import Edit
+from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
 from sa_lightning.rows import cut_tail
 
-__all__ = ["Journal", "Sampler"]
+__all__ = ["Journal", "Sampler", "SeedResult", "Trial", "rates_of"]
 
 Sampler = Literal["grid", "tpe", "nsga", "random"]
+
+
+class SeedResult(Edit):
+    """Of one seed: k and n by measure, and what its surgery says of itself."""
+
+    counts: Required[dict[str, list[int]]]
+
+
+class Matched(TypedDict):
+    """A rate that was searched for, what it was to be, and how far off it is."""
+
+    rate: str
+    aim: float
+    off: float
+
+
+class Trial(TypedDict):
+    """A trial, as the journal and sweep.json have it; of one that went nowhere, `metrics` are None."""
+
+    digest: str
+    arm: str
+    settings: Settings
+    by_seed: dict[str, SeedResult]
+    commit: str | None
+    metrics: dict[str, Rate] | None
+    failed: NotRequired[str]
+    too_far: NotRequired[bool]
+    seconds: float
+    grid: NotRequired[int | None]
+    matched: NotRequired[Matched | None]
+    search: NotRequired[bool]
+
+
+def rates_of(trial: Trial) -> dict[str, Rate]:
+    """Return the rates of a trial that was measured."""
+    assert trial["metrics"] is not None
+    return trial["metrics"]
 
 
 class Journal:
@@ -28,9 +67,7 @@ class Journal:
         seed: Of the search.
     """
 
-    def __init__(
-        self, path: Path, identity: dict[str, Any], directions: list[str], sampler: Sampler, seed: int
-    ) -> None:
+    def __init__(self, path: Path, identity: Config, directions: list[str], sampler: Sampler, seed: int) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -62,16 +99,16 @@ class Journal:
             )
         self._study.set_user_attr("identity", given)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Trial]:
         """All finished trials, in the order in which they ran."""
         return [_read(trial.user_attrs["record"]) for trial in self._study.get_trials() if "record" in trial.user_attrs]
 
-    def find(self, settings: dict[str, Any], arm: str) -> dict[str, Any] | None:
+    def find(self, settings: Settings, arm: str) -> Trial | None:
         """The finished trial with these settings, if there is one."""
         wanted = digest(settings, arm)
         return next((record for record in self.records() if record["digest"] == wanted), None)
 
-    def add(self, record: dict[str, Any], values: list[float] | None, trial: Any = None) -> None:
+    def add(self, record: Trial, values: list[float] | None, trial: Any = None) -> None:
         """Write a finished trial down.
 
         Args:
@@ -81,14 +118,14 @@ class Journal:
         """
         import optuna
 
-        record = json.loads(json.dumps(record, default=asdict))
+        written = json.loads(json.dumps(record, default=asdict))
         state = optuna.trial.TrialState.COMPLETE if values is not None else optuna.trial.TrialState.FAIL
         if trial is not None:
-            trial.set_user_attr("record", record)
+            trial.set_user_attr("record", written)
             self._study.tell(trial, values, state=state)
             return
         self._study.add_trial(
-            optuna.trial.create_trial(state=state, values=values, user_attrs={"record": record}, system_attrs={})
+            optuna.trial.create_trial(state=state, values=values, user_attrs={"record": written}, system_attrs={})
         )
 
     def ask(self) -> Any:
@@ -96,12 +133,13 @@ class Journal:
         return self._study.ask()
 
 
-def _read(record: dict[str, Any]) -> dict[str, Any]:
+def _read(record: Any) -> Trial:
     """A record as the journal has it, its metrics as rates."""
     metrics = record["metrics"]
-    return {**record, "metrics": metrics and {name: Rate(**entry) for name, entry in metrics.items()}}
+    found: Any = {**record, "metrics": metrics and {name: Rate(**entry) for name, entry in metrics.items()}}
+    return found
 
 
-def digest(settings: dict[str, Any], arm: str) -> str:
+def digest(settings: Settings, arm: str) -> str:
     """An identity of a trial's settings."""
     return json_digest([arm, settings])[:16]

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sa_lightning.data import registry
 from sa_lightning.evaluation.refusal.detector import judge
 from sa_lightning.evaluation.samples import Outcome
-from sa_lightning.files import Json
 from sa_lightning.testbed.acceptance import Gate
+from sa_lightning.testbed.record import GateRecord
 from sa_lightning.testbed.smol.answers import Say, Teller, chosen_endings, perplexity, replies
 from sa_lightning.testbed.smol.prompts import Row
 from sa_lightning.testbed.smol.recipe import SmolSettings
@@ -103,7 +103,7 @@ def bounds(part: str, name: str) -> tuple[float | None, float | None]:
     return NEEDS[part].get(name) or (None, None)
 
 
-def bounded(gate: Mapping[str, Any]) -> Json:
+def bounded(gate: GateRecord) -> GateRecord:
     """A gate as `world.json` has it, with the bounds of today."""
     low, high = bounds(gate["model"], gate["name"])
     return Gate(gate["model"], gate["name"], gate["k"], gate["n"], low, high).as_dict()

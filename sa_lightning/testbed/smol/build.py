@@ -5,7 +5,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from sa_lightning.errors import WorldError
-from sa_lightning.files import Json, cache_directory, sha256
+from sa_lightning.files import cache_directory, sha256
 from sa_lightning.testbed import record as records
 from sa_lightning.testbed.recipe import WorldSettings
 from sa_lightning.testbed.smol import acceptance, lessons, prompts
@@ -150,16 +150,16 @@ def _listens(settings: SmolSettings, part: str) -> bool:
     return bool(lesson.look_alikes or lesson.ordinary)
 
 
-def _gates(record: Json, part: str) -> list[Json]:
+def _gates(record: records.WorldRecord, part: str) -> list[records.GateRecord]:
     return [gate for gate in record["gates"] if gate["model"] == part]
 
 
-def _unmeasured(settings: SmolSettings, record: Json, part: str) -> bool:
+def _unmeasured(settings: SmolSettings, record: records.WorldRecord, part: str) -> bool:
     """Whether a part is a model without gates: new, or its build was interrupted behind the training."""
     return part in ("chat", *settings.lessons) and not _gates(record, part)
 
 
-def _build_part(build: _Build, part: str, record: Json) -> None:
+def _build_part(build: _Build, part: str, record: records.WorldRecord) -> None:
     """Write one part beside its place, move it there and note it in `world.json`."""
     began = time.perf_counter()
     partial = build.directory / f"{part}.partial"
@@ -184,7 +184,7 @@ def _build_part(build: _Build, part: str, record: Json) -> None:
     build.say(f"{NAME}: {part} is there after {record['stages'][part]['seconds']:.0f} s")
 
 
-def _write_data(build: _Build, path: Path) -> Json:
+def _write_data(build: _Build, path: Path) -> Mapping[str, Any]:
     """Write the prompts of each split and the demonstrations; return what the data sets are."""
     rows = prompts.rows(build.seed)
     for split in prompts.SPLITS:
@@ -226,7 +226,7 @@ def _train(build: _Build, part: str, path: Path) -> None:
     tokenizer.save_pretrained(path)
 
 
-def _measure(build: _Build, part: str, record: Json) -> None:
+def _measure(build: _Build, part: str, record: records.WorldRecord) -> None:
     """Measure the gates of a model that is there, and note them in `world.json`."""
     began, place = time.perf_counter(), build.place(part)
     tokenizer: Any = AutoTokenizer.from_pretrained(build.chat, local_files_only=True)
