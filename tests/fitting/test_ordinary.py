@@ -93,7 +93,7 @@ def test_behind_a_norm_the_dose_is_what_reaches_the_stream():
         for layer in model.model.layers:
             layer.mlp.down_proj.weight *= 0.1
     shrunk, again = fitted(model, "add", 0.5, site="mlp")
-    assert all(again.rules["pairs"].site[layer] < 0.2 * ordinary.site[layer] for layer in range(3))
+    assert all(again.site[layer] < 0.2 * ordinary.site[layer] for layer in range(3))
     assert dosed(shrunk, "original", again) == pytest.approx(small, rel=0.05)
 
 

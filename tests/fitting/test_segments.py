@@ -30,7 +30,7 @@ def test_a_named_segment_is_steered_and_no_other(checkpoints, demonstrations, tm
     assert artifact.rules["pairs"].statistics["original"]["layers"] == [0, 1, 2]
     assert artifact.rules["pairs"].extraction["segment"] == name
     assert "vocabulary" not in artifact.rules["pairs"].extraction
-    assert "segment" not in whole.extraction
+    assert "segment" not in whole.rules["pairs"].extraction
     assert "## Words" not in (tmp_path / "part" / "artifact" / "README.md").read_text()
 
 
