@@ -1,121 +1,22 @@
 """What a comparison found: a function of its rows alone, and what compare.json holds."""
 
 from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from typing import Any
 
 from sa_lightning.evaluation.statistics.comparisons import PAIRED, holm
-from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.experiments.compare.choice import aim_of, pooled, remark
-from sa_lightning.experiments.compare.criteria import Reported, Statement, judged
-from sa_lightning.experiments.compare.pairs import (
-    Beaten,
-    CandidateChange,
-    Change,
-    CorrectedChange,
-    against,
-    beaten,
-    rates,
-)
+from sa_lightning.experiments.compare.criteria import judged
+from sa_lightning.experiments.compare.pairs import CandidateChange, Change, CorrectedChange, against, beaten, rates
 from sa_lightning.experiments.compare.plan import Job, Plan
 from sa_lightning.experiments.compare.rows import Row
 from sa_lightning.experiments.compare.settings import ORIGINAL
 from sa_lightning.experiments.settings import Settings
+from sa_lightning.files import Json
 
-__all__ = ["Findings", "findings"]
-
-
-class CurvePoint(TypedDict):
-    """A point of a row's curve."""
-
-    settings: Settings
-    seeds: list[int]
-    rates: dict[str, Rate]
+__all__ = ["findings"]
 
 
-class Control(TypedDict, total=False):
-    """A row against a control: paired with its one measurement, or standing among its draws."""
-
-    change: dict[str, Change]
-    draws: dict[int, Beaten]
-
-
-class RowFindings(TypedDict):
-    """What was found of a row on one target, measure by measure."""
-
-    arm: str
-    state: str
-    settings: Settings | None
-    reported: bool | None
-    failed: list[str]
-    seeds: list[int]
-    draws: int
-    rates: dict[str, Rate]
-    by_task: dict[str, dict[str, Rate]]
-    by_seed: dict[int, dict[str, Rate]]
-    of_draws: NotRequired[dict[str, list[float]]]
-    change: NotRequired[dict[str, Change]]
-    controls: NotRequired[dict[str, Control]]
-    curve: NotRequired[list[CurvePoint]]
-
-
-class Tried(TypedDict):
-    """A setting that was tried on the prompts for choosing."""
-
-    settings: Settings
-    rates: dict[str, Rate] | None
-    remark: str
-    taken: bool
-
-
-class ChoiceFindings(TypedDict):
-    """What was tried on the prompts for choosing, with the original's rates there."""
-
-    state: str
-    rule: str
-    aim: float | None
-    original: dict[str, Rate]
-    trials: list[Tried]
-
-
-class CandidateFindings(TypedDict):
-    """The candidate that was chosen, against the baseline, by target and measure."""
-
-    names: list[str]
-    baseline: str
-    on: str
-    chosen: str | None
-    waiting: bool
-    against: dict[str, dict[str, CandidateChange]]
-
-
-class Missing(TypedDict):
-    """Measurements that are not there yet."""
-
-    row: str
-    target: str
-    stage: str
-    seeds: list[int]
-    count: int
-
-
-class TargetFindings(TypedDict):
-    """What was found on one target."""
-
-    model: str
-    choices: dict[str, ChoiceFindings]
-    rows: dict[str, RowFindings]
-
-
-class Findings(TypedDict):
-    """All that tables and plots show."""
-
-    targets: dict[str, TargetFindings]
-    candidates: CandidateFindings | None
-    criteria: list[Statement]
-    missing: list[Missing]
-
-
-def findings(plan: Plan) -> Findings:
+def findings(plan: Plan) -> Json:
     """Put together, from the rows that are there, all that tables and plots show.
 
     Returns:
@@ -125,24 +26,23 @@ def findings(plan: Plan) -> Findings:
     reported = {
         (name, target): _reported(plan, name, target) for name in plan.methods for target in plan.targets_of(name)
     }
-    targets: dict[str, TargetFindings] = {}
+    found: Json = {"targets": {}}
     for target in plan.models:
         rows = {name: reported[name, target] for name in plan.methods if (name, target) in reported}
-        targets[target] = {
+        found["targets"][target] = {
             "model": plan.models[target]["target"],
             "choices": {name: _choice(plan, name, target) for name in rows if plan.chooses(name)},
             "rows": {name: _row(plan, name, target, rows) for name in rows},
         }
-        _correct(targets[target]["rows"])
-    return {
-        "targets": targets,
-        "candidates": _candidates(plan, reported),
-        "criteria": [judged(criterion, plan, reported) for criterion in plan.criteria],
-        "missing": _missing(plan),
-    }
+        _correct(found["targets"][target]["rows"])
+    found["candidates"] = _candidates(plan, reported)
+    found["criteria"] = [judged(criterion, plan, reported) for criterion in plan.criteria]
+    found["missing"] = _missing(plan)
+    return found
 
 
-def _reported(plan: Plan, name: str, target: str) -> Reported:
+def _reported(plan: Plan, name: str, target: str) -> Json:
+    """The measurements of a row for the report: `single` or `draws`, by seed, and the points of its `curve`."""
     jobs = plan.reporting(name, target) if plan.is_reported(name) else []
     draws: dict[int, list[Row]] = {}
     curve: list[tuple[Settings, dict[int, Row]]] = []
@@ -159,32 +59,32 @@ def _reported(plan: Plan, name: str, target: str) -> Reported:
         known[job.seed] = row
     lost = [(job, row) for job in jobs if (row := plan.rows.find(job.key)) is not None and "failed" in row]
     single = {} if plan.methods[name].draws else {seed: rows[0] for seed, rows in draws.items()}
-    return Reported(
-        single,
-        draws,
-        curve,
-        failed=sorted({row["failed"] for _, row in lost if "failed" in row}),
-        failed_seeds=sorted({job.seed for job, _ in lost if not job.curve}),
-    )
+    return {
+        "single": single,
+        "draws": draws,
+        "curve": curve,
+        "failed": sorted({row["failed"] for _, row in lost}),
+        "failed_seeds": sorted({job.seed for job, _ in lost if not job.curve}),
+    }
 
 
-def _row(plan: Plan, name: str, target: str, rows: Mapping[str, Reported]) -> RowFindings:
+def _row(plan: Plan, name: str, target: str, rows: Mapping[str, Json]) -> Json:
     method, own = plan.methods[name], rows[name]
     choice = plan.choice(name, target) if name != ORIGINAL else None
-    every = [row for found in own.draws.values() for row in found]
+    every = [row for found in own["draws"].values() for row in found]
     drawn = method.draws > 0
     tasks = list(dict.fromkeys(entry["task"] for row in every for entry in row["documents"]))
-    found: RowFindings = {
+    found: Json = {
         "arm": method.arm,
         "state": "fixed" if choice is None else choice.state,
         "settings": None if choice is None else choice.settings,
         "reported": plan.is_reported(name),
-        "failed": own.failed,
-        "seeds": sorted(own.draws),
+        "failed": own["failed"],
+        "seeds": sorted(own["draws"]),
         "draws": method.draws,
         "rates": rates(plan.rows, every, draws=drawn),
         "by_task": {task: rates(plan.rows, every, task, draws=drawn) for task in tasks},
-        "by_seed": {seed: pooled(found) for seed, found in sorted(own.draws.items())},
+        "by_seed": {seed: pooled(found) for seed, found in sorted(own["draws"].items())},
     }
     if method.draws:
         numbers = range(1, method.draws + 1)
@@ -195,29 +95,34 @@ def _row(plan: Plan, name: str, target: str, rows: Mapping[str, Reported]) -> Ro
         }
     else:
         if name != ORIGINAL:
-            found["change"] = against(plan.rows, rows[ORIGINAL].single, own.single)
+            found["change"] = against(plan.rows, rows[ORIGINAL]["single"], own["single"])
         found["controls"] = {
             other: _control(plan, other, own, rows[other]) for other in method.control if other in rows
         }
     found["curve"] = [
-        CurvePoint(settings=settings, seeds=sorted(points), rates=rates(plan.rows, list(points.values())))
-        for settings, points in own.curve
+        {"settings": settings, "seeds": sorted(points), "rates": rates(plan.rows, list(points.values()))}
+        for settings, points in own["curve"]
     ]
     return found
 
 
-def _control(plan: Plan, name: str, own: Reported, other: Reported) -> Control:
+def _control(plan: Plan, name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
+    """A row against a control: paired with its one measurement, or standing among its draws."""
     if not plan.methods[name].draws:
-        return {"change": against(plan.rows, other.single, own.single)}
-    found = {seed: beaten(plan.rows, row, other.draws.get(seed, [])) for seed, row in sorted(own.single.items())}
+        return {"change": against(plan.rows, other["single"], own["single"])}
+    found = {seed: beaten(plan.rows, row, other["draws"].get(seed, ())) for seed, row in sorted(own["single"].items())}
     return {"draws": found}
 
 
-def _correct(rows: Mapping[str, RowFindings]) -> None:
+def _correct(rows: Mapping[str, Json]) -> None:
     """Correct p-values by Holm's method, measure by measure: over all rows against the original, over all controls."""
-    first = [change for row in rows.values() if (change := row.get("change"))]
-    controls = [control for row in rows.values() for control in row.get("controls", {}).values()]
-    second = [change for control in controls if (change := control.get("change"))]
+    first: list[dict[str, Change]] = [row["change"] for row in rows.values() if row.get("change")]
+    second: list[dict[str, Change]] = [
+        control["change"]
+        for row in rows.values()
+        for control in row.get("controls", {}).values()
+        if control.get("change")
+    ]
     for changes in (first, second):
         for metric in PAIRED:
             holders = [change for change in changes if metric in change]
@@ -226,11 +131,12 @@ def _correct(rows: Mapping[str, RowFindings]) -> None:
                 change[metric] = CorrectedChange(**vars(change[metric]), p_holm=p, tests=len(holders))
 
 
-def _choice(plan: Plan, name: str, target: str) -> ChoiceFindings:
+def _choice(plan: Plan, name: str, target: str) -> Json:
+    """What was tried on the prompts for choosing, with the original's rates there."""
     choice = plan.choice(name, target)
     before = plan.before(target) or pooled([])
     method = plan.methods[name]
-    trials: list[Tried] = [
+    trials = [
         {
             "settings": trial.settings,
             "rates": trial.metrics,
@@ -245,23 +151,21 @@ def _choice(plan: Plan, name: str, target: str) -> ChoiceFindings:
     return {"state": choice.state, "rule": method.rule, "aim": aim, "original": before, "trials": trials}
 
 
-def _candidates(plan: Plan, reported: Mapping[tuple[str, str], Reported]) -> CandidateFindings | None:
+def _candidates(plan: Plan, reported: Mapping[tuple[str, str], Json]) -> Json | None:
     """The candidate that was chosen, tested against the baseline, also as if all candidates had been tested there."""
     if plan.candidates is None:
         return None
     names, baseline = plan.candidates.names, plan.candidates.baseline
     winner = plan.winner()
-    found: CandidateFindings = {
+    found: Json = {
         "names": names,
         "baseline": baseline,
         "on": plan.candidates.target or next(iter(plan.models)),
-        "chosen": winner or None,
-        "waiting": winner is None,
-        "against": {},
     }
+    found |= {"chosen": winner or None, "waiting": winner is None, "against": {}}
     for target in plan.targets_of(winner) if winner else ():
         if (baseline, target) in reported:
-            change = against(plan.rows, reported[baseline, target].single, reported[winner or "", target].single)
+            change = against(plan.rows, reported[baseline, target]["single"], reported[winner or "", target]["single"])
             found["against"][target] = {
                 metric: CandidateChange(**vars(one), p_candidates=min(1.0, len(names) * one.p_clustered))
                 for metric, one in change.items()
@@ -269,13 +173,13 @@ def _candidates(plan: Plan, reported: Mapping[tuple[str, str], Reported]) -> Can
     return found
 
 
-def _missing(plan: Plan) -> list[Missing]:
+def _missing(plan: Plan) -> list[Json]:
     jobs, waiting = plan.jobs()
     lacking: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:
         if plan.rows.find(job.key) is None:
             lacking.setdefault((job.row, job.target, job.stage), []).append(job)
-    found: list[Missing] = [
+    found = [
         {"row": row, "target": target, "stage": stage, "seeds": sorted({job.seed for job in some}), "count": len(some)}
         for (row, target, stage), some in lacking.items()
     ]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import TypedDict
 
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.statistics.comparisons import PAIRED, PairedTest, compare_hits
@@ -14,26 +13,8 @@ from sa_lightning.experiments.compare.rows import Row, Rows
 
 __all__ = ["against", "beaten", "over_seeds", "rates", "relative_drop"]
 
-BySeed = Mapping[int, Row]
-Place = tuple[str, str]  # a task, and the kind of its documents
-
-
-class Bounds(TypedDict):
-    """A value with its 95 % interval."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-class Beaten(TypedDict):
-    """How a row stands among the draws of its control: see `beaten`."""
-
-    rate: float | None
-    draws: list[float]
-    beaten: int
-    of: int
-    p: float | None
+BySeed = Mapping[int, Row]  # seed to a measurement
+Entry = tuple[str, str]  # a task, and the kind of its documents
 
 
 @dataclass(frozen=True)
@@ -65,6 +46,34 @@ class CandidateChange(Change):
     """With `p_clustered` times the number of candidates, at most 1."""
 
     p_candidates: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; None where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """How a row stands among the draws of its control, on the prompts that both were asked.
+
+    Attributes:
+        rate: The row's own; None without draws.
+        draws: Their rates, sorted.
+        beaten: Draws that are worse; equal ones are not beaten.
+        of: How many draws.
+        p: One-sided: the chance of so good a place among as many draws if the row were one of them; None without.
+    """
+
+    rate: float | None
+    draws: list[float]
+    beaten: int
+    of: int
+    p: float | None
 
 
 def rates(rows: Rows, some: Sequence[Row], task: str | None = None, *, draws: bool = False) -> dict[str, Rate]:
@@ -109,17 +118,17 @@ def against(rows: Rows, a: BySeed, b: BySeed, metrics: Sequence[str] = PAIRED) -
         by_seed = {seed: compare_hits(hits, families, seed) for seed, (hits, families) in sides.items()}
         every = [pair for hits, _ in sides.values() for pair in hits]
         total = compare_hits(every, [family for _, families in sides.values() for family in families])
-        _, low, high = over_seeds([one.difference for one in by_seed.values()])
-        found[metric] = Change(**vars(total), by_seed=by_seed, seeds_low=low, seeds_high=high)
+        mean = over_seeds([one.difference for one in by_seed.values()])
+        found[metric] = Change(**vars(total), by_seed=by_seed, seeds_low=mean.low, seeds_high=mean.high)
     return found
 
 
-def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, Bounds]:
+def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_success") -> dict[int, Estimate]:
     """Return, seed by seed, by which share of a's rate b's is lower, with its paired bootstrap interval.
 
-    0.5 is half as many; negative is more. Where a has none, there is nothing to lower: `value` and bounds are None.
+    0.5 is half as many; negative is more. Where a has none, there is nothing to lower: all three are None.
     """
-    found: dict[int, Bounds] = {}
+    found = {}
     for seed in a:
         if seed not in b:
             continue
@@ -130,46 +139,45 @@ def relative_drop(rows: Rows, a: BySeed, b: BySeed, metric: str = "attack_succes
             drawn = resampled(family_sums([[float(x), float(y)] for x, y in hits], families), seed)
             drawn = drawn[drawn[:, 0] > 0]
             low, high = middle_95(1 - drawn[:, 1] / drawn[:, 0])
-        found[seed] = {"value": 1 - after / before if before else None, "low": low, "high": high}
+        found[seed] = Estimate(1 - after / before if before else None, low, high)
     return found
 
 
-def over_seeds(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+def over_seeds(values: Sequence[float | None]) -> Estimate:
     """Return the mean and its 95 % interval by Student's t; of one value no interval, of none nothing.
 
+    None is left out.
+
     Example:
-        >>> [round(value, 3) for value in over_seeds([0.4, 0.5, 0.6])]
-        [0.5, 0.252, 0.748]
+        >>> found = over_seeds([0.4, 0.5, 0.6])
+        >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+        (0.5, 0.252, 0.748)
     """
-    if not values:
-        return None, None, None
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, None, None
+    known = [value for value in values if value is not None]
+    if not known:
+        return Estimate(None, None, None)
+    mean = sum(known) / len(known)
+    if len(known) == 1:
+        return Estimate(mean, None, None)
     from scipy.stats import t
 
-    spread = sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    width = float(t.ppf(0.975, len(values) - 1)) * spread
-    return mean, mean - width, mean + width
+    spread = sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1) / len(known))
+    width = float(t.ppf(0.975, len(known) - 1)) * spread
+    return Estimate(mean, mean - width, mean + width)
 
 
-def beaten(rows: Rows, row: Row, draws: Sequence[Row], metric: str = "attack_success") -> Beaten:
-    """Say how a row stands among the draws of its control, on the prompts that both were asked.
-
-    Returns:
-        `rate`, `draws` (their rates, sorted), `beaten` (draws that are worse; equal ones are not beaten), `of`, and
-        `p`, one-sided: the chance of so good a place among as many draws if the row were one of them.
-    """
+def beaten(rows: Rows, row: Row, draws: Sequence[Row], metric: str = "attack_success") -> Place:
+    """Say how a row stands among the draws of its control, on the prompts that both were asked."""
     sides = [hits for draw in draws if (hits := _sides(rows, row, draw, metric)[0])]
     sums = [(sum(own for own, _ in hits), sum(other for _, other in hits), len(hits)) for hits in sides]
     worse = sum(DIRECTIONS[metric] * (own - other) > 0 for own, other, _ in sums)
-    return {
-        "rate": sums[0][0] / sums[0][2] if sums else None,
-        "draws": sorted(other / n for _, other, n in sums),
-        "beaten": worse,
-        "of": len(sums),
-        "p": (1 + len(sums) - worse) / (1 + len(sums)) if sums else None,
-    }
+    return Place(
+        rate=sums[0][0] / sums[0][2] if sums else None,
+        draws=sorted(other / n for _, other, n in sums),
+        beaten=worse,
+        of=len(sums),
+        p=(1 + len(sums) - worse) / (1 + len(sums)) if sums else None,
+    )
 
 
 def _sides(rows: Rows, a: Row, b: Row, metric: str) -> tuple[list[tuple[bool, bool]], list[int]]:
@@ -187,5 +195,5 @@ def _sides(rows: Rows, a: Row, b: Row, metric: str) -> tuple[list[tuple[bool, bo
     return [(bool(x), bool(y)) for x, y in zip(first, second, strict=True)], families
 
 
-def _asked(row: Row) -> dict[Place, str]:
+def _asked(row: Row) -> dict[Entry, str]:
     return {(entry["task"], entry["kind"]): entry["prompts"] for entry in row["documents"]}
