@@ -71,6 +71,16 @@ def test_a_surgery_is_redone_from_its_record_and_undone_bit_for_bit(models: Path
     assert again.record() == surgery.record()
 
 
+def test_without_a_delta_there_is_no_surgery_and_nothing_may_be_set_of_it():
+    for given in ({}, {"base": "b"}, {"density": 0.5}):
+        surgery = SurgeryCallback(**given).surgery
+        assert not surgery.wanted
+        surgery.check_unused()
+    for given in ({"prompts": "p.jsonl"}, {"operator": "zero"}):
+        with pytest.raises(SettingError, match=f"`surgery.{next(iter(given))}` is set, but there is no surgery"):
+            SurgeryCallback(**given).surgery.check_unused()
+
+
 def test_an_artifact_of_a_control_says_so(models: Path, tmp_path: Path):
     module = loaded(models / "base")
     for settings, fact in (

@@ -82,7 +82,7 @@ class Sources:
     def lasting(self) -> "Sources":
         """The same, with local directories written so that they are found from elsewhere, too."""
         found = {name: _lasting(value) for name, value in self.given().items() if isinstance(value, str)}
-        return dataclasses.replace(self, **{"harm": [_lasting(harm) for harm in self.harms], **found})
+        return dataclasses.replace(self, **{"harm": [_lasting(harm) for harm in self.harms] or None, **found})
 
 
 @dataclass(frozen=True)
