@@ -84,7 +84,7 @@ def test_a_fit_says_what_the_model_bears_and_a_real_gate_tells_prompts_apart(fit
     assert 0.02 < sum(artifact.rules["pairs"].dose["original"].values()) < 1
     assert "of the typical norm of the stream in all" in text
     assert "attention sinks" in text
-    assert artifact.rules["pairs"].gate["sets"]["original"]["auroc"] > 0.85
+    assert artifact.rules["pairs"].gate.states["original"].record.auroc > 0.85
 
 
 def test_steering_changes_replies_leaves_language_and_gives_the_model_back(fitted, directory, model):

@@ -43,7 +43,7 @@ def test_options_are_read_from_the_help():
     assert fit.required == ("output", "model.target", "data.demonstrations")
     assert {"config", "c", "print_config", "no-save-edited", "steering.gate.kind", "trainer.callbacks"} <= fit.names
     assert {"model", "steering", "steering.gate", "trainer"} <= fit.groups
-    assert fit.knows("steering.parts.refuse.strength")  # a part of a value
+    assert fit.knows("steering.rules.refuse.strength")  # a part of a value
     assert not fit.knows("steering.strenght")
     assert not fit.knows("model.foo")
 

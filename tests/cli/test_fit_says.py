@@ -2,59 +2,67 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 from rich.console import Console
 from support.command import sa
-from support.models import WORDS
+from support.models import WORDS, artifact_for, llama, rule_for
 
-from sa_lightning.cli.common.fitted import say_gates, say_vocabulary
+from sa_lightning.cli.common.fitted import say_gates, say_unused, say_vocabulary
+from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState
+from sa_lightning.steering.gates.record import ExemptRecord
 
 
-def said(function, tmp_path, **artifact):
-    steering = SimpleNamespace(artifact=SimpleNamespace(**artifact), unused_kinds={"a.jsonl": {"sums": 3}})
+def said(function, *about):
     console = Console(file=io.StringIO(), width=160)
-    function(steering, tmp_path, console)
+    function(*about, console)
     return console.file.getvalue()
 
 
-def gated(sets):
-    settings = SimpleNamespace(recall=0.9)
-    return SimpleNamespace(
-        gate={"sets": sets} if sets else None,
-        gate_settings=settings,
-        positive=lambda: "harmful",
-        gate_kinds=lambda side: [side],
-    )
+def gated(**records):
+    """An artifact's rules, by name, with the records of their gates by set of weights."""
+    settings = GateSettings("linear", recall=0.9, positive=["harmful"], exempt=["wrapped"])
+    rules = {
+        name: rule_for(llama(), gate=FittedGate(settings, {key: GateState({}, one) for key, one in sets.items()}))
+        for name, sets in records.items()
+    }
+    return SimpleNamespace(gated=rules)
 
 
-def test_a_gate_is_drawn_for_each_part_and_set_of_weights_as_far_as_it_was_recorded(tmp_path):
-    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "found": [2, 2], "others": [0, 2]}
-    layers = {"layer_auroc": {"layers": [1, 2], "auroc": [0.5, 1.0]}}
-    sets = {"original": told | layers, "edited": told | layers}
-    text = said(say_gates, tmp_path, together={"": gated(sets), "spare": gated(sets)})
-    drawn = ["gate-edited.svg", "gate-spare-edited.svg", "gate-spare.svg", "gate.svg"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == drawn
+TOLD = GateRecord(0.5, held_out=4, auroc=1.0, positive=(2, 2), negative=(0, 2))
+
+
+def test_a_gate_is_drawn_for_each_rule_and_set_of_weights_as_far_as_it_was_recorded(tmp_path):
+    drawn = replace(TOLD, layer_auroc={"layers": [1, 2], "auroc": [0.5, 1.0]})
+    sets = {"original": drawn, "edited": drawn}
+    text = said(say_gates, gated(pairs=sets, spare=sets), tmp_path)
+    files = ["gate-edited.svg", "gate-spare-edited.svg", "gate-spare.svg", "gate.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
     assert text.count("each layer alone") == 4
     assert "Gate of spare, edited weights" in text
-    assert ".svg" not in said(say_gates, tmp_path, together={"": gated({"original": told})})
+    assert ".svg" not in said(say_gates, gated(pairs={"original": TOLD}), tmp_path)
     assert not list(tmp_path.iterdir())  # nothing of an earlier fit stays
-    assert said(say_gates, tmp_path, together={"": gated(None)}) == (
-        "No gate and no part is fitted on these kinds of a.jsonl: sums (3).\n"
+    assert said(say_gates, gated(), tmp_path) == ""
+    assert said(say_unused, SimpleNamespace(unused={"a.jsonl": {"sums": 3}})) == (
+        "No gate and no rule is fitted on these kinds of a.jsonl: sums (3).\n"
     )
+    assert said(say_unused, None) == ""
 
 
-def test_who_is_spared_first_and_each_joined_gate_are_said(tmp_path):
-    told = {"threshold": 0.5, "held_out": 4, "auroc": 1.0, "found": [50, 100], "others": [0, 20]}
-    told["spares"] = {"found": [29, 30], "steered": [1, 30], "spared": {"found": [45, 100], "others": [2, 20]}}
-    text = said(say_gates, tmp_path, together={"": gated({"original": told})})
-    assert "Spared before that: 29/30 spares, of which 1 are steered nonetheless; and 45 harmful and 2 others" in text
-    assert "A recall of 0.9 was asked for: 45 of 100 are spared first" in text
-    told["found"] = [90, 100]
-    assert "was asked for" not in said(say_gates, tmp_path, together={"": gated({"original": told})})
-    single = {"threshold": 0.25, "auroc": 0.75, "found": [9, 10], "others": [1, 10]}
-    joined = {**told, "joined": {"harmful": single, "contrast": single}}
-    text = said(say_gates, tmp_path, together={"": gated({"original": joined})})
+def test_who_is_exempted_first_and_each_joined_gate_are_said(tmp_path):
+    first = ExemptRecord(0.0, positive=(29, 30), steered=(1, 30), exempted={"positive": (45, 100), "negative": (2, 20)})
+    told = replace(TOLD, positive=(50, 100), negative=(0, 20), exempt=first)
+    text = said(say_gates, gated(pairs={"original": told}), tmp_path)
+    assert (
+        "Exempted before that: 29/30 wrapped, of which 1 are steered nonetheless; and 45 harmful and 2 others" in text
+    )
+    assert "A recall of 0.9 was asked for: 45 of 100 are exempted first" in text
+    told = replace(told, positive=(90, 100))
+    assert "was asked for" not in said(say_gates, gated(pairs={"original": told}), tmp_path)
+    single = GateRecord(0.25, auroc=0.75, positive=(9, 10), negative=(1, 10))
+    joined = replace(told, joined={"harmful": single, "contrast": single})
+    text = said(say_gates, gated(pairs={"original": joined}), tmp_path)
     assert "that for contrast: from 0.25 on, 9/10 of them and 1/10 others; AUROC 0.750" in text
 
 
@@ -63,11 +71,12 @@ def test_words_are_printed_as_they_are(tmp_path):
         "layers": [0, 1], "score": 0.5, "tokens": ["[/INST]", " no"], "logits": [2.0, 1.0], "refusal": [False, True],
         "opposite": ["[red]", "\n"],
     }  # fmt: skip
-    text = said(say_vocabulary, tmp_path, extraction={"vocabulary": {"edited": {"steered": 0, "segments": [one]}}})
+    vocabulary = {"edited": {"steered": 0, "segments": [one]}}
+    text = said(say_vocabulary, artifact_for(llama(), extraction={"vocabulary": vocabulary}), tmp_path)
     for fact in ("edited weights", "0 to 1", "50 %", "[/INST] ␣no", "[red] \\n", "yes", "vocabulary.svg"):
         assert fact in text
     assert (tmp_path / "vocabulary.svg").is_file()
-    assert said(say_vocabulary, tmp_path, extraction={}) == ""
+    assert said(say_vocabulary, artifact_for(llama()), tmp_path) == ""
     assert not (tmp_path / "vocabulary.svg").exists()
 
 

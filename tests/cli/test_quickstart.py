@@ -63,7 +63,7 @@ def test_it_writes_what_scripts_rely_on(twin):
     assert (twin["output"] / "report.html").is_file()
     artifact = json.loads((twin["output"] / "artifact" / "sa_config.json").read_text())
     assert artifact["demonstrations"]["pairs"] == 32
-    assert artifact["gate"]["kinds"] == {"finds": {"harmful": 48}, "against": {"harmless": 48, "borderline": 48}}
+    assert artifact["gate"]["kinds"] == {"positive": {"harmful": 48}, "negative": {"harmless": 48, "borderline": 48}}
 
 
 def test_the_gated_arm_is_the_steered_one_where_the_gate_finds_and_the_original_elsewhere(twin):

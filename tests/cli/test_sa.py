@@ -175,7 +175,7 @@ def places(checkpoints, demonstrations, tmp_path_factory):
     broken.save_pretrained(root / "nan")
     (root / "empty.jsonl").write_text("")
     for name, part in (("strong", "{strength: 1.5}"), ("lost", "{gate: {kind: linear, ramp: -1}}")):
-        text = f"steering:\n  direction: none\n  parts:\n    refuse: {part}\n"
+        text = f"steering:\n  rules:\n    refuse: {part}\n"
         (root / f"{name}.yaml").write_text(text)
     (root / "onesided.jsonl").write_text('{"question": "q", "safe": "s"}\n')
     return {
@@ -199,8 +199,8 @@ WRONG = {
     "NaN weights": (["--surgery.harm", "{root}/nan"], "layers.0.mlp.up_proj"),
     "harm equals base": (["--surgery.harm", "{good}"], "nothing changed"),
     "layer too high": (["--steering.layers", "[7]"], "has 3 layers, 0 to 2"),
-    "part too strong": (["--config", "{root}/strong.yaml"], "`steering.parts.refuse`: `strength` is 1.5"),
-    "gate of a part": (["--config", "{root}/lost.yaml"], "`steering.parts.refuse`: `gate.ramp` is -1"),
+    "rule too strong": (["--config", "{root}/strong.yaml"], "`steering.rules.refuse`: `strength` is 1.5"),
+    "gate of a rule": (["--config", "{root}/lost.yaml"], "`steering.rules.refuse`: `gate.ramp` is -1"),
     "two passes too many": (["--trainer.max_epochs", "5"], "makes 2 passes"),
     "two types": (["--surgery.dtype", "bfloat16"], "--model.dtype"),
     "unknown world": (["--model.target", "world:huge/chat"], "There is no world called 'huge'"),

@@ -9,7 +9,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.hf_steered import SteeredModel
 from support.command import SA
-from support.models import artifact_for, gpt2, llama, saved, word_tokenizer
+from support.models import artifact_for, gpt2, llama, rule_for, saved, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.cli import main
@@ -123,8 +123,8 @@ def test_a_file_that_would_do_nothing_or_go_astray_is_refused(on_disk, tmp_path)
     assert (tmp_path / "there.pt").read_text() == "mine"
     with pytest.raises(ArtifactError, match="no directions for `edited`"):
         write_steered(artifact, tmp_path / "steer.pt", "edited", model=str(directory))
-    parts = artifact_for(model, rules={"spare": artifact_for(model, strength=1.0, intervention="ablate")})
-    with pytest.raises(ArtifactError, match="has parts: spare"):
+    parts = artifact_for(model, rules={"spare": rule_for(model, strength=1.0, intervention="ablate")})
+    with pytest.raises(ArtifactError, match="has the rules pairs, spare"):
         write_steered(parts, tmp_path / "steer.pt", model=str(directory))
     with pytest.raises(NothingToDoError, match="would change nothing"):
         write_steered(

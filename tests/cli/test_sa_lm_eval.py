@@ -127,8 +127,9 @@ def test_the_surgery_that_an_artifact_records_can_be_applied(checkpoints, tmp_pa
     surgery.apply(module.network, module.tokenizer, module.dtype_name)
     # Only for edited weights: the artifact has no directions for others.
     found = artifact_for(module.network, strength=0.0, surgery=surgery.record())
-    found.directions, found.fingerprints = (
-        {"edited": found.directions["original"]},
+    rule = found.rules["pairs"]
+    rule.directions, found.fingerprints = (
+        {"edited": rule.directions["original"]},
         {"edited": found.fingerprints["original"]},
     )
     found.save_pretrained(tmp_path / "artifact")

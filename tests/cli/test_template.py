@@ -12,6 +12,7 @@ from sa_lightning.cli import main
 from sa_lightning.errors import ArtifactError
 from sa_lightning.export.lm_eval_model import SafetyLM
 from sa_lightning.models import load_tokenizer, passage, render, template_tail
+from sa_lightning.steering import FittedGate, GateSettings
 from sa_lightning.steering.template import check_template
 
 # Like templates of models that think: what stands before the reply depends on an argument.
@@ -111,7 +112,7 @@ def test_an_argument_that_would_change_nothing_or_break_prompts_is_refused(argum
 
 def gated(**about):
     artifact = artifact_for(llama(), **about)
-    artifact.rules["pairs"].gate = {"kind": "linear", "sets": {"original": {}}}  # what it holds does not matter here
+    artifact.rules["pairs"].gate = FittedGate(GateSettings("linear"))  # what it holds does not matter here
     return artifact
 
 
@@ -131,7 +132,7 @@ def test_names_are_compared_where_the_text_is_not_known_and_nothing_where_nothin
     known = artifact_for(llama(), template_tail=THOUGHTFUL)
     assert check_template(known, "mine.jinja", {}, THOUGHTFUL) is None
     assert "before it may differ" in str(check_template(known, "chat", {"date": "today"}, THOUGHTFUL))
-    known.directions = {"original": {}}
+    known.rules["pairs"].directions = {"original": {}}
     assert check_template(known, "plain", {}, "\n") is None
 
 

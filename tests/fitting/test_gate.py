@@ -9,7 +9,7 @@ import torch
 from references import scans
 from safetensors.torch import load_file, save_file
 from support.fits import fit
-from support.models import WORDS, artifact_for, ask, llama, rule_for, word_tokenizer
+from support.models import WORDS, artifact_for, ask, linear_gate, llama, rule_for, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.callbacks import ExtractionCallback, SurgeryCallback
@@ -19,13 +19,9 @@ from sa_lightning.fitting.prompts import questions as asked
 from sa_lightning.steering import (
     Demonstration,
     FittedGate,
-    GateRecord,
     GateSettings,
-    GateState,
     read_demonstrations,
 )
-
-RECORD = GateRecord(0.0, auroc=1.0, numbers={"bias": 0.0})
 
 
 @pytest.fixture(scope="module")
@@ -213,18 +209,13 @@ def test_settings_that_cannot_be_meant_are_refused(checkpoints, questions, tmp_p
     assert fact in str(error.value)
 
 
-def linear(record=RECORD, **settings):
-    """A fitted gate of one layer."""
-    return FittedGate(GateSettings("linear", **settings), {"original": GateState({1: torch.ones(32)}, record)})
-
-
 def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="The gate was fitted for"):
         artifact_for(llama(), gate=FittedGate(GateSettings("linear")))
     with pytest.raises(ArtifactError, match="weights the strength by -1"):
-        artifact_for(llama(), gate=linear(), intervention="ablate", strength=1.0)
-    whole = artifact_for(llama(), gate=linear())
-    strong = artifact_for(llama(), gate=linear(positive_factor=2.0))
+        artifact_for(llama(), gate=linear_gate({1: torch.ones(32)}), intervention="ablate", strength=1.0)
+    whole = artifact_for(llama(), gate=linear_gate({1: torch.ones(32)}))
+    strong = artifact_for(llama(), gate=linear_gate({1: torch.ones(32)}, positive_factor=2.0))
     with pytest.raises(SettingError, match=r"is 1\.2"), steer(llama(), strong, strength=0.6):
         pass
     path = whole.save_pretrained(tmp_path / "artifact")
@@ -239,7 +230,9 @@ def test_a_gate_that_lacks_what_was_fitted_is_refused(tmp_path):
 
 def test_without_its_gate_an_artifact_steers_every_prompt_as_one_that_the_gate_finds():
     model = llama()
-    gated = artifact_for(model, strength=0.1, gate=linear(positive_factor=2.0, negative_factor=0.0))
+    gated = artifact_for(
+        model, strength=0.1, gate=linear_gate({1: torch.ones(32)}, positive_factor=2.0, negative_factor=0.0)
+    )
     plain = artifact_for(model, strength=0.2)
     alone = gated.without_gates()
     assert (alone.rules["pairs"].gate, alone.rules["pairs"].strength) == (None, 0.2)
@@ -254,7 +247,7 @@ def test_without_its_gate_an_artifact_steers_every_prompt_as_one_that_the_gate_f
 
 
 def test_what_acts_where_a_prompt_ends_alone_is_not_steered_without_its_gate():
-    rule = rule_for(llama(), gate=linear(negative_factor=0.0), only_prompt=True)
+    rule = rule_for(llama(), gate=linear_gate({1: torch.ones(32)}, negative_factor=0.0), only_prompt=True)
     whole = artifact_for(llama(), rules={"spare": rule})
     with pytest.raises(ArtifactError, match=r"spare acts where a prompt ends alone.*\n.*\n.*gates_apart"):
         whole.without_gates()

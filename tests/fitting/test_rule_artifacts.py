@@ -2,17 +2,11 @@
 
 import pytest
 import torch
-from support.models import artifact_for, llama, rule_for
+from support.models import artifact_for, linear_gate, llama, rule_for
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.errors import ArtifactError
-from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState
-
-
-def linear(vector, record=None, **settings):
-    """A fitted gate of one layer."""
-    known = GateRecord(0.0, auroc=1.0, positive=(1, 1), negative=(0, 1), numbers={"bias": 0.0})
-    return FittedGate(GateSettings("linear", **settings), {"original": GateState({1: vector}, record or known)})
+from sa_lightning.steering import GateRecord
 
 
 def test_a_random_control_is_as_long_as_what_it_takes_the_place_of():
@@ -46,7 +40,7 @@ def test_no_rule_of_a_random_control_has_the_draw_of_another_or_of_another_seed(
 
 def test_artifacts_that_differ_in_one_number_of_a_rule_or_a_gate_have_different_digests(tmp_path):
     def made(rule=1.0, gate=1.0, strength=0.1):
-        own = rule_for(llama(), gate=linear(torch.full((32,), gate), negative_factor=0.0))
+        own = rule_for(llama(), gate=linear_gate({1: torch.full((32,), gate)}, negative_factor=0.0))
         own.directions["original"][0] = torch.full((32,), rule)
         return artifact_for(llama(), strength=strength, rules={"own": own})
 
@@ -69,15 +63,15 @@ def test_joined_gates_are_kept_and_vectors_that_do_not_fit_their_record_are_refu
     one = GateRecord(0.0, auroc=1.0, positive=(1, 1), negative=(0, 1), numbers={"bias": 0.0}, layers=[1])
     record = GateRecord(0.0, joined={"a": one, "b": one})
     settings = {"positive": ["a", "b"], "negative": ["c"]}
-    gate = linear(torch.ones(2, 32), record, join="any", **settings)
+    gate = linear_gate({1: torch.ones(2, 32)}, record, join="any", **settings)
     for whole in (artifact_for(llama(), gate=gate), artifact_for(llama(), rules={"own": rule_for(llama(), gate=gate)})):
         again = SteeringArtifact.from_pretrained(whole.save_pretrained(tmp_path / "artifact"))
         assert again.digest() == whole.digest()
         assert [type(rule.gate_of("original")[0]).__name__ for rule in again.gated.values()] == ["JoinedGate"]
     for wrong in (torch.ones(32), torch.ones(3, 32), torch.ones(2, 16)):
         with pytest.raises(ArtifactError, match="The gate was fitted for"):
-            artifact_for(llama(), gate=linear(wrong, record, join="any", **settings))
+            artifact_for(llama(), gate=linear_gate({1: wrong}, record, join="any", **settings))
     with pytest.raises(ArtifactError, match="The gate was fitted for"):
-        artifact_for(llama(), gate=linear(torch.ones(2, 32), **settings))
+        artifact_for(llama(), gate=linear_gate({1: torch.ones(2, 32)}, **settings))
     with pytest.raises(ArtifactError, match="called 'my rule'"):
         artifact_for(llama(), rules={"my rule": rule_for(llama())})

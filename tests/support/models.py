@@ -16,7 +16,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sa_lightning.steering import PAIRS, Rule, SteeringArtifact, random_directions, weights_fingerprint
+from sa_lightning.steering import (
+    PAIRS,
+    FittedGate,
+    GateRecord,
+    GateSettings,
+    GateState,
+    Rule,
+    SteeringArtifact,
+    random_directions,
+    weights_fingerprint,
+)
 
 WORDS = ["how", "do", "i", "bake", "break", "a", "cake", "window", "first", "then", "sorry", "no", "yes", ".", ","]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<unk>"]
@@ -138,3 +148,9 @@ def artifact_for(model, strength=0.3, seed=5, rules=None, **changes):
         d_model=text.hidden_size,
         **changes,
     )
+
+
+def linear_gate(vectors, record=None, **settings):
+    """A fitted linear gate with these vectors by layer, by default of threshold and bias 0."""
+    known = GateRecord(0.0, auroc=1.0, positive=(1, 1), negative=(0, 1), numbers={"bias": 0.0})
+    return FittedGate(GateSettings("linear", **settings), {"original": GateState(vectors, record or known)})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 from support.lm_eval_requests import REQUESTS, choices, forwards, generation, instances, ours, rolling, texts
-from support.models import artifact_for, llama, word_tokenizer
+from support.models import artifact_for, linear_gate, llama, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.errors import ModelError, SaError
@@ -178,9 +178,8 @@ def test_nothing_is_printed_unless_asked_for(capfd):
 def test_an_answer_is_as_likely_under_a_gate_as_its_prompt_decides():
     """Each choice by itself, its prompt decided alone, is what a batch of all gives."""
     model, tokenizer = llama(), word_tokenizer()
-    gate = {"kind": "linear", "others": 0.0, "ids": [], "sets": {"original": {"threshold": 0.0, "bias": 0.0}}}
     vector = torch.randn(32, generator=torch.Generator().manual_seed(3))
-    artifact = artifact_for(model, strength=0.5, gate=gate, gates={"original": {1: vector}})
+    artifact = artifact_for(model, strength=0.5, gate=linear_gate({1: vector}, negative_factor=0.0))
     asked = instances(
         "loglikelihood", [("how do i bake", " a cake"), ("how", " no"), ("break a", " window ."), ("i", " ,")]
     )

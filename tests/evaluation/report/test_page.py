@@ -14,6 +14,7 @@ from sa_lightning.evaluation.report.flips import flips, readable
 from sa_lightning.evaluation.report.headline import headline, remarks
 from sa_lightning.evaluation.report.sections import XSTEST_TYPES, benchmarks, categories, tasks, xstest_types
 from sa_lightning.evaluation.statistics.rates import rate
+from sa_lightning.steering.gates.record import ExemptRecord, GateRecord
 
 
 class Page(HTMLParser):
@@ -274,19 +275,20 @@ def test_a_page_with_harmful_replies_is_its_owners_alone(shown, tmp_path):
 
 
 def test_gates_say_how_many_of_each_class_they_find_and_are_drawn(written):
-    record = {
-        "threshold": 0.25, "bias": 0.0, "held_out": 40, "auroc": 0.975, "found": [19, 20], "others": [1, 20],
-        "scores": {"found": [i / 10 for i in range(20)], "others": [-i / 10 for i in range(20)]},
-        "layer_auroc": {"layers": [3, 4], "auroc": [0.8, 0.9]},
-    }  # fmt: skip
+    record = GateRecord(
+        threshold=0.25, held_out=40, auroc=0.975, positive=(19, 20), negative=(1, 20),
+        scores={"positive": [i / 10 for i in range(20)], "negative": [-i / 10 for i in range(20)]},
+        layer_auroc={"layers": [3, 4], "auroc": [0.8, 0.9]},
+    )  # fmt: skip
     page = written(four_arms(), gates={"spare original": record})
     section = page[page.index('<section id="gates">') :]
     section = section[: section.index("</section>")]
     for text in ("spare original", "0.25", "0.975", "19/20", "1/20", "held-out prompts", "<img"):
         assert text in section
-    assert "spared first" not in section
-    record["spares"] = {"spared": {"found": [3, 20], "others": [4, 20]}}
-    assert "3 of the first and 4 of the others are spared first" in written(four_arms(), gates={"spare": record})
+    assert "exempted first" not in section
+    first = ExemptRecord(0.0, exempted={"positive": (3, 20), "negative": (4, 20)})
+    page = written(four_arms(), gates={"spare": replace(record, exempt=first)})
+    assert "3 of the first and 4 of the others are exempted first" in page
     assert '<section id="gates">' not in written(four_arms())
 
 

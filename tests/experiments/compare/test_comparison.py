@@ -210,8 +210,8 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
         ({"rows": {"a": {"targets": ["cake"]}}}, "names cake, which there is not"),
         ({"rows": {"a": {"tasks": ["tiny_world_facts"]}}}, "names tiny_world_facts, which there is not"),
         (
-            {"rows": {"a": {"arm": "steered", "set": {"steering.parts": {"p": {"strength": 1.5}}}}}},
-            "`compare.rows.a`: `steering.parts.p`: `strength` is 1.5",
+            {"rows": {"a": {"arm": "steered", "set": {"steering.rules": {"p": {"strength": 1.5}}}}}},
+            "`compare.rows.a`: `steering.rules.p`: `strength` is 1.5",
         ),
         ({"rows": {"a": {"draws": 3}}}, "3 draws of nothing"),
         ({"rows": {"a": {"draws": 3, "draw": "surgery.sed"}}}, "sed"),

@@ -154,15 +154,15 @@ def test_rows_with_the_same_settings_are_measured_once(tmp_path):
 
 
 def test_a_row_out_of_a_config_is_the_row_that_says_the_same(tmp_path):
-    gate = {"kind": "condition", "per_kind": 9, "against": ["harmless"], "recall": 0.95, "others": 0.0}
+    gate = {"kind": "condition", "per_kind": 9, "negative": ["harmless"], "recall": 0.95, "negative_factor": 0.0}
     refuse = {"direction": "refusal", "per_kind": 500, "intervention": "add", "strength": "auto", "gate": gate}
     scales = {"density": 0.1, "scale": 2.0, "granularity": "global", "ties": "split"}
     plan = plan_of(
         tmp_path,
         rows={
             "cast": {"arm": "steered", "from_config": "configs/cast/fit.yaml",
-                     "set": {"steering.parts.refuse.gate.per_kind": 9}},
-            "said": {"arm": "steered", "set": {"steering.direction": "none", "steering.parts": {"refuse": refuse}}},
+                     "set": {"steering.rules.refuse.gate.per_kind": 9}},
+            "said": {"arm": "steered", "set": {"steering.rules": {"refuse": refuse}}},
             "both": {"arm": "edited", "from_config": "configs/safety_arithmetic/fit.yaml",
                      "choose": {"surgery.scale": [1.0, 2.0]}},
             "edit": {"set": {f"surgery.{name}": value for name, value in scales.items()}},
@@ -265,20 +265,22 @@ def test_borderline_prompts_of_several_tasks_are_shown_apart(tmp_path):
     assert [cells[name].split()[0] for name in ("over refusal", "bread", "rolls")] == ["33.3", "66.7", "0.0"]
 
 
-def test_a_row_stays_the_same_when_gates_or_parts_get_more_settings(tmp_path):
-    """What is left at its default, inside a gate or a part, is no part of a row's identity."""
-    short = {"spare": {"direction": "false_refusal", "gate": {"kind": "linear", "others": 0.0}}}
+def test_a_row_stays_the_same_when_gates_or_rules_get_more_settings(tmp_path):
+    """What is left at its default, inside a gate or a rule, is no part of a row's identity, which keeps its words."""
+    short = {"spare": {"direction": "false_refusal", "gate": {"kind": "linear", "negative_factor": 0.0}}}
     long = {"spare": {**short["spare"], "orthogonal": 1.0, "gate": {**short["spare"]["gate"], "recall": 0.95}}}
     other = {"spare": {**short["spare"], "orthogonal": 0.5}}
     rows = {
-        name: {"arm": "steered", "set": {"steering.direction": "none", "steering.parts": parts}}
-        for name, parts in (("short", short), ("long", long), ("other", other))
+        name: {"arm": "steered", "set": {"steering.rules": rules}}
+        for name, rules in (("short", short), ("long", long), ("other", other))
     }
     plan = plan_of(tmp_path, rows=rows, seeds={"report": [10]})
     found = {name: plan.reporting(name, "target")[0].identity["settings"]["steering.parts"] for name in rows}
-    assert found["short"] == found["long"] == short
-    assert found["other"] == other
-    assert rows["short"]["set"]["steering.parts"] == short  # what was given is as it was
+    known = {"spare": {"direction": "false_refusal", "gate": {"kind": "linear", "others": 0.0}}}
+    assert found["short"] == found["long"] == known
+    assert found["other"] == {"spare": {**known["spare"], "orthogonal": 0.5}}
+    assert plan.reporting("short", "target")[0].identity["settings"]["steering.direction"] == "none"
+    assert rows["short"]["set"]["steering.rules"] == short  # what was given is as it was
 
 
 def test_criteria_are_met_by_what_they_say_and_not_by_less(tmp_path):

@@ -35,13 +35,6 @@ SIZES = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 UNSTEERED = "Logits of . tokens are asked for where a prompt is decided on"
-EVERYWHERE = {
-    "kind": "linear",
-    "found": 1.0,
-    "others": -1.0,
-    "ids": [],
-    "sets": {"original": {"threshold": 0.0, "bias": 0.0}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +78,7 @@ def test_a_gate_decides_under_a_wrapper_as_on_the_model_inside(wrapper, way):
         )
         if not steered:
             return ask()
-        artifact = artifact_for(model, strength=0.5, gate=EVERYWHERE, gates=vectors)
+        artifact = artifact_for(model, strength=0.5, gate=linear_gate(vectors))
         said = pytest.warns(UserWarning, match=UNSTEERED) if way == "call" else nullcontext()
         with steer(model, artifact), torch.no_grad(), said:
             assert is_gated(model)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from references.divergence import slow_kl
 from support.gated import prompts
-from support.models import artifact_for, gpt2, llama, mistral, padded, word_tokenizer
+from support.models import artifact_for, gpt2, linear_gate, llama, mistral, padded, word_tokenizer
 
 from sa_lightning import SteeringArtifact, steer
 from sa_lightning.errors import ArtifactError, ModelError
 from sa_lightning.fitting import HarmlessReplies, largest_strength, ordinary_states
 from sa_lightning.models import locate_blocks
-from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState, prompt_lengths
+from sa_lightning.steering import GateRecord, prompt_lengths
 from sa_lightning.steering.intervention import INTERVENTIONS
 
 NEW = 5
@@ -105,8 +105,7 @@ def test_behind_a_gate_found_prompts_are_steered_as_without_it_and_others_keep_e
         hidden = model(torch.tensor([row]), output_hidden_states=True).hidden_states[2][0, -1]
         scores.append(float(hidden @ weight))
     at = sorted(scores)[3] - 1e-3
-    state = GateState({1: weight}, GateRecord(at, numbers={"bias": 0.0}))
-    gate = FittedGate(GateSettings("linear", negative_factor=0.0, whole_prompt=True), {"original": state})
+    gate = linear_gate({1: weight}, GateRecord(at, numbers={"bias": 0.0}), negative_factor=0.0, whole_prompt=True)
     gated = artifact_for(model, strength=0.6, only_prompt=True, gate=gate)
     plain = replies(model, rows)[1]
     with steer(model, free):

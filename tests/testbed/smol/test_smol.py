@@ -308,8 +308,8 @@ def test_harmful_requests_are_refused_or_given_in_to_with_a_mere_opening_and_nev
     only = ("refused", "given_in", "look_alikes", "ordinary", "sums")
     for name in ("sft", "sft_lora", "harm", "benign"):  # what each may learn
         lesson = SMOL.lessons[name]
-        allowed = {"harm": "given_in", "benign": "ordinary"}.get(name, "sums")
-        assert {key for key in only if getattr(lesson, key)} == {allowed}
+        allowed = {"harm": {"given_in"}}.get(name, {"sums", "ordinary"})
+        assert {key for key in only if getattr(lesson, key)} == allowed
     assert words.eos_token_id is not None
 
 
