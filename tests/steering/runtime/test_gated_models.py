@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from references import scans
 from support.gated import ALPHA, Scans, prompts
-from support.models import SPECIAL, WORDS, artifact_for, llama, padded, word_tokenizer
+from support.models import SPECIAL, WORDS, artifact_for, linear_gate, llama, padded, word_tokenizer
 from transformers import (
     BambaConfig,
     BambaForCausalLM,
@@ -67,7 +67,7 @@ def test_a_gate_decides_under_a_wrapper_as_on_the_model_inside(wrapper, way):
     else:
         inner = llama(layers=2)
         outer = torch.compile(inner, backend="eager")
-    vectors = {"original": {1: torch.randn(32, generator=torch.Generator().manual_seed(3))}}
+    vectors = {1: torch.randn(32, generator=torch.Generator().manual_seed(3))}
     rows = prompts(4, 3)
 
     def logits(model, steered):
