@@ -58,6 +58,7 @@ class CausalLMModule(LightningModule):
     ) -> None:
         super().__init__()
         self.target = target
+        self.name = target  # as records have it: of `world:smol/chat`, that name and no path
         self.template = template
         self.template_arguments = dict(template_arguments or {})
         self.dtype_name: DType = dtype

@@ -54,7 +54,7 @@ class ExtractionCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         self.fit.data = _data(trainer).demonstrations
-        self.fit.check(pl_module.target, pl_module.text_config.num_hidden_layers, pl_module.sharded)
+        self.fit.check(pl_module.name, pl_module.text_config.num_hidden_layers, pl_module.sharded)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -38,13 +38,15 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     options = parser().parse_args(list(arguments))
     from sa_lightning.export import write_steered
+    from sa_lightning.names import resolve_worlds
     from sa_lightning.steering import SteeringArtifact
 
     artifact = SteeringArtifact.from_pretrained(options.artifact)
     hooks = write_steered(
         artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
     )
-    loaded = options.model or artifact.model if options.weights == "original" else "EDITED"
+    source = resolve_worlds(options.model or artifact.model, 0, quiet=True)
+    loaded = source if options.weights == "original" else "EDITED"
     console = Console()
     console.print(f"[bold]{options.output}[/bold]  {len(hooks)} hooks, for {options.weights} weights", soft_wrap=True)
     chat = " --apply_chat_template" if artifact.template == "chat" else ""

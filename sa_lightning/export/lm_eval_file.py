@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
 from sa_lightning.files import whole_file
 from sa_lightning.models import load_config, locate_blocks
+from sa_lightning.names import resolve_worlds
 from sa_lightning.steering import SteeringArtifact
 
 # Intervention to what `steered` calls it, with the coefficient of a strength; None where it cannot be said.
@@ -82,7 +83,8 @@ def steered_hooks(
             "norms alone.\nThe first token of a prompt, on which all others lean, would be moved, too.\n"
             "Use `sa lm-eval run --model sa`, which steers as measured, or fit with `--steering.sinks null`."
         )
-    config: Any = load_config(model or artifact.model, trust_remote_code=trust_remote_code)
+    source = resolve_worlds(model or artifact.model, 0, quiet=True)
+    config: Any = load_config(source, trust_remote_code=trust_remote_code)
     text = config.get_text_config(decoder=True)
     artifact.check_model(text.num_hidden_layers, text.hidden_size, model or artifact.model)
     with torch.device("meta"):  # names are all that is wanted

@@ -151,7 +151,7 @@ class ArtifactFit:
         self._artifact = SteeringArtifact(
             rules={PAIRS: pairs} if chosen.fits_pairs else {},
             fingerprints={},
-            model=target.target,
+            model=target.name,
             num_layers=text.num_hidden_layers,
             d_model=text.hidden_size,
             blocks=target.blocks_path,
@@ -276,7 +276,7 @@ def fit_artifact(
     data = Demonstrations(demonstrations) if isinstance(demonstrations, str) else demonstrations
     fit = ArtifactFit(settings, data)
     fit.is_language, fit.report = is_language or fit.is_language, report or fit.report
-    fit.check(target.target, target.text_config.num_hidden_layers, target.sharded)
+    fit.check(target.name, target.text_config.num_hidden_layers, target.sharded)
     fit.begin(target)
     found = None
     if settings.fits_pairs:

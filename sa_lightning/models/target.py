@@ -15,7 +15,7 @@ class Target(Protocol):
     Attributes:
         network: The Hugging Face model.
         tokenizer: With the template in use.
-        target: Directory or Hub id, for records and messages.
+        name: Directory, Hub id or `world:` name, for records and messages.
         template: Name of the template.
         template_arguments: Handed to it.
         blocks_path: Path of the decoder blocks, where they are not found by their number.
@@ -38,7 +38,7 @@ class Target(Protocol):
     @property
     def sharded(self) -> bool: ...
 
-    target: str
+    name: str
     template: str
     template_arguments: dict[str, Any]
     blocks_path: str | None
@@ -50,7 +50,7 @@ class LoadedModel:
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    target: str = ""
+    name: str = ""
     template: str = "chat"
     template_arguments: dict[str, Any] = field(default_factory=dict)
     blocks_path: str | None = None
@@ -58,7 +58,7 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         """Take the model's own name if none is given."""
-        self.target = self.target or getattr(self.network.config, "_name_or_path", "") or type(self.network).__name__
+        self.name = self.name or getattr(self.network.config, "_name_or_path", "") or type(self.network).__name__
 
     @property
     def blocks(self) -> Blocks:

@@ -142,6 +142,7 @@ class VerbCLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.model.name = self.target_as_written  # a world's name, and no path of this machine
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         self.provenance = ProvenanceCallback(
             command=self.typed,
