@@ -13,6 +13,7 @@ from sa_lightning.surgery.checkpoints.checkpoint import (
     Checkpoint,
     read_json,
 )
+from sa_lightning.surgery.checkpoints.inside import shard_name
 from sa_lightning.surgery.checkpoints.shard import Shard
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -118,7 +119,7 @@ def _open_shards(path: Path) -> dict[str, Shard]:
     wanted: dict[str, str] | None = read_json(index).get("weight_map")
     if not isinstance(wanted, dict) or not wanted:
         raise CheckpointError(f"{index} has no `weight_map`, so it does not say where tensors are.")
-    files = sorted(set(wanted.values()))
+    files = sorted({shard_name(file, index) for file in wanted.values()})
     missing = [file for file in files if not (path / file).is_file()]
     if missing:
         raise CheckpointError(

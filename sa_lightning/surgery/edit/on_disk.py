@@ -12,6 +12,7 @@ import xxhash
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
+from sa_lightning.surgery.checkpoints.inside import check_inside
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore, sync
 from sa_lightning.surgery.checkpoints.shard import write_shard
 from sa_lightning.surgery.checkpoints.streaming import Progress
@@ -27,6 +28,7 @@ WEIGHT_SUFFIXES = frozenset(
 )
 LEFT_BEHIND = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "adapter_")
 NOT_TRUE_OF_THE_EDIT = ("README.md", REPORT, INDEX, "SHA256SUMS")
+OF_A_CHECKPOINT = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")  # endings of what may be replaced
 LARGEST_SMALL_FILE = 128 * 2**20
 TEMPLATES = "additional_chat_templates"
 
@@ -66,15 +68,27 @@ def check_output(
                 f"{output} exists already.\nNothing is replaced unasked. Choose another output "
                 "directory, or say `--overwrite`."
             )
-        replaceable = path.is_dir() and not path.is_symlink()
-        if not replaceable or not (
-            (path / REPORT).exists() or (path / "config.json").exists() or not any(path.iterdir())
-        ):
+        foreign = _foreign(path)
+        if foreign is not None:
             raise CheckpointError(
-                f"{output} exists and is not a checkpoint, so `--overwrite` does not delete it.\n"
-                "Choose another output directory, or remove it yourself."
+                f"{output} exists and {foreign}, so `--overwrite` does not delete it.\n"
+                "An edit replaces a checkpoint, and nothing else.\n"
+                "Choose another output directory, or move away what is yours."
             )
     return path
+
+
+def _foreign(path: Path) -> str | None:
+    """Say what about a path is not that of a checkpoint, if anything is."""
+    if path.is_symlink() or not path.is_dir():
+        return "is no directory"
+    names = {entry.name for entry in path.iterdir()}
+    others = sorted(name for name in names if name != TEMPLATES and not name.endswith(OF_A_CHECKPOINT))
+    if others:
+        return f"holds {others[0]}, which is no file of a checkpoint"
+    weights = any(name.endswith(".safetensors") for name in names)
+    whole = not names or REPORT in names or ("config.json" in names and weights)
+    return None if whole else "is not a checkpoint"
 
 
 def write_edit(
@@ -253,6 +267,8 @@ def _copy_small_files(target: Checkpoint, directory: Path) -> None:
     for position, source in enumerate(target.directories):
         for file in sorted(source.iterdir()):
             if file.name == TEMPLATES and file.is_dir():
+                for one in [file, *file.rglob("*")]:
+                    check_inside(source, one)
                 shutil.copytree(file, directory / TEMPLATES, dirs_exist_ok=True)
             elif (
                 file.is_file()
@@ -262,6 +278,7 @@ def _copy_small_files(target: Checkpoint, directory: Path) -> None:
                 and file.stat().st_size <= LARGEST_SMALL_FILE
                 and not (position and file.name == "config.json")
             ):
+                check_inside(source, file)
                 shutil.copyfile(file, directory / file.name)
 
 
