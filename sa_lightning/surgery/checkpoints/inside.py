@@ -1,4 +1,4 @@
-"""What a checkpoint may name: files of its own directory, and of its blobs of a snapshot of the Hub's cache."""
+"""What a checkpoint may name: files of its own directory; of a snapshot of the Hub, those of its blobs, too."""
 
 from pathlib import Path
 from typing import Any
