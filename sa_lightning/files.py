@@ -68,8 +68,8 @@ def write_whole(path: str | Path, content: str | bytes, *, private: bool = False
 def whole_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a hidden directory beside `path` that takes its name when the block ends without an error.
 
-    What an earlier, killed run has left under the hidden name is removed first. The caller sees to it that no other
-    process writes to `path`.
+    What an earlier, killed run has left under hidden names is removed first, and a directory that it had put aside is
+    given back. The caller sees to it that no other process writes to `path`.
 
     Args:
         path: Its place.
@@ -77,6 +77,9 @@ def whole_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial

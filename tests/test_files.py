@@ -88,3 +88,17 @@ def test_results_need_a_place_and_are_not_written_over(tmp_path):
     with pytest.raises(SaError, match="exists already"):
         refuse_existing([tmp_path / "none", tmp_path / "file"], overwrite=False)
     refuse_existing([tmp_path / "file"], overwrite=True)
+
+
+def test_a_replacement_that_was_killed_between_its_renames_is_finished_or_given_back(tmp_path):
+    place, old = tmp_path / "out", tmp_path / ".out.old"
+    for left, there in (("before", None), ("before", "after")):
+        old.mkdir()
+        (old / "file").write_text(left)
+        if there is not None:
+            (place / "file").write_text(there)
+        with whole_directory(place, replace=True) as partial:
+            assert (place / "file").read_text() == (there or left)
+            (partial / "file").write_text("new")
+        assert (place / "file").read_text() == "new"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]

@@ -12,7 +12,7 @@ from sa_lightning.rows import json_lines
 
 
 class PredictionCallback(Callback):
-    """Write <output>/predictions.jsonl, one line a prompt: `{"prompt", "replies": {arm: text}}`.
+    """Write <output>/predictions.jsonl, one line a prompt: `{"prompt", "replies": {arm: text}}`; for its owner alone.
 
     Args:
         max_new_tokens: Most tokens a reply may have.
@@ -54,4 +54,4 @@ class PredictionCallback(Callback):
         ]
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "predictions.jsonl"
-            write_whole(path, json_lines(self.rows))
+            write_whole(path, json_lines(self.rows), private=True)

@@ -7,9 +7,12 @@ each verb lives in a file of its own, which imports what it needs when it runs.
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sa_lightning import __version__
 from sa_lightning.cli.common.first_words import first_look
@@ -67,6 +70,38 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    with _ended_by_signals() as ended:
+        _run(verb, rest, first, ended)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[str]]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library would make a success of them.
+
+    Yields:
+        Names of the signals that have come.
+    """
+    came: list[str] = []
+
+    def end(number: int, _frame: object) -> None:
+        came.append(signal.Signals(number).name)
+        raise KeyboardInterrupt
+
+    known = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                known[number] = signal.signal(number, end)
+    try:
+        yield came
+    finally:
+        for number, before in known.items():
+            signal.signal(number, before)
+
+
+def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
+    """Run a verb, and end the process with a status and, where it went wrong, a sentence."""
     try:
         text = first_look(verb, rest)
         if text is not None:
@@ -89,6 +124,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print(f"\nsa {verb}: interrupted; nothing half-written was left under the name of a result.", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
+        if isinstance(stop, SystemExit) and not ended:
+            raise
+        why = f"ended by {ended[0]}" if ended else "interrupted"
+        print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
         raise SystemExit(1) from None
+    if ended:
+        print(f"\nsa {verb}: ended by {ended[0]} before it had finished.", file=sys.stderr)
+        raise SystemExit(1)

@@ -128,7 +128,9 @@ def test_predict_writes_replies_side_by_side(micro, tmp_path):
         SA_CACHE_DIR=micro["cache"],
     )
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (tmp_path / "replies" / "predictions.jsonl").read_text().splitlines()]
+    predictions = tmp_path / "replies" / "predictions.jsonl"
+    assert predictions.stat().st_mode & 0o077 == 0  # replies to harmful prompts are for their owner alone
+    rows = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert len(rows) == 8
     assert list(rows[0]["replies"]) == ["original", "steered", "edited", "edited+steered"]
 
