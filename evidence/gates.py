@@ -22,23 +22,22 @@ from sa_lightning.experiments.compare.rows import Rows
 from sa_lightning.fitting.prompts import KnownPrompt, PromptStates, appended_ids, gate_prompts, read_prompts
 from sa_lightning.module import CausalLMModule
 from sa_lightning.steering import GateSettings, auroc, fit_gate
-from sa_lightning.steering.gates.fitting import rebuilt
 from sa_lightning.testbed import build_world
 
 HERE = Path(__file__).parent / "gates"
 SEEDS, LAYERS = (20, 21, 22), [2, 3, 4, 5]
 ORDINARY = ["facts", "arithmetic", "legality"]
-SCANS = {"kind": "transition", "append": "sure", "layers": LAYERS, "finds": ["harmful"], "against": ["harmless"]}
+SCANS = {"kind": "transition", "append": "sure", "layers": LAYERS, "positive": ["harmful"], "negative": ["harmless"]}
 GATES = {
     "SCANS, T = 0.75": GateSettings(**SCANS, threshold=0.75),
     "SCANS, recall 0.9": GateSettings(**SCANS, per_kind=200, recall=0.9),
-    "CAST, recall 0.9": GateSettings("condition", per_kind=200, recall=0.9, others=0.0),
+    "CAST, recall 0.9": GateSettings("condition", per_kind=200, recall=0.9, negative_factor=0.0),
     "selective: harmful": GateSettings(
-        "linear", per_kind=200, against=["harmless", "contrast", *ORDINARY], recall=0.98, others=0.0
+        "linear", per_kind=200, negative=["harmless", "contrast", *ORDINARY], recall=0.98, negative_factor=0.0
     ),
     "selective: borderline": GateSettings(
-        "linear", per_kind=200, finds=["contrast"], against=["harmless", *ORDINARY], spares=["harmful", "wrapped"],
-        recall=0.98, others=0.0,
+        "linear", per_kind=200, positive=["contrast"], negative=["harmless", *ORDINARY], exempt=["harmful", "wrapped"],
+        recall=0.98, negative_factor=0.0,
     ),
 }  # fmt: skip
 KINDS = ("harmful", "wrapped", "contrast", "harmless", *ORDINARY)
@@ -102,10 +101,10 @@ def accuracy() -> None:
                     layers := settings.read_layers(6),
                     *(states(s, word, True).of(layers) for s in sides.values()),
                 )
-                gate, policy = rebuilt(settings, fitted)
+                gate, policy = fitted.gate(settings), settings.policy(fitted.record.threshold)
                 scores = {kind: gate(found.of(layers).reading(layers)) for kind, found in test.items()}
                 for kind, found in scores.items():
-                    hits = policy.weights(found) == settings.found
+                    hits = policy.weights(found) == settings.positive_factor
                     counts[target, name, kind][0] += int(hits.sum())
                     counts[target, name, kind][1] += len(found)
             for kind, single in (("transition", GATES["SCANS, T = 0.75"]), ("linear", GATES["selective: harmful"])):
@@ -145,9 +144,8 @@ def _each_layer(
     found = []
     sides = [states(side, word, True) for side in gate_prompts(settings, known).values()]
     for layer in range(6):
-        gate, _ = rebuilt(
-            settings, fit_gate(dataclasses.replace(settings, layers=[layer]), [layer], *(s.of([layer]) for s in sides))
-        )
+        one_layer = dataclasses.replace(settings, layers=[layer])
+        gate = fit_gate(one_layer, [layer], *(side.of([layer]) for side in sides)).gate(settings)
         one, two = (gate(test[kind].of([layer]).reading([layer])) for kind in ("harmful", "contrast"))
         found.append(float(auroc(one.double()[:, None], two.double()[:, None])[0]))
     return found

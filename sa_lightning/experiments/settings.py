@@ -71,7 +71,7 @@ def with_settings(config: Config, settings: Settings) -> Config:
 def differing(config: Config, settings: Settings, prog: str) -> dict[str, Settings]:
     """Return what differs from the defaults, part by part, under these settings; unknown ones are refused.
 
-    Inside gates and parts, too.
+    Inside gates and rules, too.
 
     Raises:
         ArgumentError: By the parser, which names the setting.

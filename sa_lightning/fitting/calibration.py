@@ -35,7 +35,7 @@ def calibrate(
 ) -> None:
     """Put typical norms, strengths that are searched, and doses into rules whose directions are fitted.
 
-    A strength is searched on the first set of weights, and holds for the others, so that arms differ in weights alrule.
+    A strength is searched on the first set of weights, and holds for the others, so that arms differ in weights alone.
 
     Args:
         rules: Changed in place.

@@ -36,6 +36,7 @@ class Demonstrations:
         self._reading: tuple[Position, int] = ("last", 1)
         self._shuffle: int | None = None
         self._passages: list[PassagePair] | None = None
+        self._made_for: tuple[PreTrainedTokenizerBase, int | None] | None = None
 
     def read(self) -> None:
         """Read and check the pairs, once; no model is needed."""
@@ -84,13 +85,14 @@ class Demonstrations:
         }
 
     def passages(self, tokenizer: PreTrainedTokenizerBase, most: int | None = None) -> list[PassagePair]:
-        """Tokenise every pair once; count sequences that were cut.
+        """Tokenise every pair, once for the same tokenizer and length; count sequences that were cut.
 
         Args:
             tokenizer: From `load_tokenizer`.
             most: Tokens the model was built for.
         """
-        if self._passages is None:
+        made_for, self._made_for = self._made_for, (tokenizer, most)
+        if self._passages is None or made_for is None or made_for[0] is not tokenizer or made_for[1] != most:
             limit = min(filter(None, (self.max_length, most)), default=None)
             self._passages = []
             for number, pair in enumerate(self.pairs, start=1):

@@ -74,7 +74,7 @@ class SteeringSettings:
         kl_budget: With `strength` auto: most KL divergence between unsteered and steered replies, in nats a token, a
             mean over the model's own replies to harmless prompts. Real replies were seen to fall apart at 0.5.
         ordinary: With `strength` auto: file of harmless prompts, JSON Lines with `prompt`; where it has a `kind`, those
-            of `harmless` are taken. If not set, the harmless ones among the prompts of gates and parts, else some
+            of `harmless` are taken. If not set, the harmless ones among the prompts of gates and rules, else some
             ordinary English ones of this package.
         keep_states: Keep the states of up to so many pairs. Of more, 512 at most are kept and held out for the AUROC,
             and of the others only sums, which `mean`, `principal` and `principal_centred` are content with; the latter

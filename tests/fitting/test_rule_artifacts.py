@@ -1,5 +1,7 @@
 """Several rules in an artifact: what is kept, told apart and said of them."""
 
+import json
+
 import pytest
 import torch
 from support.models import artifact_for, linear_gate, llama, rule_for
@@ -75,3 +77,17 @@ def test_joined_gates_are_kept_and_vectors_that_do_not_fit_their_record_are_refu
         artifact_for(llama(), gate=linear_gate({1: torch.ones(2, 32)}, **settings))
     with pytest.raises(ArtifactError, match="called 'my rule'"):
         artifact_for(llama(), rules={"my rule": rule_for(llama())})
+
+
+def test_a_gate_or_a_rule_that_could_be_taken_for_another_is_refused(tmp_path):
+    gate = linear_gate({1: torch.ones(32)})
+    path = artifact_for(llama(), gate=gate, rules={"own": rule_for(llama())}).save_pretrained(tmp_path / "artifact")
+    config = json.loads((path / "sa_config.json").read_text())
+    newer = {**config, "gate": {**config["gate"], "recall": 1.5}}
+    (path / "sa_config.json").write_text(json.dumps(newer))
+    with pytest.raises(ArtifactError, match=r"cannot make: .*but is 1.5.*\n.*\nUpgrade"):
+        SteeringArtifact.from_pretrained(path)
+    rules = config.pop("rules")
+    (path / "sa_config.json").write_text(json.dumps({**config, "format_version": 5, "parts": {"pairs": rules["own"]}}))
+    with pytest.raises(ArtifactError, match="a rule called `pairs` beside"):
+        SteeringArtifact.from_pretrained(path)

@@ -18,6 +18,9 @@ HELP = Path(__file__).parent / "help"
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
 READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+#: Words of settings of steering, and what these are called since.
+RENAMED = {"parts": "rules", "finds": "positive", "against": "negative", "spares": "exempt"}
+RENAMED |= {"found": "positive_factor", "others": "negative_factor"}
 _OPTION = re.compile(r"^  (?:ARG: +)?(-.*?)(?:  |$)")
 _NAME = re.compile(r"(?<![\w-])--?([\w][\w.-]*)\+?")
 
@@ -85,6 +88,11 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         elif not options.knows(name):
             raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
         given[name] = value
+    _check_rules(given.get("steering.rules"), options)
+    if given.get("steering.direction") == "none":  # as it was once written
+        raise SettingError(
+            "`--steering.direction` is none.\nRules act alone where no direction of pairs is named.\nLeave it out."
+        )
     if "print_config" in given:  # nothing runs
         return None
     missing = [
@@ -135,11 +143,24 @@ def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterat
 
 
 def _unknown(fact: str, name: str, options: Options) -> str:
+    now = ".".join(RENAMED.get(word, word) for word in name.split("."))
+    if now != name and options.knows(now):
+        return f"{fact}.\nNothing would read it.\nIt is called --{now} now."
     near = difflib.get_close_matches(name, options.names, n=3, cutoff=0.6)
     last = [known for known in sorted(options.names) if known.rpartition(".")[2] == name.rpartition(".")[2]]
     found = list(dict.fromkeys([*near, *last[:3]]))
     meant = f"Near it: {', '.join(f'--{known}' for known in found)}." if found else "`--help` lists all there are."
     return f"{fact}.\nNothing would read it.\n{meant}"
+
+
+def _check_rules(rules: Any, options: Options) -> None:
+    """Refuse old words in the gates of rules of a config, which the parser would refuse without the new ones."""
+    for name, rule in rules.items() if isinstance(rules, dict) else ():
+        gate = rule.get("gate") if isinstance(rule, dict) else None
+        for word in gate if isinstance(gate, dict) else ():
+            if word in RENAMED:
+                place = f"steering.rules.{name}.gate.{word}"
+                raise SettingError(_unknown(f"a config has the key `{place}`, which is no setting", place, options))
 
 
 def _check_file(name: str, value: Any) -> None:

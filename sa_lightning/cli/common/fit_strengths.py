@@ -1,4 +1,4 @@
-"""What `sa fit` says of strengths: how one was found, what it moves in each layer and in all, what is left alrule."""
+"""What `sa fit` says of strengths: how one was found, what it moves in each layer and in all, what is left alone."""
 
 from pathlib import Path
 from typing import Any

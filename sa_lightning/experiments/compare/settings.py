@@ -169,7 +169,7 @@ def method_of(name: str, given: Mapping[str, Any]) -> Method:
         own, found.set = found.set, config_settings(found.from_config, found.parts, f"compare.rows.{name}")
         for setting, value in own.items():
             whole = ".".join(setting.split(".")[:2])
-            if whole != setting and isinstance(found.set.get(whole), dict):  # within a gate or parts of the config
+            if whole != setting and isinstance(found.set.get(whole), dict):  # within a gate or rules of the config
                 part, key = whole.split(".")
                 setting, value = whole, with_settings({part: {key: found.set[whole]}}, {setting: value})[part][key]
             found.set[setting] = value

@@ -1,4 +1,5 @@
 """What is fitted, as one directory.
 
-The `artifact` with its `part`s, its model `card`, and the `fingerprint` of the weights that it belongs to.
+The `artifact` with its `rule`s, its `format`, its model `card`, the `fingerprint` of the weights that it belongs to, and
+`rule_settings`, which are fitted on prompts.
 """

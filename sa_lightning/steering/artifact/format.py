@@ -97,6 +97,11 @@ def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = No
         )
     if version < FORMAT_VERSION:
         config = _converted(config)
+    if "layers" in config and main in config.get("rules", {}):  # as a part could once be called
+        raise ArtifactError(
+            f"{path} has a rule called `{main}` beside that of its demonstrations, which has this name now.\n"
+            "One would be taken for the other.\nFit it again, and call the rule something else."
+        )
     held = _held(tensors, main)
     rules = ({main: config} if "layers" in config else {}) | config.get("rules", {})
     sets = config.get("fingerprints", {})
@@ -108,7 +113,12 @@ def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = No
         if missing:
             raise TypeError(f"it has no {missing[0]!r}")
         return {"rules": read, **{name: config[name] for name in known if name in config}}
-    except (TypeError, SettingError) as error:
+    except SettingError as error:
+        raise ArtifactError(
+            f"{path} asks for a gate that this version cannot make: {str(error).splitlines()[0]}\n"
+            "Another one would not be what was measured.\nUpgrade sa_lightning, or fit it again with `sa fit`."
+        ) from error
+    except TypeError as error:
         raise ArtifactError(
             f"sa_config.json in {path} is not complete: {error}.\n"
             "Without it the directions cannot be applied.\nFit it again with `sa fit`."
