@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sa_lightning import __version__
-from sa_lightning.cli.common.first_words import first_look
+from sa_lightning.cli.common.first_words import first_look, new_words
 from sa_lightning.errors import SaError
 
 VERBS = {
@@ -118,7 +118,7 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         print(f"\nsa {verb}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        print(f"sa {verb}: {error}\n`sa {verb} --help` explains the options.", file=sys.stderr)
+        print(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.

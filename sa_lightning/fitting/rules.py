@@ -132,11 +132,7 @@ class PromptRules:
                     unit=unit,
                     sinks=sinks,
                     only_prompt=settings.only_prompt,
-                    extraction={
-                        "direction": settings.direction,
-                        **({} if settings.of_layer is None else {"of_layer": settings.of_layer}),
-                        **self._provenance(f"rule {key}"),
-                    },
+                    extraction={**settings.recorded(), **self._provenance(f"rule {key}")},
                 ),
             )
             rule.directions[name] = fit_rule(settings, states.of(self._fitted[key]), depth, states.layers)

@@ -56,7 +56,6 @@ def test_options_are_read_from_the_help():
         ([*GIVEN, "--steering.strenght", "0.1"], "no option `--steering.strenght`.\n.*\nNear it: --steering.strength"),
         ([*GIVEN, "--steering.parts.a.direction", "refusal"], "is called --steering.rules.a.direction now"),
         ([*GIVEN, "--config", "{tmp}/old.yaml"], "`steering.gate.others`(.|\n)*called --steering.gate.negative_factor"),
-        ([*GIVEN, "--config", "{tmp}/older.yaml"], "called --steering.rules.r.gate.exempt now"),
         ([*GIVEN, "--steering.direction=none"], "no direction of pairs is named"),
         ([*GIVEN, "--config", "nowhere.yaml"], "no config nowhere.yaml"),
         ([*GIVEN, "--config={tmp}/broken.yaml"], "cannot be read"),
@@ -69,11 +68,16 @@ def test_mistakes_are_refused_with_what_to_do(tmp_path, arguments, fact):
     (tmp_path / "broken.yaml").write_text("model: [")
     (tmp_path / "unknown.yaml").write_text("steering: {strenght: 0.1}")
     (tmp_path / "old.yaml").write_text("steering: {gate: {kind: linear, others: 0}}")
-    (tmp_path / "older.yaml").write_text("steering: {rules: {r: {gate: {kind: linear, spares: [harmful]}}}}")
     (tmp_path / "unread.yaml").write_text("steering: {gate: {prompts: away.jsonl}}")
     with pytest.raises(SettingError, match=fact) as caught:
         first_look("fit", [argument.format(tmp=tmp_path) for argument in arguments])
     assert str(caught.value).count("\n") == 2  # fact, why, remedy
+
+
+def test_an_older_word_within_a_rule_is_answered_by_the_new_one(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *GIVEN, "--steering.rules={r: {gate: {kind: linear, spares: [harmful]}}}"])
+    assert "`spares` is called `exempt` now." in capsys.readouterr().err
 
 
 def test_what_a_config_gives_need_not_be_typed(tmp_path):

@@ -72,3 +72,12 @@ def test_settings_of_rules_and_gates_that_cannot_be_meant_are_refused():
         RuleSettings("false_refusal").check_prompts({"harmful": 3, "harmless": 2, "borderline": 1})
     with pytest.raises(DataError, match="borderline, contrast"):
         fit_rule(RuleSettings("false_refusal"), {"harmful": torch.randn(3, 2, 4), "harmless": torch.randn(3, 2, 4)}, 2)
+
+
+def test_an_artifact_keeps_what_a_direction_goes_by():
+    assert RuleSettings().recorded() == {"direction": "refusal", "per_kind": 64}
+    surgical = RuleSettings("false_refusal", orthogonal=0.5, of_layer=0, layers=[1, 2], segment="none")
+    assert surgical.recorded() == {"direction": "false_refusal", "per_kind": 64, "orthogonal": 0.5, "of_layer": 0}
+    mapped = RuleSettings("null_space", per_kind=9, free=0.3, segment="last")
+    known = {"direction": "null_space", "per_kind": 9, "free": 0.3, "ridge": 10.0, "segment": "last"}
+    assert mapped.recorded() == known

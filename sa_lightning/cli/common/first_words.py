@@ -88,7 +88,6 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         elif not options.knows(name):
             raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
         given[name] = value
-    _check_rules(given.get("steering.rules"), options)
     if given.get("steering.direction") == "none":  # as it was once written
         raise SettingError(
             "`--steering.direction` is none.\nRules act alone where no direction of pairs is named.\nLeave it out."
@@ -142,8 +141,18 @@ def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterat
             )
 
 
+def new_words(error: str) -> str:
+    """Say what options are called now that a parser refuses by older words; nothing, or a line for each."""
+    names = [name for name in re.findall(r"does not accept option '([\w.-]+)'", error) if _now(name) != name]
+    return "".join(f"`{name}` is called `{_now(name)}` now.\n" for name in names)
+
+
+def _now(name: str) -> str:
+    return ".".join(RENAMED.get(word, word) for word in name.split("."))
+
+
 def _unknown(fact: str, name: str, options: Options) -> str:
-    now = ".".join(RENAMED.get(word, word) for word in name.split("."))
+    now = _now(name)
     if now != name and options.knows(now):
         return f"{fact}.\nNothing would read it.\nIt is called --{now} now."
     near = difflib.get_close_matches(name, options.names, n=3, cutoff=0.6)
@@ -151,16 +160,6 @@ def _unknown(fact: str, name: str, options: Options) -> str:
     found = list(dict.fromkeys([*near, *last[:3]]))
     meant = f"Near it: {', '.join(f'--{known}' for known in found)}." if found else "`--help` lists all there are."
     return f"{fact}.\nNothing would read it.\n{meant}"
-
-
-def _check_rules(rules: Any, options: Options) -> None:
-    """Refuse old words in the gates of rules of a config, which the parser would refuse without the new ones."""
-    for name, rule in rules.items() if isinstance(rules, dict) else ():
-        gate = rule.get("gate") if isinstance(rule, dict) else None
-        for word in gate if isinstance(gate, dict) else ():
-            if word in RENAMED:
-                place = f"steering.rules.{name}.gate.{word}"
-                raise SettingError(_unknown(f"a config has the key `{place}`, which is no setting", place, options))
 
 
 def _check_file(name: str, value: Any) -> None:

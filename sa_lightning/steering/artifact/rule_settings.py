@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -146,6 +146,12 @@ class RuleSettings:
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """The kinds of prompts that it is fitted on, by what they are to it."""
         return dict(self.fitted.kinds)
+
+    def recorded(self) -> dict[str, Any]:
+        """How its directions are found, for the artifact: what is set, and what the direction goes by."""
+        names = ("direction", "per_kind", *self.fitted.options)
+        more = {"of_layer": self.of_layer, "segment": None if self.segment == "none" else self.segment}
+        return {name: getattr(self, name) for name in names} | {k: v for k, v in more.items() if v is not None}
 
     def check_prompts(self, counts: Mapping[str, int]) -> None:
         """Refuse too few prompts, given how many there are by what they are to it.
