@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sa_lightning.errors import SettingError
+from sa_lightning.files import Json
 from sa_lightning.fitting.calibration import calibrate
 from sa_lightning.fitting.demonstrations import Demonstrations
 from sa_lightning.fitting.extraction import extract
@@ -42,7 +43,7 @@ class PairsFit:
     layers: list[int]
     directions: list[Tensor]
     statistics: dict[str, list[Any]]
-    written: dict[str, Any] | None = None
+    written: Json | None = None
 
 
 @dataclass
@@ -219,7 +220,7 @@ class ArtifactFit:
         )
 
     def finish(
-        self, surgery: dict[str, Any] | None = None, command: str | None = None, versions: dict[str, str] | None = None
+        self, surgery: Json | None = None, command: str | None = None, versions: dict[str, str] | None = None
     ) -> SteeringArtifact:
         """Return the artifact, with where it comes from; of a control, what stands in place of what was fitted.
 

@@ -2,12 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.files import sha256
+from sa_lightning.files import Json, sha256
 from sa_lightning.models import PassagePair, Position, passage
 from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
 
@@ -73,7 +72,7 @@ class Demonstrations:
         return len(self.pairs) - (len(self.pairs) % 2 if self._shuffle is not None else 0)
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Json:
         """What the artifact says about its demonstrations."""
         return {
             "file": Path(self.path).name,

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import DataError
+from sa_lightning.files import Json
 from sa_lightning.models import render
 from sa_lightning.rows import iter_rows
 from sa_lightning.steering import read_demonstrations
@@ -99,7 +100,7 @@ def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list
     return found
 
 
-def _pair(row: dict[str, Any], path: Path, number: int) -> list[dict[str, str]]:
+def _pair(row: Json, path: Path, number: int) -> list[dict[str, str]]:
     prompt, response = row.get("prompt"), row.get("response", row.get("answer"))
     if not (isinstance(prompt, str) and prompt.strip() and isinstance(response, str) and response.strip()):
         raise DataError(

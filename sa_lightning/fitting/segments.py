@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.files import Json
 from sa_lightning.models import Target
 from sa_lightning.steering import choose_segment, project, segments_of
 from sa_lightning.steering.directions.vocabulary import refusal_lexicon, speaks_of_refusal
@@ -55,7 +56,7 @@ def check_vocabulary(segment: SegmentName, depth: int, sharded: bool) -> None:
 
 def chosen_segment(
     segment: SegmentName, directions: Tensor, target: Target | None, words: Sequence[str] | None
-) -> tuple[list[int], dict[str, Any] | None]:
+) -> tuple[list[int], Json | None]:
     """Return the layers of the segment, and what the directions of every segment write where it is chosen by that.
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, NothingToDoError
+from sa_lightning.files import Json
 from sa_lightning.models import Blocks
 from sa_lightning.steered import acting, changes_of
 from sa_lightning.steering import Rule, Step, prompt_lengths
@@ -54,7 +55,7 @@ class StrengthSearch:
     prompts: int
     tried: list[Tried] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """What an artifact records."""
         tried = [[one.strength, one.kl, one.degenerate] for one in sorted(self.tried, key=lambda one: one.strength)]
         return {"strength": self.strength, "budget": self.budget, "prompts": self.prompts, "tried": tried}

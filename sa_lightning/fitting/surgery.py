@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import CheckpointMismatchError, SettingError
+from sa_lightning.files import Json
 from sa_lightning.fitting.examples import read_examples, spend_budget
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.surgery import (
@@ -70,7 +71,7 @@ class Surgery:
         self._edit: EditInMemory | None = None
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "Surgery":
+    def from_record(cls, record: Json) -> "Surgery":
         """Rebuild the surgery that an artifact was fitted with."""
         sources = Sources(record["base"], record["harm"], **record.get("sources", {}))
         return cls(sources, EditSettings.from_record(record["settings"]), record.get("inputs"))
@@ -196,7 +197,7 @@ class Surgery:
         spend_budget(plan, self.sources, loaded, report)
         return plan
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return inputs, settings and what came of them, for an artifact."""
         report, settings = {}, self.settings
         if self._edit is not None:  # what was not set is now known

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sa_lightning.errors import DataError
+from sa_lightning.files import Json
 from sa_lightning.rows import iter_rows
 
 Message = dict[str, str]
@@ -86,7 +87,7 @@ def read_demonstrations(
                 raise
             skipped += 1
     if not found and has_kinds(path):
-        kinds = Counter(str(row.get("kind")) for _, row in iter_rows(path) if isinstance(row, dict))
+        kinds = Counter(str(row.get("kind")) for _, row in iter_rows(path) if _is_object(row))
         raise DataError(
             f"{path} has prompts of the kinds {', '.join(f'{kind} ({count})' for kind, count in kinds.items())}.\n"
             "Demonstrations are made of harmless and of harmful ones, in pairs, so that both are needed.\n"
@@ -116,14 +117,14 @@ def read_demonstrations(
 def has_kinds(path: str | Path) -> bool:
     """Say whether a file has prompts with their kinds, one a row, in place of pairs."""
     _, first = next(iter_rows(Path(path)), (0, None))
-    return isinstance(first, dict) and {"prompt", "kind"} <= first.keys() and not {"safe", "unsafe"} & first.keys()
+    return _is_object(first) and {"prompt", "kind"} <= first.keys() and not {"safe", "unsafe"} & first.keys()
 
 
-def _pairs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _pairs(path: Path) -> Iterator[tuple[int, Json]]:
     """Yield the number of the harmful row, and a harmless and a harmful question."""
     sides: dict[str, list[tuple[int, Any]]] = {"harmless": [], "harmful": []}
     for number, row in iter_rows(path):
-        kind = row.get("kind") if isinstance(row, dict) else None
+        kind = row.get("kind") if _is_object(row) else None
         if kind in sides:
             sides[kind].append((number, row.get("prompt")))
     for (_, harmless), (number, harmful) in zip(sides["harmless"], sides["harmful"], strict=False):
@@ -132,7 +133,7 @@ def _pairs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _demonstration(row: Any, where: str) -> Demonstration:
     answers: list[Any]
-    if isinstance(row, dict) and "harmless" in row and "harmful" in row:
+    if _is_object(row) and "harmless" in row and "harmful" in row:
         found = [row["harmless"], row["harmful"]]
         if not all(isinstance(question, str) and question.strip() for question in found):
             raise _Incomplete(
@@ -141,7 +142,7 @@ def _demonstration(row: Any, where: str) -> Demonstration:
                 "Fill the column, or leave such rows out: `--data.skip_incomplete true`."
             )
         return Demonstration((), found[0].strip(), found[1].strip(), role="user")
-    if isinstance(row, dict) and "chosen" in row and "rejected" in row:
+    if _is_object(row) and "chosen" in row and "rejected" in row:
         safe, unsafe = _transcript(row["chosen"], where), _transcript(row["rejected"], where)
         shared = 0
         while shared < min(len(safe), len(unsafe)) - 1 and safe[shared] == unsafe[shared]:
@@ -153,11 +154,11 @@ def _demonstration(row: Any, where: str) -> Demonstration:
             answers = ["\n\n".join(turn["content"] for turn in side[shared:]) for side in (safe, unsafe)]
         else:
             question, answers = safe[:-1], [safe[-1]["content"], unsafe[-1]["content"]]
-    elif isinstance(row, dict) and ("question" in row or "prompt" in row):
+    elif _is_object(row) and ("question" in row or "prompt" in row):
         question = _question(row.get("question", row.get("prompt")))
         answers = [row.get("safe"), row.get("unsafe")]
     else:
-        keys = sorted(row) if isinstance(row, dict) else type(row).__name__
+        keys = sorted(row) if _is_object(row) else type(row).__name__
         raise DataError(
             f"{where} has {keys}, which is no demonstration.\n"
             "A pair is one question with a safe and an unsafe answer.\n"
@@ -181,22 +182,32 @@ def _demonstration(row: Any, where: str) -> Demonstration:
 
 def _question(value: Any) -> list[Message]:
     """Read a question, or the turns that end with one; nothing if it is neither."""
-    if isinstance(value, list) and all(map(_is_turn, value)):
-        return [{"role": turn["role"], "content": turn["content"]} for turn in value]
-    return [{"role": "user", "content": value}] if isinstance(value, str) and value.strip() else []
+    return [{"role": "user", "content": value}] if isinstance(value, str) and value.strip() else _turns(value)
+
+
+def _is_object(value: Any) -> TypeGuard[Json]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _turns(value: Any) -> list[Message]:
+    """Read a list of turns; nothing if it is none."""
+    if not _is_list(value) or not all(map(_is_turn, value)):
+        return []
+    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 
 def _is_turn(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+    return _is_object(value) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
 
 
 def _transcript(value: Any, where: str) -> list[Message]:
-    if isinstance(value, list) and value and all(map(_is_turn, value)):
-        return [{"role": turn["role"], "content": turn["content"]} for turn in value]
     pieces = TURN.split(value if isinstance(value, str) else "")
-    turns = [
-        {"role": ROLES[role], "content": text.strip()} for role, text in zip(pieces[1::2], pieces[2::2], strict=True)
-    ]
+    said = zip(pieces[1::2], pieces[2::2], strict=True)
+    turns = _turns(value) or [{"role": ROLES[role], "content": text.strip()} for role, text in said]
     if not turns:
         raise DataError(
             f"{where} has no `Human:`/`Assistant:` turns.\n"

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sa_lightning.errors import SettingError
+from sa_lightning.steering.typed import norm_of
 
 Hidden = Float[Tensor, "*batch d_model"]
 Direction = Float[Tensor, " d_model"]
@@ -35,7 +36,7 @@ def add(hidden: Hidden, direction: Direction, strength: Strength, typical: Norm 
         typical: Typical norm at the layer; without one, the norm of the state that is added to.
     """
     x = hidden.float()
-    norm = x.norm(dim=-1, keepdim=True) if typical is None else typical
+    norm = norm_of(x, keepdim=True) if typical is None else typical
     return (x + strength * norm * direction.float()).to(hidden.dtype)
 
 
@@ -120,7 +121,7 @@ def match(hidden: Hidden, direction: Direction, strength: Strength) -> Hidden:
         strength: s, how much of the way: 1 all of it, 0 nothing. Twice with 1 is once, up to rounding.
     """
     x, d = hidden.float(), direction.float()
-    u = d / d.norm().clamp(min=torch.finfo(torch.float32).tiny)
+    u = d / norm_of(d, dim=None).clamp(min=torch.finfo(torch.float32).tiny)
     return (x + strength * (d - (x * u).sum(-1, keepdim=True) * u)).to(hidden.dtype)
 
 
@@ -138,12 +139,12 @@ def add_mapped(hidden: Hidden, mapping: Mapping, strength: Strength) -> Hidden:
 
 def _step(hidden: Tensor, direction: Tensor, length: Callable[[Tensor], Strength], typical: Norm = None) -> Tensor:
     x, u = hidden.float(), direction.float()
-    norm = x.norm(dim=-1, keepdim=True)
+    norm = norm_of(x, keepdim=True)
     divisor = norm.clamp(min=torch.finfo(torch.float32).tiny)
     cosine = (x * u).sum(-1, keepdim=True) / divisor
     if typical is not None:
         moved = x + length(cosine) * typical * u
-        return (moved * (norm / moved.norm(dim=-1, keepdim=True).clamp(min=1e-12))).to(hidden.dtype)
+        return (moved * (norm / norm_of(moved, keepdim=True).clamp(min=1e-12))).to(hidden.dtype)
     a = length(cosine)
     scale = (1 + 2 * a * cosine + a * a).clamp(min=1e-12).sqrt()  # rounding must not divide rounding
     return ((x + a * norm * u) / scale).to(hidden.dtype)
@@ -304,4 +305,4 @@ class Step(nn.Module):
         changed = self.intervention(hidden, self.direction, strength, self.typical)
         if self.limit is None:
             return changed
-        return torch.where(hidden.float().norm(dim=-1, keepdim=True) > self.limit, hidden, changed)
+        return torch.where(norm_of(hidden.float(), keepdim=True) > self.limit, hidden, changed)

@@ -15,14 +15,13 @@ import re
 import tempfile
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # its `PathLike` is bare
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
-from sa_lightning.files import whole_directory, write_whole
+from sa_lightning.files import Json, whole_directory, write_whole
 from sa_lightning.steering.artifact.card import card
 from sa_lightning.steering.artifact.format import read_artifact, written
 from sa_lightning.steering.artifact.rule import Rule
@@ -60,13 +59,13 @@ class SteeringArtifact:
     d_model: int
     blocks: str | None = None
     template: str = "chat"
-    template_arguments: dict[str, Any] = field(default_factory=dict)
+    template_arguments: Json = field(default_factory=Json)
     template_tail: str | None = None
-    demonstrations: dict[str, Any] = field(default_factory=dict)
-    surgery: dict[str, Any] | None = None
-    control: dict[str, Any] | None = None
+    demonstrations: Json = field(default_factory=Json)
+    surgery: Json | None = None
+    control: Json | None = None
     command: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         """Refuse rules that could not be applied."""
@@ -199,7 +198,7 @@ class SteeringArtifact:
         """Put results, such as the table of `sa validate`, into the card of an artifact on disk."""
         write_whole(Path(directory) / "README.md", card(self, results))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Json:
         """Return the content of sa_config.json."""
         shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rules"}
         return written(shared, self.rules, PAIRS)

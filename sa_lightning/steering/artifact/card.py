@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from sa_lightning.files import Json
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible
@@ -22,9 +23,9 @@ class Described(Protocol):
     model: str
     num_layers: int
     d_model: int
-    demonstrations: dict[str, Any]
-    surgery: dict[str, Any] | None
-    control: dict[str, Any] | None
+    demonstrations: Json
+    surgery: Json | None
+    control: Json | None
 
     def controls(self) -> list[str]: ...
 
@@ -96,7 +97,7 @@ def _described(name: str, rule: Rule, demonstrations: Mapping[str, Any]) -> str:
 
 def _rows(name: str, rule: Rule) -> list[str]:
     """What is known of the states that a rule was fitted on, layer by layer."""
-    rows = []
+    rows: list[str] = []
     for weights, found in rule.statistics.items():
         columns = [found.get(key, []) for key in COLUMNS]
         for row in range(len(found["activation_norm"])):
@@ -119,7 +120,8 @@ def _gate(rule: Rule) -> str:
     gate = rule.gate
     if gate is None:
         return "at every prompt"
-    told, kinds = [], gate.said()
+    told: list[str] = []
+    kinds = gate.said()
     for name, (_, found) in gate.states.items():
         (k, n), (j, m) = found.positive, found.negative
         seen = "held-out" if found.held_out else "the very"
@@ -164,7 +166,7 @@ def _said(rule: Rule) -> str:
 
 def _vocabulary(rule: Rule) -> str:
     """Say which words the directions of each segment of layers write."""
-    rows = []
+    rows: list[str] = []
     for name, found in rule.extraction.get("vocabulary", {}).items():
         for number, one in enumerate(found["segments"]):
             tokens, opposite = (", ".join(map(_code, one[side])) for side in ("tokens", "opposite"))

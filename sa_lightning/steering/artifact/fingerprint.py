@@ -5,6 +5,8 @@ import hashlib
 import torch
 from torch import nn
 
+from sa_lightning.steering.typed import integers
+
 
 def weights_fingerprint(model: nn.Module) -> str:
     """Identify a model's weights, in memory, independent of device.
@@ -19,7 +21,7 @@ def weights_fingerprint(model: nn.Module) -> str:
             flat = parameter.detach().reshape(-1)
             width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
             bits = flat.view(width)
-            sample = bits[:: max(1, len(bits) // 16)].cpu().tolist()
+            sample = integers(bits[:: max(1, len(bits) // 16)].cpu())
             total = int(bits.sum(dtype=torch.int64))
             digest.update(repr((tuple(parameter.shape), str(parameter.dtype), total, sample)).encode())
     return digest.hexdigest()

@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]  # `tqdm_class` is bare
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # its `PathLike` is bare
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
+from sa_lightning.files import Json
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
@@ -33,7 +34,7 @@ FACTORS = {"found": "positive_factor", "others": "negative_factor"}
 Held = dict[str, dict[str, dict[str, dict[int, Tensor]]]]
 
 
-def written(shared: dict[str, Any], rules: Mapping[str, Rule], main: str) -> dict[str, Any]:
+def written(shared: Json, rules: Mapping[str, Rule], main: str) -> Json:
     """Return the content of sa_config.json.
 
     Args:
@@ -50,8 +51,8 @@ def written(shared: dict[str, Any], rules: Mapping[str, Rule], main: str) -> dic
     return {"format_version": FORMAT_VERSION, **shared, **top, **({"rules": told} if told else {})}
 
 
-def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {item.name: getattr(rule, item.name) for item in fields(rule)}
+def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> Json:
+    values: Json = {item.name: getattr(rule, item.name) for item in fields(rule)}
     directions = values.pop("directions")
     return {
         **values,
@@ -64,7 +65,7 @@ def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = None) -> dict[str, Any]:
+def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = None) -> Json:
     """Read an artifact from a directory or a Hub repository: its attributes.
 
     Raises:
@@ -166,7 +167,7 @@ def _read_rule(
     return Rule(directions, gate=fitted, **given)
 
 
-def _converted(config: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(config: Mapping[str, Any]) -> Json:
     """An artifact of format 1 to 5 in the words of format 6."""
     found = dict(config)
     parts = found.pop("parts", {})
@@ -182,7 +183,7 @@ def _converted(config: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"rules": parts} if parts else {})
 
 
-def _converted_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def _converted_record(record: Mapping[str, Any]) -> Json:
     found = {COUNTS.get(name, WORDS.get(name, name)): value for name, value in record.items()}
     found["scores"] = {COUNTS.get(side, side): scores for side, scores in found.get("scores", {}).items()}
     found["numbers"] = {name: found[name] for name in ("bias", "sign") if name in found}
@@ -194,7 +195,7 @@ def _converted_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _by_layer(values: dict[str, Any]) -> dict[Any, Any]:
+def _by_layer(values: Json) -> dict[int | str, Any]:
     """With layers as numbers again, where they are any."""
     return {int(key) if key.isdigit() else key: value for key, value in values.items()}
 

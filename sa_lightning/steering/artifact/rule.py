@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
+from sa_lightning.files import Json
 from sa_lightning.steering.directions.controls import random_directions
 from sa_lightning.steering.gates.fitted import UNGATED, FittedGate
 from sa_lightning.steering.gates.gate import Gate
 from sa_lightning.steering.gates.policy import Policy
 from sa_lightning.steering.intervention import INTERVENTIONS, Intervention, check_strength, times
+from sa_lightning.steering.typed import norm_of
 
 UNITS = ("state", "typical")
 
@@ -50,12 +52,12 @@ class Rule:
     strength: float | dict[int, float] = 0.1
     unit: str = "state"
     sinks: float | None = None
-    typical_norms: dict[str, dict[int, float]] = field(default_factory=dict)
-    dose: dict[str, dict[int, float]] = field(default_factory=dict)
+    typical_norms: dict[str, dict[int, float]] = field(default_factory=dict[str, dict[int, float]])
+    dose: dict[str, dict[int, float]] = field(default_factory=dict[str, dict[int, float]])
     gate: FittedGate | None = None
     only_prompt: bool = False
-    extraction: dict[str, Any] = field(default_factory=dict)
-    statistics: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    extraction: Json = field(default_factory=Json)
+    statistics: dict[str, dict[str, list[Any]]] = field(default_factory=dict[str, dict[str, list[Any]]])
 
     @property
     def how(self) -> Intervention:
@@ -107,7 +109,7 @@ class Rule:
         # What is no unit vector is as long as what it takes the place of.
         replaced = {
             name: {
-                layer: drawn[0 if one else layer] * (direction.norm().cpu() if self.how.sized else 1.0)
+                layer: drawn[0 if one else layer] * (norm_of(direction, dim=None).cpu() if self.how.sized else 1.0)
                 for layer, direction in layers.items()
             }
             for name, layers in self.directions.items()

@@ -5,12 +5,14 @@ fitted in the same way, on the same states, on sides that do not differ.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
+from sa_lightning.files import Json
 from sa_lightning.steering.directions.paired import Directions
 from sa_lightning.steering.directions.separability import FOLDS
+from sa_lightning.steering.typed import integers
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ def shuffled(pairs: Sequence[tuple[T, T]], seed: int) -> list[tuple[T, T]]:
         pairs: Members of both sides; of an odd number, one drawn by the seed is left out.
         seed: Of the draw; the same on every machine.
     """
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = integers(torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)))
     twins = list(zip(order[0::2], order[1::2], strict=False))
     found: list[tuple[T, T]] = []
     for start in range(0, len(twins), FOLDS):
@@ -42,7 +44,7 @@ def shuffled(pairs: Sequence[tuple[T, T]], seed: int) -> list[tuple[T, T]]:
     return found
 
 
-def in_words(control: dict[str, Any] | None) -> str | None:
+def in_words(control: Json | None) -> str | None:
     """What a recorded control of directions means, in a sentence; None where there is none."""
     if control is None:
         return None

@@ -8,6 +8,7 @@ from torch import Tensor
 from sa_lightning.steering.directions.paired import coordinates, fit_directions, fit_directions_from_sums
 from sa_lightning.steering.directions.separability import cross_validated, held_out
 from sa_lightning.steering.directions.states import PairStates
+from sa_lightning.steering.typed import floats, norm_of
 
 Statistics = dict[str, list[float]]
 
@@ -41,12 +42,12 @@ def fit_pairs(
     ahead = coordinates(states.safe, directions) - coordinates(states.unsafe, directions)
     return directions, {
         "layers": list(range(len(directions)) if layers is None else layers),
-        "activation_norm": (sums.norms / (2 * sums.count)).tolist(),
-        "difference_norm": ((sums.safe - sums.unsafe) / sums.count).norm(dim=-1).tolist(),
-        "separation": ((ahead > 0).double() + 0.5 * (ahead == 0).double()).mean(0).tolist(),
-        "safe_mean": means[0].tolist(),
-        "unsafe_mean": means[1].tolist(),
+        "activation_norm": floats(sums.norms / (2 * sums.count)),
+        "difference_norm": floats(norm_of((sums.safe - sums.unsafe) / sums.count)),
+        "separation": floats(((ahead > 0).double() + 0.5 * (ahead == 0).double()).mean(0)),
+        "safe_mean": floats(means[0]),
+        "unsafe_mean": floats(means[1]),
         "held_out": [len(states.safe)] * len(directions),
-        "auroc": areas.tolist(),
-        "gap": gaps.tolist(),
+        "auroc": floats(areas),
+        "gap": floats(gaps),
     }

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError, SettingError
+from sa_lightning.steering.typed import eigenvectors, pseudo_inverse
 
 States = Float[Tensor, "prompts d_model"]
 
@@ -34,8 +35,7 @@ def null_space_projector(benign: States, share: float) -> Float[Tensor, "d_model
             "What they do not use is where one may steer.\nGive benign prompts."
         )
     h = benign.double()
-    _, vectors = torch.linalg.eigh(h.T @ h)
-    kept = vectors[:, : max(1, round(share * h.shape[1]))]
+    kept = eigenvectors(h.T @ h)[:, : max(1, round(share * h.shape[1]))]
     return kept @ kept.T
 
 
@@ -67,4 +67,4 @@ def null_space_map(
     p = projector.double()
     seen = harmful.double() @ p
     gram = seen.T @ seen + ridge * p @ p.T
-    return target.double()[:, None] * seen.sum(0) @ torch.linalg.pinv(gram, hermitian=True) @ p
+    return target.double()[:, None] * seen.sum(0) @ pseudo_inverse(gram) @ p

@@ -14,6 +14,7 @@ from sa_lightning.errors import DataError
 from sa_lightning.steering.directions.principal import first_component
 from sa_lightning.steering.directions.probe import logistic, whitened
 from sa_lightning.steering.directions.states import PairMoments
+from sa_lightning.steering.typed import integers, norm_of
 
 States = Float[Tensor, "pairs layers d_model"]
 Directions = Float[Tensor, "layers d_model"]
@@ -148,7 +149,7 @@ def fit_directions_from_sums(
 
 def _named(wrong: Tensor, layers: Sequence[int] | None) -> list[int]:
     """The layers that are meant by a mask over those read."""
-    found = wrong.nonzero().flatten().tolist()
+    found = integers(wrong.nonzero().flatten())
     return found if layers is None else [layers[index] for index in found]
 
 
@@ -162,7 +163,7 @@ def _refuse_not_finite(finite: Tensor, where: str, layers: Sequence[int] | None)
 
 
 def _unit(directions: Directions, different: Tensor, layers: Sequence[int] | None) -> Directions:
-    same = ~different | (directions.norm(dim=-1) == 0)
+    same = ~different | (norm_of(directions) == 0)
     if bool(same.any()):
         raise DataError(
             f"Safe and unsafe passages have the same states at layers {_named(same, layers)}, so no direction leads "

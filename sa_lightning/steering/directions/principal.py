@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sa_lightning.steering.typed import eigenvectors, norm_of
+
 SMALL = 512  # up to this size all eigenvectors are as cheap as one
 
 
@@ -33,7 +35,7 @@ def top_eigenvector(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batc
     """
     size = matrix.shape[-1]
     if size <= SMALL:
-        return torch.linalg.eigh(matrix).eigenvectors[..., -1]
+        return eigenvectors(matrix)[..., -1]
     flat = matrix.reshape(-1, size, size)
     return torch.stack([_largest(single) for single in flat]).reshape(matrix.shape[:-1])
 
@@ -42,5 +44,6 @@ def _largest(matrix: Tensor) -> Tensor:
     start = torch.randn(size := len(matrix), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values, vectors = torch.lobpcg(matrix, X=start.to(matrix), niter=500, tol=1e-10)
     vector = vectors[:, 0]
-    residual = (matrix @ vector - values[0] * vector).norm() / values[0].abs().clamp(min=torch.finfo(matrix.dtype).tiny)
-    return vector if bool(residual < 1e-6 * size**0.5) else torch.linalg.eigh(matrix).eigenvectors[:, -1]
+    largest = values[0].abs().clamp(min=torch.finfo(matrix.dtype).tiny)
+    residual = norm_of(matrix @ vector - values[0] * vector, dim=None) / largest
+    return vector if bool(residual < 1e-6 * size**0.5) else eigenvectors(matrix)[:, -1]

@@ -1,8 +1,12 @@
 """Directions of linear classifiers: a logistic probe, and the whitened difference of means. Float64 throughout."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sa_lightning.steering.typed import solve
 
 States = Float[Tensor, "pairs layers d_model"]
 Directions = Float[Tensor, "layers d_model"]
@@ -19,14 +23,15 @@ def logistic(safe: States, unsafe: States) -> Directions:
 
 
 def _logistic(safe: Tensor, unsafe: Tensor) -> Tensor:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingTypeStubs]
 
     x = torch.cat([safe, unsafe])
     x = x - x.mean(0)
     x /= x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-    model = LogisticRegression(C=1.0, solver="newton-cg", tol=1e-9, max_iter=1000)  # at 1e-10 its line search may stall
+    # With a tolerance of 1e-10 its line search may stall.
+    model: Any = LogisticRegression(C=1.0, solver="newton-cg", tol=1e-9, max_iter=1000)
     model.fit(x.cpu().numpy(), [1] * len(safe) + [0] * len(unsafe))
-    return torch.from_numpy(model.coef_[0]).to(x)
+    return torch.as_tensor(model.coef_[0]).to(x)
 
 
 def whitened(safe: States, unsafe: Float[Tensor, "others layers d_model"]) -> Directions:
@@ -58,9 +63,7 @@ def _whitened(safe: Tensor, unsafe: Tensor) -> Tensor:
     # Σ up to the factor c: ridge I + xᵀx. With fewer states than dimensions through an n × n system (Woodbury).
     ridge = shrinkage * level * n / (1 - shrinkage)
     system = small + ridge * torch.eye(len(small), dtype=x.dtype, device=x.device)
-    if n > d:
-        return torch.linalg.solve(system, difference)
-    return difference - x.T @ torch.linalg.solve(system, x @ difference)
+    return solve(system, difference) if n > d else difference - x.T @ solve(system, x @ difference)
 
 
 def _by_layer(safe: Tensor, unsafe: Tensor) -> list[tuple[Tensor, Tensor]]:

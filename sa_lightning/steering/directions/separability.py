@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,9 +21,9 @@ def auroc(safe: Float[Tensor, "n layers"], unsafe: Float[Tensor, "m layers"]) ->
     All n · m comparisons, by ranks: the area under the receiver operating characteristic. A layer with NaN has NaN. By
     SciPy, which ranks all layers at once; `roc_auc_score` takes one, and refuses NaN.
     """
-    from scipy.stats import mannwhitneyu
+    from scipy.stats import mannwhitneyu  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    found = mannwhitneyu(safe.double().cpu(), unsafe.double().cpu(), axis=0, method="asymptotic")
+    found: Any = mannwhitneyu(safe.double().cpu(), unsafe.double().cpu(), axis=0, method="asymptotic")
     return torch.as_tensor(found.statistic / (len(safe) * len(unsafe)), dtype=torch.float64)
 
 

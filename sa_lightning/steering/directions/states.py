@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering.directions.principal import top_eigenvector
+from sa_lightning.steering.typed import norm_of
 
 
 def gather_mean(
@@ -90,7 +91,7 @@ class PairMoments:
             first, other = safe[:, layer].double().cpu(), unsafe[:, layer].double().cpu()
             self.safe[layer] += first.sum(0)
             self.unsafe[layer] += other.sum(0)
-            self.norms[layer] += first.norm(dim=-1).sum() + other.norm(dim=-1).sum()
+            self.norms[layer] += norm_of(first).sum() + norm_of(other).sum()
             if len(self.second):
                 difference = first - other
                 self.second[layer].addmm_(difference.T, difference)

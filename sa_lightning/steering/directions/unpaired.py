@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import DataError
+from sa_lightning.steering.typed import floats, norm_of
 
 States = Float[Tensor, "prompts layers d_model"]
 PerLayer = Float[Tensor, "layers d_model"]
@@ -30,8 +31,8 @@ def refusal_directions(
     check_anchors(harmful, "harmful")
     check_anchors(harmless, "harmless")
     difference = harmful.double().mean(0) - harmless.double().mean(0)
-    norms = difference.norm(dim=-1, keepdim=True)
-    equal = [layer for layer, norm in enumerate(norms[:, 0].tolist()) if norm == 0]
+    norms = norm_of(difference, keepdim=True)
+    equal = [layer for layer, norm in enumerate(floats(norms[:, 0])) if norm == 0]
     if equal:
         raise DataError(
             f"Harmful and harmless anchors have the same mean state at layers {equal}.\n"
@@ -56,7 +57,7 @@ def without(directions: PerLayer, others: PerLayer, share: float = 1.0) -> PerLa
     """
     w, r = directions.double(), torch.nn.functional.normalize(others.double(), dim=-1)
     left = w - share * (w * r).sum(-1, keepdim=True) * r
-    gone = [i for i, (a, b) in enumerate(zip(left.norm(dim=-1), w.norm(dim=-1), strict=True)) if not a > 1e-9 * b]
+    gone = [i for i, (a, b) in enumerate(zip(norm_of(left), norm_of(w), strict=True)) if not a > 1e-9 * b]
     if gone:
         raise DataError(
             f"At layers {gone}, what leads to false refusals leads to true ones alone.\n"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sa_lightning.errors import SettingError
 from sa_lightning.steering.directions.principal import first_component
+from sa_lightning.steering.typed import floats
 
 #: Stems of words of refusal. SCANS reads its top tokens by eye, and names `rejected`, `impossible`, `reject`, `cannot`.
 REFUSAL_WORDS = (
@@ -80,17 +81,17 @@ def project(
         One entry a segment, in their order.
     """
     said = is_refusal or speaks_of_refusal
-    found = []
+    found: list[Segment] = []
     for layers in segments:
         rows = directions[list(layers)].double()
         component = first_component(rows)[0]
         component = component * (1 if float((rows @ component).sum()) >= 0 else -1)
-        logits = torch.cat([part.detach().float().cpu() @ component.float().cpu() for part in head.split(4096)])
-        sides = []
+        logits = torch.cat([part.detach().float().cpu() @ component.float().cpu() for part in torch.split(head, 4096)])
+        sides: list[tuple[float, tuple[str, ...], tuple[float, ...]]] = []
         for sign in (1, -1):
             values, ids = (sign * logits).sort(descending=True, stable=True)
             tokens = tuple(decode(int(i)) for i in ids[:top])
-            sides.append((sum(map(said, tokens)) / max(1, len(tokens)), tokens, tuple(values[:top].tolist())))
+            sides.append((sum(map(said, tokens)) / max(1, len(tokens)), tokens, tuple(floats(values[:top]))))
         (score, tokens, shown), other = sides if sides[0][0] >= sides[1][0] else sides[::-1]
         found.append(Segment(tuple(layers), tokens, other[1], shown, score))
     return found

@@ -67,7 +67,7 @@ class JoinedGate(Gate):
     @property
     def reads(self) -> frozenset[str]:
         """What any of them reads."""
-        return frozenset().union(*(gate.reads for gate in self.gates))
+        return frozenset[str]().union(*(gate.reads for gate in self.gates))
 
     def to(self, device: torch.device) -> "JoinedGate":
         """The same with the tensors of all on a device."""

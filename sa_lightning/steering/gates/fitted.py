@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sa_lightning.errors import ArtifactError
+from sa_lightning.files import Json
 from sa_lightning.steering.gates.combined import AlwaysGate
 from sa_lightning.steering.gates.fitting import GateState
 from sa_lightning.steering.gates.gate import Gate
@@ -32,10 +33,10 @@ class FittedGate:
     """
 
     settings: GateSettings
-    states: dict[str, GateState] = field(default_factory=dict)
+    states: dict[str, GateState] = field(default_factory=dict[str, GateState])
     ids: tuple[int, ...] = ()
-    kinds: dict[str, dict[str, int]] = field(default_factory=dict)
-    provenance: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    provenance: dict[str, str] = field(default_factory=dict[str, str])
 
     def of(self, name: str) -> tuple[Gate, Policy]:
         """Return the gate that was fitted on the weights of a set, and what is done at its scores.
@@ -81,7 +82,7 @@ class FittedGate:
                 "Without them no prompt can be told from another.\nFit the artifact again with `sa fit`."
             )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return all but the vectors, as plain JSON values."""
         return {
             **asdict(self.settings),

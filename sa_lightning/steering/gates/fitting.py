@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sa_lightning.errors import DataError
+from sa_lightning.files import Json
 from sa_lightning.steering.directions.separability import auroc
 from sa_lightning.steering.gates.combined import ExemptingGate, JoinedGate
 from sa_lightning.steering.gates.gate import Anchors, Gate
@@ -17,6 +18,7 @@ from sa_lightning.steering.gates.linear import LinearGate, fit_linear_gate, thre
 from sa_lightning.steering.gates.record import Count, ExemptRecord, GateRecord, Separation
 from sa_lightning.steering.gates.settings import GateSettings
 from sa_lightning.steering.gates.table import GATES
+from sa_lightning.steering.typed import floats
 
 
 class GateState(NamedTuple):
@@ -82,7 +84,7 @@ def fit_gate(
     """
     calibrated = settings.threshold is None
     sides = [positive, negative, *([exempt] if exempt is not None else [])]
-    settings.check_held(*(side.held.tolist() for side in sides))
+    settings.check_held(*([bool(held) for held in side.held] for side in sides))
     fitted = [side.rows(~side.held) if calibrated else side for side in sides]
     held = [side.rows(side.held) if calibrated else side for side in sides]
     gate = GATES[settings.kind].fit(layers, fitted[0], fitted[1])
@@ -175,7 +177,7 @@ def _layer_auroc(
     settings: GateSettings, layers: Sequence[int], fitted: Sequence[Anchors], held: Sequence[Anchors]
 ) -> dict[str, list[Any]]:
     """How well a gate of each layer alone, fitted on the first two classes, tells those that are held out apart."""
-    areas = []
+    areas: list[float] = []
     for i, layer in enumerate(layers):
         try:
             gate = GATES[settings.kind].fit([layer], fitted[0].of([i]), fitted[1].of([i]))
@@ -186,9 +188,9 @@ def _layer_auroc(
     return {"layers": list(layers), "auroc": areas}
 
 
-def _shallow(found: Separation) -> dict[str, Any]:
+def _shallow(found: Separation) -> Json:
     return {name: getattr(found, name) for name in Separation.__dataclass_fields__}
 
 
 def _rounded(scores: Tensor) -> list[float]:
-    return [round(value, 6) for value in scores.tolist() if not math.isnan(value)]
+    return [round(value, 6) for value in floats(scores) if not math.isnan(value)]

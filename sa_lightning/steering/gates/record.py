@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from sa_lightning.files import Json
+
 Count = tuple[int, int]  # how many counted as positive, of how many
 
 
@@ -23,7 +25,7 @@ class Separation:
     auroc: float = float("nan")
     positive: Count = (0, 0)
     negative: Count = (0, 0)
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ExemptRecord(Separation):
     """
 
     bias: float = 0.0
-    exempted: dict[str, Count] = field(default_factory=dict)
+    exempted: dict[str, Count] = field(default_factory=dict[str, Count])
     steered: Count = (0, 0)
 
 
@@ -54,14 +56,14 @@ class GateRecord(Separation):
         layers: Of one that is joined: those that it reads.
     """
 
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict[str, float])
     held_out: int = 0
-    layer_auroc: dict[str, list[Any]] = field(default_factory=dict)
+    layer_auroc: dict[str, list[Any]] = field(default_factory=dict[str, list[Any]])
     exempt: ExemptRecord | None = None
-    joined: dict[str, "GateRecord"] = field(default_factory=dict)
+    joined: dict[str, "GateRecord"] = field(default_factory=dict[str, "GateRecord"])
     layers: Sequence[int] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return plain JSON values; what is not there is left out."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {}, ())}
 
@@ -75,12 +77,10 @@ class GateRecord(Separation):
         return cls(**values)
 
 
-def _known(kind: type[Separation], found: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: type[Separation], found: Mapping[str, Any]) -> Json:
     names = [item.name for item in fields(kind)]
     values = {name: found[name] for name in names if name in found}
-    counts: dict[str, Any] = {
-        name: tuple(values[name]) for name in ("positive", "negative", "steered") if name in values
-    }
+    counts: Json = {name: tuple(values[name]) for name in ("positive", "negative", "steered") if name in values}
     if "exempted" in values:
         counts["exempted"] = {side: tuple(count) for side, count in values["exempted"].items()}
     return values | counts

@@ -1,7 +1,7 @@
 """Steering that is decided once for each prompt: gates read it, before anything is steered, on its own KV cache."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -33,7 +33,7 @@ def conditional(
     components: Sequence[Component],
     appended: Sequence[int] = (),
     callers: Sequence[nn.Module] = (),
-) -> Iterator[Decisions]:
+) -> Generator[Decisions]:
     """Steer generation inside the block by what gates make of each prompt; weights are decided once and kept.
 
     A forward that begins a cache is a prompt: it runs unsteered and is read on the way. Then the appended text, if a
@@ -86,8 +86,9 @@ def conditional(
         )
     reader = PromptReader(layers, components)
     runner = PromptRunner(model, components, reader, tuple(appended))
-    before: Any = torch.compiler.disable(runner.before)  # what decides needs no compiler
-    after: Any = torch.compiler.disable(runner.after)
+    # What decides needs no compiler. Torch has no types here.
+    before: Any = torch.compiler.disable(runner.before)  # pyright: ignore[reportUnknownMemberType]
+    after: Any = torch.compiler.disable(runner.after)  # pyright: ignore[reportUnknownMemberType]
     with ExitStack() as stack:
         for index in reader.layers:
             stack.callback(layers[index].register_forward_hook(reader.hook(index)).remove)
@@ -107,7 +108,7 @@ def conditional(
 
 
 @contextmanager
-def _told_of_prompts(model: nn.Module, runner: PromptRunner) -> Iterator[None]:
+def _told_of_prompts(model: nn.Module, runner: PromptRunner) -> Generator[None]:
     """Let a runner know how long the prompts are that `generate` is given: it may run less of them at once, or more."""
 
     def generate(*args: Any, **kwargs: Any) -> Any:

@@ -13,6 +13,7 @@ from sa_lightning.errors import ModelError
 from sa_lightning.steering.gates.gate import Reading
 from sa_lightning.steering.runtime.component import Component
 from sa_lightning.steering.runtime.prompt_cache import (
+    Cache,
     Forward,
     cache_of,
     crop,
@@ -24,6 +25,7 @@ from sa_lightning.steering.runtime.prompt_cache import (
 )
 from sa_lightning.steering.runtime.prompt_lengths import check_lengths, known_lengths
 from sa_lightning.steering.runtime.prompt_reader import PromptReader
+from sa_lightning.steering.typed import assert_later
 
 #: The attribute of a cache that says which decision it goes on with.
 MARK = "sa_lightning_decision"
@@ -88,8 +90,9 @@ class PromptRunner:
         if lengths is not None:
             self._decide_ahead(_module, tokens, mask, cache, lengths)
             return
-        self.is_prompt = cache is None or not cache.get_seq_length()
-        if not self.is_prompt:
+        self.is_prompt = True
+        if cache is not None and cache.get_seq_length():
+            self.is_prompt = False
             self._goes_on(cache)
             return
         if self.width is not None and tokens is not None and tokens.shape[1] != self.width:
@@ -111,7 +114,7 @@ class PromptRunner:
         self.placed = given.get("position_ids") is not None
         self._begin(None if tokens is None else real_tokens(mask, tokens.shape[1]))
 
-    def _goes_on(self, cache: Any) -> None:
+    def _goes_on(self, cache: Cache) -> None:
         """Refuse a cache that was not decided on: it would be steered as the last prompt was, or not at all."""
         if self.decision is None or getattr(cache, MARK, None) != self.decision:
             raise ModelError(
@@ -140,10 +143,7 @@ class PromptRunner:
             component.set(None)
         self.reader.mask = mask
         if self.reader.mask is not None:
-            # Checked on the device, which is not waited for.
-            torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]  # there is no public one
-                self.reader.mask[:, -1].all(), "a gate reads the last token: pad prompts on the left"
-            )
+            assert_later(self.reader.mask[:, -1].all(), "a gate reads the last token: pad prompts on the left")
         self.reader.on = True
 
     def _decide_on_all(self, rows: Tensor) -> None:
@@ -156,7 +156,9 @@ class PromptRunner:
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(weights)
 
-    def _decide_ahead(self, model: nn.Module, tokens: Any, mask: Any, cache: Any, lengths: Sequence[int]) -> None:
+    def _decide_ahead(
+        self, model: nn.Module, tokens: Any, mask: Any, cache: Cache | None, lengths: Sequence[int]
+    ) -> None:
         """Let gates read the prompts alone, then steer what runs next from the last token of each prompt on."""
         check_lengths(lengths, tokens, mask, cache)
         self.is_prompt = False
@@ -217,7 +219,7 @@ class PromptRunner:
         finally:
             self.busy = self.reader.on = False
 
-    def _decided(self, model: nn.Module, tokens: Tensor, mask: Tensor | None, cache: Any, output: Any) -> Any:
+    def _decided(self, model: nn.Module, tokens: Tensor, mask: Tensor | None, cache: Cache, output: Any) -> Any:
         """Decide, and run the last token, or all, of the prompt once more, steered."""
         again = tokens.shape[1] if self.whole_prompt else 1
         kept = last_of(cache, again)
@@ -247,14 +249,14 @@ class PromptRunner:
             output.hidden_states = tuple(_last_from(before, now, idle) for before, now in pairs)
         return output
 
-    def _go_on(self, cache: Any) -> None:
+    def _go_on(self, cache: Cache) -> None:
         """Steer replies from here on, as was decided, and mark the cache that they go on from."""
         for component, weights in zip(self.components, self.decisions.weights, strict=True):
             component.set(None if component.only_prompt else weights)
         self.decision = next(_DECISIONS)
         setattr(cache, MARK, self.decision)
 
-    def _decide(self, model: nn.Module, tokens: Tensor, cache: Any) -> None:
+    def _decide(self, model: nn.Module, tokens: Tensor, cache: Cache | None) -> None:
         """Run the appended text behind a prompt that has been read, and let the gates decide."""
         reader, batch = self.reader, len(tokens)
         end = reader.states(reader.ends)
@@ -282,7 +284,7 @@ class PromptRunner:
         model: nn.Module,
         tokens: Int[Tensor, "batch new"],
         mask: Tensor | None,
-        cache: Any,
+        cache: Cache | None,
         before: int,
         **more: Any,
     ) -> Any:

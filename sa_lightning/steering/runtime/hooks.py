@@ -4,7 +4,7 @@ Knows nothing of transformers: it takes a sequence of modules whose output is a 
 (batch, pos, d_model), or a tuple that starts with one. Whatever is hooked is given back at the end.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -50,7 +50,7 @@ class Captured:
 
 
 @contextmanager
-def capture(modules: Iterable[nn.Module], read: Read, *, stop: bool = False) -> Iterator[Captured]:
+def capture(modules: Iterable[nn.Module], read: Read, *, stop: bool = False) -> Generator[Captured]:
     """Read the output of each module during the forwards inside the block.
 
     Args:
@@ -81,7 +81,7 @@ def capture(modules: Iterable[nn.Module], read: Read, *, stop: bool = False) -> 
 @contextmanager
 def steering(
     decoder: nn.Module, changes: Sequence[tuple[nn.Module, Change]], callers: Sequence[nn.Module] = ()
-) -> Iterator[None]:
+) -> Generator[None]:
     """Change the output of modules in every forward inside the block, at every real token.
 
     Padding is left as it is: the two-dimensional `attention_mask` that the decoder is called with

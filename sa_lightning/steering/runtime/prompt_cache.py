@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,18 @@ from torch import Tensor, nn
 from sa_lightning.errors import ModelError
 
 
+@runtime_checkable
+class Cache(Protocol):
+    """What is asked of a KV cache of transformers; of some kinds it has `layers`, which differ in what they hold."""
+
+    def get_seq_length(self) -> int | Tensor: ...
+
+    def crop(self, count: int, /) -> None: ...
+
+
 def real_tokens(mask: Any, count: int) -> Tensor | None:
     """Which of the first tokens are no padding, shape (batch, pos), of a mask of any kind; None without one."""
-    if isinstance(mask, Mapping):  # one for each kind of layer
+    if _is_mapping(mask):  # one for each kind of layer
         mask = mask.get("full_attention")
     if not isinstance(mask, Tensor):
         return None
@@ -22,7 +31,11 @@ def real_tokens(mask: Any, count: int) -> Tensor | None:
     return mask.long()
 
 
-def cache_of(found: Mapping[str, Any]) -> Any:
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
+
+
+def cache_of(found: Mapping[str, Any]) -> Cache | None:
     """The KV cache among the arguments, or in the output, of a forward; transformers has renamed it."""
     cache = found.get("cache")
     return found.get("past_key_values") if cache is None else cache
@@ -46,14 +59,14 @@ class Forward:
         return {**dict(zip(self._names, args, strict=False)), **kwargs}
 
 
-def remember_past(cache: Any) -> None:
+def remember_past(cache: Cache | None) -> None:
     """Let layers that forget what lies before a window keep it, until they are cropped for the last time."""
     for layer in getattr(cache, "layers", ()):
         if hasattr(layer, "activate_past_recording"):
             layer.activate_past_recording()
 
 
-def forget_past(cache: Any) -> None:
+def forget_past(cache: Cache) -> None:
     """Let the same layers go back to what their window holds, and go on as they would have."""
     recording = [layer for layer in getattr(cache, "layers", ()) if hasattr(layer, "record_past")]
     for layer in recording:
@@ -79,7 +92,7 @@ class Kept(NamedTuple):
     values: Tensor
 
 
-def last_of(cache: Any, count: int) -> list[Kept]:
+def last_of(cache: Cache, count: int) -> list[Kept]:
     """Copy what the last tokens have left in each layer that keeps tokens as plain tensors.
 
     Raises:
@@ -89,7 +102,7 @@ def last_of(cache: Any, count: int) -> list[Kept]:
     lost = {type(layer).__name__ for layer in layers if not getattr(layer, "is_croppable", True)}
     if lost:
         raise _cannot(cache, f"{', '.join(sorted(lost))} has lost what lies before")
-    found = []
+    found: list[Kept] = []
     for layer in layers:
         end = getattr(layer, "cumulative_length", None)  # a tensor where a layer is longer than what is in it
         for owner, name, dim in _growing(layer):
@@ -114,7 +127,7 @@ def put_back(kept: list[Kept], rows: Tensor) -> None:
             now.index_copy_(dim, places, torch.where(chosen, before, now.index_select(dim, places)))
 
 
-def crop(cache: Any, count: int) -> None:
+def crop(cache: Cache, count: int) -> None:
     """Take the last tokens off a cache of any kind.
 
     Raises:
@@ -126,7 +139,7 @@ def crop(cache: Any, count: int) -> None:
         raise _cannot(cache, str(error)) from error
 
 
-def _cannot(cache: Any, why: str) -> ModelError:
+def _cannot(cache: Cache, why: str) -> ModelError:
     return ModelError(
         f"Tokens cannot be taken off a {type(cache).__name__}: {why}\n"
         "Where a gate decides, the last token of the prompt runs again, and what a gate appends is taken off.\n"
@@ -134,13 +147,14 @@ def _cannot(cache: Any, why: str) -> ModelError:
     )
 
 
-def _growing(layer: Any) -> Iterator[tuple[MutableMapping[Any, Any], Hashable, int]]:
+def _growing(layer: object) -> Iterator[tuple[MutableMapping[Any, Any], Hashable, int]]:
     """Tensors of a layer that grow with every token: keys and values, and inputs of convolutions."""
     own = vars(layer)
     for name in ("keys", "values"):
         if isinstance(own.get(name), Tensor) and own[name].dim() == 4:
             yield own, name, -2
-    convolved = own.get("conv_states")
-    for name in convolved if isinstance(convolved, dict) else ():
-        if isinstance(convolved[name], Tensor):
-            yield convolved, name, -1
+    convolved: dict[Hashable, Any] | Tensor | None = own.get("conv_states")
+    if isinstance(convolved, dict):
+        for name, states in convolved.items():
+            if isinstance(states, Tensor):
+                yield convolved, name, -1

@@ -1,21 +1,22 @@
 """Where prompts end, in forwards that hold more than prompts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sa_lightning.errors import ModelError
+from sa_lightning.steering.runtime.prompt_cache import Cache
+from sa_lightning.steering.typed import assert_later
 
 #: Where the prompt of each row ends, in forwards that hold more than prompts: how many tokens belong to it.
 _LENGTHS: ContextVar[Sequence[int] | None] = ContextVar("lengths", default=None)
 
 
 @contextmanager
-def prompt_lengths(lengths: Sequence[int]) -> Iterator[None]:
+def prompt_lengths(lengths: Sequence[int]) -> Generator[None]:
     """Say where prompts end in the forwards inside the block, as where the likelihood of a given answer is measured.
 
     Rows are padded on the right. Gates then read each prompt by itself, in a forward of its own, and the last token of
@@ -36,7 +37,7 @@ def known_lengths() -> Sequence[int] | None:
     return _LENGTHS.get()
 
 
-def check_lengths(lengths: Sequence[int], tokens: Any, mask: Any, cache: Any) -> None:
+def check_lengths(lengths: Sequence[int], tokens: Any, mask: Any, cache: Cache | None) -> None:
     """Refuse lengths that are not those of the rows that run, on the CPU; padding on the left, on the device.
 
     Raises:
@@ -60,6 +61,4 @@ def check_lengths(lengths: Sequence[int], tokens: Any, mask: Any, cache: Any) ->
             "Leave the cache out; for replies, call `generate` without `prompt_lengths`."
         )
     if isinstance(mask, Tensor) and mask.dim() == 2:
-        torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]  # there is no public one
-            mask[:, 0].all(), "prompt_lengths count from the first token: pad rows on the right"
-        )
+        assert_later(mask[:, 0].all(), "prompt_lengths count from the first token: pad rows on the right")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.steering.runtime.conditional import is_gated
-from sa_lightning.steering.runtime.prompt_cache import Forward, cache_of
+from sa_lightning.steering.runtime.prompt_cache import Cache, Forward, cache_of
 
 __all__ = ["SelfContrast"]
 
@@ -62,7 +62,7 @@ class SelfContrast:
             )
         self.model, self.ratio = model, ratio
         self._tokens, self._mask = tokens, mask
-        self._cache: Any = None
+        self._cache: Cache | None = None
         self._width: int | None = None  # tokens of the plain rows so far
         self._forward = Forward(model)
 
