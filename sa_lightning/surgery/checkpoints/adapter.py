@@ -4,12 +4,12 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -58,7 +58,7 @@ class AdaptedCheckpoint(Checkpoint):
         CheckpointMismatchError: If it was trained on another base.
     """
 
-    def __init__(self, source: str, path: Path, base: Checkpoint, settings: dict[str, Any]) -> None:
+    def __init__(self, source: str, path: Path, base: Checkpoint, settings: Json) -> None:
         vars(self).update(vars(base))  # its layout, shards, names and configuration
         self.source, self.base, self.adapter_path = source, base, path
         self._fingerprint, self._digests, self._hashed = None, Digests(), []
@@ -165,7 +165,7 @@ def _by_pattern(patterns: dict[str, float], module: str) -> float | None:
     return None
 
 
-def refuse_unsupported(source: str, settings: dict[str, Any]) -> None:
+def refuse_unsupported(source: str, settings: Json) -> None:
     """Refuse the settings of an adapter that is not plain LoRA.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, slices
 from sa_lightning.surgery.checkpoints.weights import Digests, content_fingerprint, read_whole, slice_digest
@@ -32,7 +33,7 @@ class Checkpoint:
     by file. Use `opening.open_checkpoint`.
     """
 
-    def __init__(self, source: str, path: Path, shards: dict[str, Shard], config: dict[str, Any]) -> None:
+    def __init__(self, source: str, path: Path, shards: dict[str, Shard], config: Json) -> None:
         self.source = source
         self.path = path
         self.config = config
@@ -100,7 +101,7 @@ class Checkpoint:
     @property
     def ties_embeddings(self) -> bool:
         """Whether the configuration ties input and output embeddings (its default is yes)."""
-        parts: tuple[dict[str, Any], ...] = (self.config, self.config.get("text_config") or {})
+        parts: tuple[Json, ...] = (self.config, self.config.get("text_config") or {})
         flags = [part["tie_word_embeddings"] for part in parts if "tie_word_embeddings" in part]
         return any(flags) if flags else True
 
@@ -122,10 +123,10 @@ class Checkpoint:
         return all(torch.equal(self._rows(piece), self._rows(piece._replace(name=other))) for piece in parts)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """Read a JSON object."""
     try:
-        content: dict[str, Any] | list[Any] | str | float | None = json.loads(path.read_text(encoding="utf-8"))
+        content: Json | list[Any] | str | float | None = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):

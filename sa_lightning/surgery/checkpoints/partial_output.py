@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, differences
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.shard import shard_digest
 
 __all__ = ["PartialOutput", "restore", "sync"]
@@ -32,13 +33,13 @@ class PartialOutput:
         overwrite: Whether NAME may be there already when the new one is complete.
     """
 
-    def __init__(self, output: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool = False) -> None:
+    def __init__(self, output: Path, identity: Json, *, resume: bool, overwrite: bool = False) -> None:
         self.overwrite = overwrite
         self.output = output
         self.path = output.parent / f".{output.name}.partial"
-        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.identity: Json = json.loads(json.dumps(identity))
         self.resume = resume
-        self.entries: dict[str, Any] = {}
+        self.entries: Json = {}
 
     @contextmanager
     def open(self) -> Generator["PartialOutput", None, None]:
@@ -68,7 +69,7 @@ class PartialOutput:
             os.fsync(file.fileno())
         temporary.replace(self.path / JOURNAL)
 
-    def finished(self, file: str) -> dict[str, Any] | None:
+    def finished(self, file: str) -> Json | None:
         """What the journal says of a finished file, if it is there as it was written; else nothing."""
         entry = self.entries.get("files", {}).get(file)
         path = self.path / file

@@ -11,13 +11,14 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import xxhash
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Digests, raw_bytes, slice_digest
 
@@ -73,7 +74,7 @@ class Shard:
             length = int.from_bytes(file.read(8), "little")
             if total < 8 or length > min(total - 8, LONGEST_HEADER):
                 raise ValueError(f"its header would need {length} bytes, but the file has {total}")
-            entries: dict[str, Any] = json.loads(file.read(length))
+            entries: Json = json.loads(file.read(length))
         self.metadata = entries.pop("__metadata__", None) or {}
         data = 8 + length
         tensors: dict[str, TensorHeader] = {}
@@ -142,7 +143,7 @@ def write_shard(
         form: Is given a function that writes one slice and returns its digest (in any thread or process), and yields
             every slice with what that returned.
     """
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    entries: Json = {"__metadata__": dict(metadata)}
     end = 0
     for name, (dtype, shape) in headers.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize

@@ -1,10 +1,11 @@
 """Lineage: do these checkpoints come from one another? Numbers from a sample, before an edit."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.delta import Delta
 from sa_lightning.surgery.selection.bracket import sample
@@ -37,7 +38,7 @@ def kinship(a: Weights, b: Weights, names: tuple[str, ...]) -> Kinship:
     return Kinship(_ratio(ab, math.sqrt(aa) * math.sqrt(bb)), _ratio(math.sqrt(dd), math.sqrt(aa)))
 
 
-def lineage(delta: Delta, target: Weights) -> tuple[dict[str, Any], list[str]]:
+def lineage(delta: Delta, target: Weights) -> tuple[Json, list[str]]:
     """Compare all that an edit reads, and say what looks unrelated.
 
     Returns:
@@ -46,7 +47,7 @@ def lineage(delta: Delta, target: Weights) -> tuple[dict[str, Any], list[str]]:
     """
     inputs = {**delta.inputs, **({} if target in delta.inputs.values() else {"target": target})}
     (first, base), *others = inputs.items()
-    found: dict[str, Any] = {}
+    found: Json = {}
     warnings: list[str] = []
     for role, weights in others:
         if weights is base:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sa_lightning.errors import CheckpointMismatchError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.slices import joined
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import ModelWeights
@@ -44,7 +44,7 @@ class EditInMemory:
         self.weights = weights
         self.active: bool = False
         self._stash: dict[str, Tensor] | None = None
-        self._report: dict[str, Any] | None = None
+        self._report: Json | None = None
         check_holds(plan, weights)
 
     def apply(self) -> "EditInMemory":
@@ -67,7 +67,7 @@ class EditInMemory:
             self._swap()
         return self
 
-    def report(self, command: str | None = None) -> dict[str, Any]:
+    def report(self, command: str | None = None) -> Json:
         """The content of `surgery.json`, with the fingerprints from before the first `apply`."""
         if self._report is None:
             raise RuntimeError("The edit has no statistics before the first `apply`.")

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 import xxhash
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
 from sa_lightning.surgery.checkpoints.inside import check_inside
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore, sync
@@ -157,7 +157,7 @@ def write_edit(
     return path
 
 
-def _identity(plan: EditPlan) -> dict[str, Any]:
+def _identity(plan: EditPlan) -> Json:
     """What a partial output must have been begun with to be continued: inputs as they lie on disk, and settings."""
     inputs = {
         role: {str(file.resolve()): [file.stat().st_size, file.stat().st_mtime_ns] for file in weights.files}
@@ -200,7 +200,7 @@ def _write_shards(
     """Write the shards that are not finished, and return the digest of each."""
     layout = {file: _written(plan, target, file) for file in target.layout}
     sizes = {file: sum(_size(plan, target, name) for name in names) for file, names in layout.items()}
-    finished: dict[str, Any] = dict(partial.entries.get("files", {}))
+    finished: Json = dict(partial.entries.get("files", {}))
     known = {file: entry for file in layout if (entry := partial.finished(file)) is not None}
     check_space(sum(size for file, size in sizes.items() if file not in known), partial.output)
     plan.statistics.clear()
@@ -208,7 +208,7 @@ def _write_shards(
         plan.statistics.update({name: Statistics(*values) for name, values in entry["statistics"].items()})
     done, total = sum(sizes[file] for file in known), sum(sizes.values())
     with ThreadPoolExecutor(1) as disk:
-        last: tuple[str, dict[str, Any], Future[None]] | None = None
+        last: tuple[str, Json, Future[None]] | None = None
         for file, names in layout.items():
             if file in known:
                 continue
@@ -233,9 +233,7 @@ def _write_shards(
     return {file: finished[file]["xxh3"] for file in layout}
 
 
-def _finish(
-    last: tuple[str, dict[str, Any], Future[None]] | None, finished: dict[str, Any], partial: PartialOutput
-) -> None:
+def _finish(last: tuple[str, Json, Future[None]] | None, finished: Json, partial: PartialOutput) -> None:
     if last is not None:
         file, entry, on_disk = last
         on_disk.result()
@@ -287,7 +285,7 @@ def _write_config(plan: EditPlan, directory: Path) -> None:
     path = directory / "config.json"
     if plan.settings.dtype == "auto" or not path.is_file():
         return
-    config: dict[str, Any] = read_json(path)
+    config: Json = read_json(path)
     for part in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
             if key in part:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lightning.errors import NothingToDoError, StepTooLargeError
+from sa_lightning.files import Json
 from sa_lightning.resources import installed
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.slices import INTEGERS, Slice, blend
@@ -97,7 +98,7 @@ class EditPlan:
         self.lineage = dict(lineage or {})
         self.warnings: list[str] = list(warnings)
         self.rounds_first: bool = False
-        self.search: dict[str, Any] | None = None  # how `layer_scales` were found
+        self.search: Json | None = None  # how `layer_scales` were found
         self.statistics: dict[str, Statistics] = {}
         self.inputs: dict[str, Weights] = {**delta.inputs, "target": target}
         if base is not None:
@@ -248,7 +249,7 @@ class EditPlan:
                 f"{self.target.source}.\nChoose a larger `scale` or `density`, or a wider `dtype`."
             )
 
-    def report(self, command: str | None = None) -> dict[str, Any]:
+    def report(self, command: str | None = None) -> Json:
         """What was done, for `surgery.json`, once every parameter has been formed."""
         groups: dict[str, list[Statistics]] = {}
         for name in sorted(self.names, key=lambda name: (layer_of(name) is None, layer_of(name), name)):

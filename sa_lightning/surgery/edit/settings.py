@@ -4,11 +4,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
 from sa_lightning.errors import SettingError
+from sa_lightning.files import Json
 from sa_lightning.surgery.deltas.merges import MERGES
 from sa_lightning.surgery.operators.operator import Operator
 from sa_lightning.surgery.operators.table import OPERATORS
@@ -197,7 +198,7 @@ class EditSettings:
         """How far (resolved) settings step within a layer, or `other` (`group_of`)."""
         return (self.scale or 0.0) * (self.layer_scales or {}).get(group, 1.0)
 
-    def recorded(self) -> dict[str, Any]:
+    def recorded(self) -> Json:
         """As a record, for JSON, from which `from_record` makes the settings again."""
         record = dataclasses.asdict(self)
         if self.heads is not None:
@@ -205,9 +206,9 @@ class EditSettings:
         return record
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "EditSettings":
+    def from_record(cls, record: Json) -> "EditSettings":
         """The settings of a record."""
-        scope: dict[str, Any] = {**record["scope"]}
+        scope: Json = {**record["scope"]}
         for name in ("include", "exclude", "layers"):
             scope[name] = None if scope[name] is None else tuple(scope[name])
         record = {**record, "scope": Scope(**scope)}
