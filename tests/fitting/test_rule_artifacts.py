@@ -61,6 +61,15 @@ def test_an_artifact_says_where_its_directions_point():
     assert "positive strength leads to refusal" in signs
 
 
+def test_a_card_has_no_table_of_states_without_a_row(tmp_path):
+    rows = {"original": {"layers": [1], "activation_norm": [2.0], "difference_norm": [0.5], "separation": [1.0]}}
+    for statistics, there in (({}, False), (rows, True)):
+        artifact_for(llama(), statistics=statistics).save_pretrained(tmp_path / "artifact")
+        card = (tmp_path / "artifact" / "README.md").read_text(encoding="utf-8")
+        assert ("| rule | weights | layer |" in card) == there == ("| pairs | original | 1 | 2 |" in card)
+        assert ("no rule was fitted on pairs" in card) != there
+
+
 def test_joined_gates_are_kept_and_vectors_that_do_not_fit_their_record_are_refused(tmp_path):
     one = GateRecord(0.0, auroc=1.0, positive=(1, 1), negative=(0, 1), numbers={"bias": 0.0}, layers=[1])
     record = GateRecord(0.0, joined={"a": one, "b": one})
