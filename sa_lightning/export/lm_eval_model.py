@@ -89,6 +89,7 @@ class SafetyLM(InMemoryLM):
                 f"`edited=true`, but {artifact} records no surgery.\nThe fit that made it only steered.\n"
                 "Leave `edited` out, or fit with `--surgery.harm`."
             )
+        found = None if found is None else found.with_strength(_strength(strength))  # refused before a model loads
         source = resolve_worlds(str(pretrained), 0)
         module = CausalLMModule(
             source,
@@ -123,9 +124,7 @@ class SafetyLM(InMemoryLM):
         if found is not None:
             # For as long as the process lives.
             self._hooks = ExitStack()
-            self._hooks.enter_context(
-                steer(network, found, strength=_strength(strength), allow_other_weights=allow_other_weights)
-            )
+            self._hooks.enter_context(steer(network, found, allow_other_weights=allow_other_weights))
         super().__init__(
             network,
             shown,

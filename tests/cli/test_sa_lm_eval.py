@@ -158,6 +158,13 @@ def test_arguments_that_would_be_ignored_are_refused_before_a_model_is_loaded(ar
     assert str(error.value).count("\n") == 2
 
 
+def test_a_strength_for_several_rules_is_refused_before_a_model_is_looked_for(tmp_path):
+    several = artifact_for(llama())
+    several.rules = {"one": several.rules["pairs"], "two": several.rules["pairs"]}
+    with pytest.raises(SettingError, match="several rules: one, two"):
+        SafetyLM("nowhere", artifact=str(several.save_pretrained(tmp_path / "artifact")), strength=0.1)
+
+
 def test_an_artifact_without_surgery_cannot_edit_and_another_models_cannot_steer(checkpoints, artifact):
     with pytest.raises(SettingError, match="records no surgery"):
         SafetyLM(str(checkpoints / "base"), str(artifact), edited=True)

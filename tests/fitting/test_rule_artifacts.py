@@ -9,6 +9,7 @@ from support.models import artifact_for, linear_gate, llama, rule_for
 from sa_lightning import SteeringArtifact
 from sa_lightning.errors import ArtifactError
 from sa_lightning.steering import GateRecord
+from sa_lightning.surgery import read_direction
 
 
 def test_a_random_control_is_as_long_as_what_it_takes_the_place_of():
@@ -59,6 +60,22 @@ def test_an_artifact_says_where_its_directions_point():
     rule = rule_for(model, extraction={"direction": "refusal"})
     signs = artifact_for(model, rules={"a": rule}).config()["rules"]["a"]["sign"]
     assert "positive strength leads to refusal" in signs
+
+
+def test_an_edit_finds_the_direction_of_the_only_rule(tmp_path):
+    artifact = artifact_for(llama())
+    artifact.rules = {"own": rule_for(llama(), gate=linear_gate({1: torch.ones(32)}))}
+    path = artifact.save_pretrained(tmp_path / "artifact")
+    assert torch.equal(read_direction(path, 1), artifact.rules["own"].directions["original"][1])
+
+
+def test_a_card_has_no_table_of_states_without_a_row(tmp_path):
+    rows = {"original": {"layers": [1], "activation_norm": [2.0], "difference_norm": [0.5], "separation": [1.0]}}
+    for statistics, there in (({}, False), (rows, True)):
+        artifact_for(llama(), statistics=statistics).save_pretrained(tmp_path / "artifact")
+        card = (tmp_path / "artifact" / "README.md").read_text(encoding="utf-8")
+        assert ("| rule | weights | layer |" in card) == there == ("| pairs | original | 1 | 2 |" in card)
+        assert ("no rule was fitted on pairs" in card) != there
 
 
 def test_joined_gates_are_kept_and_vectors_that_do_not_fit_their_record_are_refused(tmp_path):

@@ -12,6 +12,10 @@ from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible
 
 ELSEWHERE = ("vocabulary", "strength_search", "sinks")  # of `extraction`, what the card tells in words
+HEAD = """\
+| rule | weights | layer | norm of states | norm of mean(safe − unsafe) | right side | held-out AUROC | strength |
+|---|---|---|---|---|---|---|---|
+"""
 COLUMNS = ("layers", "activation_norm", "difference_norm", "separation", "auroc")
 
 
@@ -34,6 +38,7 @@ def card(artifact: Described, results: str = "") -> str:
     """Write the model card: what it is, how to use it, and the numbers."""
     described = "\n".join(_described(name, rule, artifact.demonstrations) for name, rule in artifact.rules.items())
     table = "\n".join(row for name, rule in artifact.rules.items() for row in _rows(name, rule))
+    table = f"{HEAD}{table}" if table else "Nothing is kept of them: no rule was fitted on pairs."
     words = "".join(_vocabulary(rule) for rule in artifact.rules.values())
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
     controls = artifact.controls()
@@ -59,8 +64,6 @@ with steer(model, artifact):
 
 ## States
 {of}
-| rule | weights | layer | norm of states | norm of mean(safe − unsafe) | right side | held-out AUROC | strength |
-|---|---|---|---|---|---|---|---|
 {table}
 {words}
 ## Results

@@ -150,24 +150,23 @@ def read_direction(path: str | Path, layer: int | None = None) -> Float[Tensor, 
     Args:
         path: Directory or safetensors file.
         layer: Which block's direction, fitted on the original weights; not needed where there is only one. Of an
-            artifact without directions of its own, that of its part, if it has one part.
+            artifact without a rule of pairs, that of its rule, if it has one rule.
 
     Raises:
         CheckpointError: If the file or the layer is not there.
     """
     place = Path(path).expanduser()
     file = Shard(place / FILE if place.is_dir() else place)
-    names = [n for n in file.tensors if len(file.tensors[n].shape) == 1]
+    names = [n for n in file.tensors if len(file.tensors[n].shape) == 1 and not n.endswith(".gate")]
     wanted = names
     if layer is not None:
         key = f"original.layers.{layer}.direction"
-        wanted = [n for n in names if n == key] or [
-            n for n in names if re.fullmatch(rf"parts\.[\w-]+\.{re.escape(key)}", n)
-        ]
+        of_rule = re.compile(rf"(?:rules|parts)\.[\w-]+\.{re.escape(key)}")  # artifacts of before have parts
+        wanted = [n for n in names if n == key] or [n for n in names if of_rule.fullmatch(n)]
     if len(wanted) != 1:
         raise CheckpointError(
             f"{path} holds {len(names)} directions ({', '.join(names[:4])}{', …' if len(names) > 4 else ''}), and "
             f"`direction_layer` is {layer}.\nOne direction is projected out of all matrices.\n"
-            "Say whose it is: `--direction_layer 12`, from 0."
+            "Say whose it is: `--direction_layer 12`, from 0; of several rules beside none of pairs, none can be told."
         )
     return file.read(wanted[0]).float()

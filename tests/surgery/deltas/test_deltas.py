@@ -192,16 +192,18 @@ def test_a_direction_is_projected_out_of_all_that_writes_to_the_stream(tmp_path:
     assert all(float((state @ r).abs().max()) < 1e-4 for state in states)
 
 
-def test_the_direction_of_a_part_is_read_where_there_is_no_other(tmp_path: Path):
+@pytest.mark.parametrize("what", ["rules", "parts"])
+def test_the_direction_of_a_rule_is_read_where_there_is_no_other(tmp_path: Path, what: str):
     from safetensors.torch import save_file
 
     one, two = torch.randn(32), torch.randn(32)
     file = tmp_path / "steering.safetensors"
-    save_file({"parts.spare.original.layers.1.direction": one, "parts.spare.edited.layers.1.direction": two}, file)
+    others = {f"{what}.spare.edited.layers.1.direction": two, f"{what}.spare.original.layers.1.gate": two.clone()}
+    save_file({f"{what}.spare.original.layers.1.direction": one, **others}, file)
     assert torch.equal(read_direction(tmp_path, 1), one)
-    save_file({"parts.spare.original.layers.1.direction": one, "original.layers.1.direction": two}, file)
+    save_file({f"{what}.spare.original.layers.1.direction": one, "original.layers.1.direction": two}, file)
     assert torch.equal(read_direction(tmp_path, 1), two)
-    save_file({f"parts.{name}.original.layers.1.direction": one.clone() for name in "ab"}, file)
+    save_file({f"{what}.{name}.original.layers.1.direction": one.clone() for name in "ab"}, file)
     with pytest.raises(CheckpointError, match="holds 2 directions"):
         read_direction(tmp_path, 1)
 
