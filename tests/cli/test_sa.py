@@ -73,7 +73,9 @@ def test_quickstart_ends_with_the_table_the_files_and_three_commands(micro):
     results = json.loads((micro["output"] / "results.json").read_text())
     assert list(results["arms"]) == ["original", "steered", "edited", "edited+steered"]
     assert results["model"] == "world:micro/chat"
-    assert json.loads((micro["output"] / "fit" / "artifact" / "sa_config.json").read_text())["model"] == "world:micro/chat"
+    assert (
+        json.loads((micro["output"] / "fit" / "artifact" / "sa_config.json").read_text())["model"] == "world:micro/chat"
+    )
     assert results["command"].startswith("sa quickstart --world micro")
     assert {"world", "fit", "load"} <= results["seconds"].keys()
     assert {"schema", "command", "versions", "seed", "model", "judge", "arms", "paired", "seconds"} <= set(results)
