@@ -44,7 +44,7 @@ def test_no_rule_of_a_random_control_has_the_draw_of_another_or_of_another_seed(
 def test_artifacts_that_differ_in_one_number_of_a_rule_or_a_gate_have_different_digests(tmp_path):
     def made(rule=1.0, gate=1.0, strength=0.1):
         own = rule_for(llama(), gate=linear_gate({1: torch.full((32,), gate)}, negative_factor=0.0))
-        own.directions["original"][0] = torch.full((32,), rule)
+        own.directions["original"][0] = torch.nn.functional.normalize(torch.arange(32) + rule, dim=0)
         return artifact_for(llama(), strength=strength, rules={"own": own})
 
     digests = [made(**change).digest() for change in ({}, {"rule": 1.1}, {"gate": 1.1}, {"strength": 0.2})]

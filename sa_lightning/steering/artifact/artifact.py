@@ -23,10 +23,11 @@ from torch import Tensor
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json, whole_directory, write_whole
 from sa_lightning.steering.artifact.card import card
-from sa_lightning.steering.artifact.format import read_artifact, written
+from sa_lightning.steering.artifact.format import digests, read_artifact, written
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.controls import in_words
 from sa_lightning.steering.intervention import check_strength
+from sa_lightning.steering.schema import check_types
 
 PAIRS = "pairs"  # the rule that is fitted on demonstrations
 
@@ -188,8 +189,10 @@ class SteeringArtifact:
         """
         directory = Path(directory)
         with whole_directory(directory, replace=(directory / "sa_config.json").is_file()) as partial:
-            save_file(self.tensors(), partial / "steering.safetensors", metadata={"format": "pt"})
-            texts = {"sa_config.json": json.dumps(self.config(), indent=2) + "\n", "README.md": card(self)}
+            tensors = self.tensors()
+            save_file(tensors, partial / "steering.safetensors", metadata={"format": "pt"})
+            written = json.dumps(self.config() | {"tensors": digests(tensors)}, indent=2)
+            texts = {"sa_config.json": written + "\n", "README.md": card(self)}
             for name, text in (texts | {"config.yaml": config}).items():
                 (partial / name).write_text(text, encoding="utf-8")
         return directory
@@ -210,7 +213,15 @@ class SteeringArtifact:
         Raises:
             ArtifactError: If it is missing, damaged, or of a newer format.
         """
-        return cls(**read_artifact(path_or_repo, PAIRS, revision))
+        values = read_artifact(path_or_repo, PAIRS, revision)
+        try:
+            check_types(cls, values)
+        except TypeError as error:
+            raise ArtifactError(
+                f"sa_config.json in {path_or_repo} is damaged: {error}.\n"
+                "Without it the directions cannot be applied.\nFit it again with `sa fit`."
+            ) from error
+        return cls(**values)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the artifact to a Hub repository, made if needed, and return its address."""

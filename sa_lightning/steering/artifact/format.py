@@ -4,6 +4,7 @@ The rule of pairs stands at the top, all others behind `rules`. Formats 1 to 5 h
 direction that could be empty, and other words for the sides of a gate: `_converted` makes the first of the second.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]  # `tqdm_class` is bare
 from safetensors import SafetensorError
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # its `PathLike` is bare
@@ -22,8 +24,12 @@ from sa_lightning.files import Json
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
+from sa_lightning.steering.intervention import INTERVENTIONS
+from sa_lightning.steering.schema import check_types
+from sa_lightning.steering.typed import norm_of
 
 FORMAT_VERSION = 6
+NEAR = 1e-3  # of 1: how long a unit vector may be
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 #: What the sides of a gate, and what became of prompts there, were called up to format 5.
 WORDS = {"finds": "positive", "against": "negative", "spares": "exempt", "spared": "exempted"}
@@ -82,22 +88,55 @@ def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = No
                 "Check the path: `--artifact DIR/artifact`."
             ) from error
     try:
-        config = json.loads((path / "sa_config.json").read_text())
+        config: Any = json.loads((path / "sa_config.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "steering.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise ArtifactError(
             f"{path} holds no complete artifact: {error}.\n"
             f"An artifact is a directory with {', '.join(FILES)}.\n"
             "Fit it again with `sa fit`, or check the path."
         ) from error
-    version = config.get("format_version")
-    if version not in range(1, FORMAT_VERSION + 1):
+    found: Json = config if isinstance(config, dict) else {}  # pyright: ignore[reportUnknownVariableType]  # any JSON
+    version = found.get("format_version")
+    if isinstance(version, bool) or version not in range(1, FORMAT_VERSION + 1):
         raise ArtifactError(
             f"{path} has format version {version}, this one reads 1 to {FORMAT_VERSION}.\n"
             "Guessing at another format could steer the wrong way.\nUpgrade sa_lightning, or fit it again."
         )
-    if version < FORMAT_VERSION:
-        config = _converted(config)
+    try:
+        return _attributes(path, found if version == FORMAT_VERSION else _converted(found), tensors, main)
+    except SettingError as error:
+        raise ArtifactError(
+            f"{path} asks for a gate that this version cannot make: {str(error).splitlines()[0]}\n"
+            "Another one would not be what was measured.\nUpgrade sa_lightning, or fit it again with `sa fit`."
+        ) from error
+    except ArtifactError:
+        raise
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
+        raise ArtifactError(
+            f"sa_config.json in {path} is not complete: {type(error).__name__}, {str(error).splitlines()[0]}.\n"
+            "Without it the directions cannot be applied.\nFit it again with `sa fit`."
+        ) from error
+
+
+def _attributes(path: Path, config: Json, tensors: Mapping[str, Tensor], main: str) -> Json:
+    """The attributes of an artifact, from what its files hold.
+
+    Raises:
+        ArtifactError: If the two do not say the same, or tensors are not those that were written.
+        TypeError: If a value is of another type than its attribute; other errors where the shape is another.
+    """
+    if config["format_version"] == FORMAT_VERSION and config.get("tensors") != digests(tensors):
+        raise ArtifactError(
+            f"The tensors in {path} are not those that its sa_config.json has the digests of.\n"
+            "They would steer otherwise than was measured.\nCopy the artifact again, or fit it again with `sa fit`."
+        )
+    wrong = sorted(name for name, tensor in tensors.items() if tensor.dtype != torch.float32)
+    if wrong:
+        raise ArtifactError(
+            f"`{wrong[0]}` in {path} is of type {tensors[wrong[0]].dtype}, not float32, as all that `sa fit` writes.\n"
+            "It was written by something else.\nFit it again with `sa fit`."
+        )
     if "layers" in config and main in config.get("rules", {}):  # as a part could once be called
         raise ArtifactError(
             f"{path} has a rule called `{main}` beside that of its demonstrations, which has this name now.\n"
@@ -105,25 +144,22 @@ def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = No
         )
     held = _held(tensors, main)
     rules = ({main: config} if "layers" in config else {}) | config.get("rules", {})
-    sets = config.get("fingerprints", {})
-    try:
-        read = {name: _read_rule(one, held.get(name, {}), sets, path) for name, one in rules.items()}
-        known = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "template_arguments")
-        known += ("template_tail", "demonstrations", "surgery", "control", "command", "versions")
-        missing = [name for name in known[:4] if name not in config]
-        if missing:
-            raise TypeError(f"it has no {missing[0]!r}")
-        return {"rules": read, **{name: config[name] for name in known if name in config}}
-    except SettingError as error:
-        raise ArtifactError(
-            f"{path} asks for a gate that this version cannot make: {str(error).splitlines()[0]}\n"
-            "Another one would not be what was measured.\nUpgrade sa_lightning, or fit it again with `sa fit`."
-        ) from error
-    except TypeError as error:
-        raise ArtifactError(
-            f"sa_config.json in {path} is not complete: {error}.\n"
-            "Without it the directions cannot be applied.\nFit it again with `sa fit`."
-        ) from error
+    known = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "template_arguments")
+    known += ("template_tail", "demonstrations", "surgery", "control", "command", "versions")
+    missing = [name for name in known[:4] if name not in config]
+    if missing:
+        raise TypeError(f"it has no {missing[0]!r}")
+    sets = config["fingerprints"]
+    read = {name: _read_rule(one, held.get(name, {}), sets, path) for name, one in rules.items()}
+    return {"rules": read, **{name: config[name] for name in known if name in config}}
+
+
+def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the SHA-256 of every tensor, its shape included, by name."""
+    return {
+        name: hashlib.sha256(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes()).hexdigest()
+        for name, tensor in sorted(tensors.items())
+    }
 
 
 def _held(tensors: Mapping[str, Tensor], main: str) -> Held:
@@ -162,9 +198,20 @@ def _read_rule(
         given["strength"] = _by_layer(given["strength"])
     for key in ("typical_norms", "dose"):
         given[key] = {name: _by_layer(norms) for name, norms in given.get(key, {}).items()}
+    check_types(Rule, given)
+    rule = Rule(directions, **given)
+    how = INTERVENTIONS.get(rule.intervention)
+    for name, found in directions.items():
+        long = [layer for layer, vector in found.items() if abs(float(norm_of(vector)) - 1) > NEAR]
+        if how is not None and not how.sized and long:
+            raise ArtifactError(
+                f"Direction `{name}.layers.{long[0]}` in {path} has the length "
+                f"{float(norm_of(found[long[0]])):.3g}, and `{rule.intervention}` takes unit vectors.\n"
+                "A strength would be another.\nFit it again with `sa fit`."
+            )
     gate = config.get("gate", "always")
-    fitted = None if gate in ("always", None) else FittedGate.from_dict(gate, held.get("gate", {}))
-    return Rule(directions, gate=fitted, **given)
+    rule.gate = None if gate in ("always", None) else FittedGate.from_dict(gate, held.get("gate", {}))
+    return rule
 
 
 def _converted(config: Mapping[str, Any]) -> Json:

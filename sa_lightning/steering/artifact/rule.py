@@ -19,6 +19,7 @@ from sa_lightning.steering.intervention import INTERVENTIONS, Intervention, chec
 from sa_lightning.steering.typed import norm_of
 
 UNITS = ("state", "typical")
+SITES = ("residual", "mlp", "attention")
 
 
 @dataclass
@@ -162,6 +163,11 @@ class Rule:
 
     def _check_norms(self) -> None:
         """Refuse an unknown unit, and typical norms that are needed and missing, or not positive."""
+        if self.site not in SITES:
+            raise ArtifactError(
+                f"This artifact acts on the `{self.site}` output of blocks, but there are {', '.join(SITES)}.\n"
+                "Another place would not be what was measured.\nUpgrade sa_lightning, or fit the artifact again."
+            )
         if self.unit not in UNITS or not (self.sinks is None or self.sinks >= 1):
             raise ArtifactError(
                 f"This artifact has strengths in the unit `{self.unit}` and sinks from {self.sinks} typical norms on; "

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from sa_lightning.errors import ArtifactError
+from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json
 from sa_lightning.steering.gates.combined import AlwaysGate
 from sa_lightning.steering.gates.fitting import GateState
@@ -71,16 +72,27 @@ class FittedGate:
                 (name, layer, tuple(vector.shape))
                 for name, state in self.states.items()
                 for layer, vector in state.vectors.items()
-                if tuple(vector.shape) != state.shape(d_model) or not 0 <= layer < num_layers
+                if tuple(vector.shape) != state.shape(d_model)
+                or not 0 <= layer < num_layers
+                or not bool(torch.isfinite(vector).all())
             }
         )
         empty = [name for name, state in self.states.items() if not state.vectors]
         if wrong or empty or not self.states:
             raise ArtifactError(
-                f"The gate was fitted for {sorted(self.states)}, but vectors are missing for {empty} or do not fit "
-                f"d_model {d_model} and {num_layers} layers: {wrong}.\n"
+                f"The gate was fitted for {sorted(self.states)}, but vectors are missing for {empty}, do not fit "
+                f"d_model {d_model} and {num_layers} layers, or are not finite: {wrong}.\n"
                 "Without them no prompt can be told from another.\nFit the artifact again with `sa fit`."
             )
+        for name in self.states:
+            try:
+                self.of(name)
+            except (KeyError, IndexError, ValueError, RuntimeError, SettingError) as error:
+                raise ArtifactError(
+                    f"The gate for {name} weights cannot be made again: {type(error).__name__}, "
+                    f"{str(error).splitlines()[0]}.\n"
+                    "Without it no prompt can be told from another.\nFit the artifact again with `sa fit`."
+                ) from error
 
     def as_dict(self) -> Json:
         """Return all but the vectors, as plain JSON values."""

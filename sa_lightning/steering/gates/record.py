@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sa_lightning.files import Json
+from sa_lightning.steering.schema import check_types
 
 Count = tuple[int, int]  # how many counted as positive, of how many
 
@@ -22,7 +23,7 @@ class Separation:
     """
 
     threshold: float
-    auroc: float = float("nan")
+    auroc: float = 0.5
     positive: Count = (0, 0)
     negative: Count = (0, 0)
     scores: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
@@ -69,11 +70,18 @@ class GateRecord(Separation):
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "GateRecord":
-        """Return what `as_dict` wrote; keys that nobody knows are left out."""
+        """Return what `as_dict` wrote; keys that nobody knows are left out.
+
+        Raises:
+            TypeError: If a value is of another type.
+        """
         values = _known(cls, found)
         values["joined"] = {kind: cls.from_dict(one) for kind, one in values.get("joined", {}).items()}
         if values.get("exempt"):
-            values["exempt"] = ExemptRecord(**_known(ExemptRecord, values["exempt"]))
+            first = _known(ExemptRecord, values["exempt"])
+            check_types(ExemptRecord, first)
+            values["exempt"] = ExemptRecord(**first)
+        check_types(cls, values)
         return cls(**values)
 
 

@@ -10,6 +10,7 @@ from sa_lightning.steering.gates.linear import check_recall
 from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.gates.table import GATES
 from sa_lightning.steering.intervention import check_strength, times
+from sa_lightning.steering.schema import check_types
 
 if TYPE_CHECKING:
     Kind = str
@@ -78,11 +79,7 @@ class GateSettings:
         Raises:
             SettingError: With the value and what to write.
         """
-        if self.kind != "always" and self.kind not in GATES:
-            raise SettingError(
-                f"`gate.kind` is {self.kind!r}, but there are always, {', '.join(GATES)}.\n"
-                "A gate is fitted as its kind says.\nChoose one of these."
-            )
+        _check_kind(self.kind)
         for name in SIDES:  # a parser makes lists of them
             object.__setattr__(self, name, tuple(getattr(self, name)))
         given = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
@@ -145,8 +142,16 @@ class GateSettings:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "GateSettings":
-        """Return the settings that a record holds among other things."""
-        return cls(**{item.name: record[item.name] for item in fields(cls) if item.name in record})
+        """Return the settings that a record holds among other things.
+
+        Raises:
+            SettingError: If this version knows no such gate, or a value is out of range.
+            TypeError: If a value is of another type.
+        """
+        values = {item.name: record[item.name] for item in fields(cls) if item.name in record}
+        _check_kind(values.get("kind", "always"))
+        check_types(cls, values)
+        return cls(**values)
 
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """The kinds of prompts of each side."""
@@ -218,3 +223,11 @@ class GateSettings:
         edge, low, high = threshold - (self.dead_zone or self.ramp), self.negative_factor, self.positive_factor
         between = (Band(edge, threshold, low, high),) if self.ramp else ()
         return Policy((Band(-math.inf, edge, low), *between, Band(threshold, math.inf, high)))
+
+
+def _check_kind(kind: Any) -> None:
+    if kind != "always" and not (isinstance(kind, str) and kind in GATES):
+        raise SettingError(
+            f"`gate.kind` is {kind!r}, but there are always, {', '.join(GATES)}.\n"
+            "A gate is fitted as its kind says.\nChoose one of these."
+        )
