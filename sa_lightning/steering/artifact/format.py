@@ -202,11 +202,11 @@ def _read_rule(
     rule = Rule(directions, **given)
     how = INTERVENTIONS.get(rule.intervention)
     for name, found in directions.items():
-        long = [layer for layer, vector in found.items() if abs(float(norm_of(vector)) - 1) > NEAR]
+        long = [layer for layer, vector in found.items() if abs(float(norm_of(vector, None)) - 1) > NEAR]
         if how is not None and not how.sized and long:
             raise ArtifactError(
                 f"Direction `{name}.layers.{long[0]}` in {path} has the length "
-                f"{float(norm_of(found[long[0]])):.3g}, and `{rule.intervention}` takes unit vectors.\n"
+                f"{float(norm_of(found[long[0]], None)):.3g}, and `{rule.intervention}` takes unit vectors.\n"
                 "A strength would be another.\nFit it again with `sa fit`."
             )
     gate = config.get("gate", "always")
