@@ -5,9 +5,6 @@ from support.compared import plan_of
 
 from sa_lightning.errors import SettingError
 
-SCALES = {"choose": {"surgery.scale": [0.1, 0.2, 0.4]}}
-SEEDS = {"choose": [0, 1], "report": [10, 11]}
-
 
 def test_a_row_out_of_a_config_is_the_row_that_says_the_same(tmp_path):
     gate = {"kind": "condition", "per_kind": 9, "negative": ["harmless"], "recall": 0.95, "negative_factor": 0.0}
