@@ -128,7 +128,7 @@ def changes_of(
     directions = rule.directions[name]
     strength = rule.strength if strength is None else strength
     check_layers(strength, directions)
-    modules = blocks.at(rule.site)  # type: ignore[arg-type]
+    modules = blocks.at(rule.site)  # type: ignore[arg-type]  # a text out of a file; `Rule.check` holds it to `SITES`
     changes = []
     for layer, direction in sorted(directions.items()):
         step = strength.get(layer) if isinstance(strength, Mapping) else strength

@@ -90,7 +90,7 @@ def steered_hooks(
     with torch.device("meta"):  # names are all that is wanted
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     names = {id(module): name for name, module in network.base_model.named_modules()}
-    modules = locate_blocks(network, artifact.blocks).at(rule.site)  # type: ignore[arg-type]
+    modules = locate_blocks(network, artifact.blocks).at(rule.site)  # type: ignore[arg-type]  # as `Rule.check` has it
     hooks = {}
     for layer in rule.steered_layers(weights):
         strength = rule.strength[layer] if isinstance(rule.strength, dict) else rule.strength
