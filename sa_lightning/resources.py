@@ -64,7 +64,7 @@ def versions() -> dict[str, str]:
     found |= installed("torch", "lightning", "transformers", "lm_eval", "peft", "safetensors")
     if (PACKAGE.parent / ".git").exists():
         command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"]
-        described = subprocess.run(command, capture_output=True, text=True, check=False)
+        described = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if described.returncode == 0:
             found["commit"] = described.stdout.strip()
     return found

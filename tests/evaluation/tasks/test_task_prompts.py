@@ -198,7 +198,7 @@ def test_a_file_of_ones_own_gives_the_prompts_of_one_kind_with_families_as_clust
     [
         ([{"prompt": "x", "kind": "harmful"}], {"kind": "wrapped"}, "`kind` is 'wrapped'"),
         ([{"prompt": "x", "kind": "harmful"}], {"kind": "harmless"}, "no prompts of the kind harmless"),
-        ([{"prompt": " ", "kind": "harmful"}], {}, "Row 1 of .* has an empty prompt"),
+        ([{"prompt": " ", "kind": "harmful"}], {}, "Line 1 of .* has an empty `prompt`"),
         ([{"kind": "harmful"}], {}, "mine.jsonl"),
         ([{"prompt": "x"}], {}, "mine.jsonl"),
         ([{"prompt": "x", "kind": "harmful", "id": 1}] * 2, {}, "1"),
