@@ -40,9 +40,9 @@ def json_lines(rows: Iterable[Any], *, escaped: bool = False) -> str:
 
 
 def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write rows as JSON Lines, whole or not at all; only their owner may read them if one holds replies."""
+    """Write rows as JSON Lines, whole or not at all; for their owner alone if one holds replies, or none is there."""
     kept = list(rows)
-    write_whole(path, json_lines(kept), private=any(map(holds_replies, kept)))
+    write_whole(path, json_lines(kept), private=not kept or any(map(holds_replies, kept)))
 
 
 def append_row(path: Path, row: Any) -> None:

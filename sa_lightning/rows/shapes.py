@@ -68,7 +68,8 @@ class Shape:
         return found
 
     def _refuse(self, where: str, fact: str) -> NoReturn:
-        raise DataError(f"{where} {fact[:300]}.\n{self.why}\nMend the row: it needs the form {self.example}.")
+        fact = " ".join(fact.split())[:300]  # keys are of others, and may be long or have line breaks
+        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}.")
 
 
 def check_text(text: str, what: str) -> str:

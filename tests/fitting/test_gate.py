@@ -168,7 +168,7 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     with pytest.raises(DataError, match="the demonstrations are answers"):
         asked(read_demonstrations(demonstrations)[0])
     for text, fact in (
-        ("{", "cannot be read as jsonl"),
+        ("{", "Line 1 of .* is not JSON"),
         ('{"prompt": "a", "kind": ["b"]}', "Line 1 of .* has a `kind` that is not text, but list"),
         ('{"prompt": 1, "kind": "harmful"}', "is no text"),
         ('{"prompt": "a"}', "KeyError"),

@@ -131,7 +131,7 @@ def own(**metadata: Any) -> "dict[str, Dataset]":
             }
         )
     if not documents:
-        raise DataError(f"{path} has no prompts of the kind {kind}.\nLeave the task out, or add some.")
+        raise DataError(f"{path} has no prompts of the kind {kind}.\nThe task asks them.\nLeave it out, or add some.")
     return {"test": dataset_of(str(path), documents)}
 
 

@@ -138,7 +138,7 @@ def test_a_damaged_world_and_metadata_that_name_none_are_refused(tmp_path):
     path.parent.mkdir()
     good = '{"kind": "facts", "id": 1, "prompt": "cake"}\n'
     for lines, said in (
-        (good + "{", f"{path} cannot be read as jsonl"),
+        (good + "{", f"Line 2 of {path} is not JSON"),
         (good + '{"kind": "facts", "id": 2}', f"Row 2 of kind facts in {path} cannot be read: it lacks 'prompt'"),
         (good * 2, f"{path} has 2 documents with the id '1'"),
     ):
