@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
-SECONDS = 5.0
+SECONDS = 5.0  # for a few thousand names, with the start of the process
 PLAIN = re.compile(r"[\w.-]*")  # nothing in it can be matched in more than one way
 MATCHING = """
 import json, re, sys
@@ -16,9 +16,7 @@ json.dump({name: next((p for p, regex in found if regex.match(name)), None) for 
 """
 
 
-def first_match(
-    patterns: Sequence[str], names: Iterable[str], form: str = "PATTERN", seconds: float = SECONDS
-) -> dict[str, str | None]:
+def first_match(patterns: Sequence[str], names: Iterable[str], form: str = "PATTERN") -> dict[str, str | None]:
     """Return, for each name, the first pattern that matches it from its beginning, or None.
 
     A pattern such as `(a+)+!` takes longer than anyone waits, and nothing stops `re` within the process that runs it.
@@ -27,10 +25,9 @@ def first_match(
         patterns: Regular expressions of Python.
         names: What they are matched against.
         form: What each pattern is part of, in place of `PATTERN`.
-        seconds: How long all of them may take together.
 
     Raises:
-        ValueError: If a pattern is none, or they take longer.
+        ValueError: If a pattern is none, or all of them take longer than `SECONDS` together.
     """
     names = list(names)
     if all(PLAIN.fullmatch(pattern) for pattern in patterns):
@@ -41,11 +38,11 @@ def first_match(
             [sys.executable, "-I", "-S", "-c", MATCHING],
             input=json.dumps([list(patterns), form, names]).encode(),
             capture_output=True,
-            timeout=seconds,
+            timeout=SECONDS,
             check=True,
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"a pattern that takes more than {seconds:g} s to match") from None
+        raise ValueError(f"a pattern that takes more than {SECONDS:g} s to match") from None
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
         raise ValueError(f"a pattern that Python cannot match ({reason})") from None
