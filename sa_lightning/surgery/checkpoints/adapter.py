@@ -68,9 +68,10 @@ class AdaptedCheckpoint(Checkpoint):
         shard = Shard(path / ADAPTER_WEIGHTS)
         self._factors = self._find_factors(shard)
         modules = [module for module, *_ in self._factors.values()]
-        ranks, self._alphas = (self._by_pattern(name, modules) for name in ("rank_pattern", "alpha_pattern"))
+        ranks = self._by_pattern("rank_pattern", modules)
+        self._alphas: dict[str, float] = self._by_pattern("alpha_pattern", modules)
         for module, _, key_a, key_b in self._factors.values():
-            self._check_rank(module, ranks.get(module, settings.get("r", 8)), shard, key_a, key_b)
+            self._check_rank(module, ranks.get(module, float(settings.get("r", 8))), shard, key_a, key_b)
         self._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
 
     @property
@@ -98,7 +99,7 @@ class AdaptedCheckpoint(Checkpoint):
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before B A for one module."""
-        alpha = self._alphas.get(module, self._settings.get("lora_alpha", 8))
+        alpha = self._alphas.get(module, float(self._settings.get("lora_alpha", 8)))
         return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
 
     def _find_factors(self, shard: Shard) -> dict[str, tuple[str, bool, str, str]]:
@@ -170,7 +171,7 @@ class AdaptedCheckpoint(Checkpoint):
         if found != (rank, rank) or rank < 1:
             raise CheckpointError(
                 f"The factors of {module} in {self.source} have the ranks {found[0]} and {found[1]}, its "
-                f"{ADAPTER_CONFIG} says {rank}.\nThe scale of the change hangs on the rank, and peft loads no such "
+                f"{ADAPTER_CONFIG} says {rank:g}.\nThe scale of the change hangs on the rank, and peft loads no such "
                 "adapter.\nSave it again with peft."
             )
 

@@ -71,11 +71,10 @@ def read_json(path: Path, kind: type[Any]) -> Json:
         )
     found: Json = content  # pyright: ignore[reportUnknownVariableType]  # any JSON
     names = {field.name for field in fields(kind)}
-    parts = [found, found.get("text_config")] if kind is Config else [found]
+    text: Json = found["text_config"] if kind is Config and isinstance(found.get("text_config"), dict) else {}
     try:
-        for part in parts:
-            if isinstance(part, dict):
-                check_types(kind, {name: value for name, value in part.items() if name in names})
+        for part in (found, text):
+            check_types(kind, {name: value for name, value in part.items() if name in names})
     except (TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not what it should be: {error}.\n"

@@ -146,7 +146,8 @@ def _find_directory(source: str, revision: str | None, fetch: bool) -> Path:
             raise CheckpointError(
                 f"{source} is no directory here, and not in the cache of the Hugging Face Hub.\n"
                 "It is named by a record, and what a record names is not fetched unasked.\n"
-                "Say `--steering.trust_record true` to fetch it, or fetch it yourself: `hf download`."
+                "Say `--steering.trust_record true` (in lm-eval `trust_record=true`), or fetch it yourself: "
+                "`hf download REPOSITORY`."
             ) from error
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
