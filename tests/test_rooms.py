@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress", "schema", "patterns"),  # the ground, which every room may know
+    # The ground, which every room may know.
+    ("errors", "files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     "files": set(),
     "schema": set(),
     "patterns": set(),
+    "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
     "progress": {"rich"},
@@ -35,7 +37,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
