@@ -199,3 +199,12 @@ def test_adapters_in_a_circle_and_too_deep_are_refused(root):
     changed(root / "lora" / ADAPTER, base_model_name_or_path=str(root / "other"))
     with pytest.raises(CheckpointError, match="without an end"):
         open_checkpoint(root / "other")
+
+
+def test_an_adapter_of_the_head_of_a_tied_base_is_refused_for_that_reason(root):
+    changed(root / "base" / "config.json", tie_word_embeddings=True)
+    shapes = {"A": (2, 6), "B": (11, 2)}
+    tensors = {f"base_model.model.lm_head.lora_{side}.weight": torch.ones(shape) for side, shape in shapes.items()}
+    save_file(tensors, root / "lora" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="adapts lm_head, but .* ties its embeddings"):
+        open_checkpoint(root / "lora")

@@ -127,6 +127,14 @@ class AdaptedCheckpoint(Checkpoint):
             known |= {side: key, "embedding": embedding or ""}
         factors: dict[str, tuple[str, bool, str, str]] = {}
         for module, keys in pairs.items():
+            if self.ties_embeddings and (
+                INPUT_EMBEDDING.search(f"{module}.weight") or OUTPUT_EMBEDDING.search(f"{module}.weight")
+            ):
+                raise CheckpointError(
+                    f"{self.source} adapts {module}, but {self.base.source} ties its embeddings.\n"
+                    "Merged, the change would reach both ends of the model. Untie the base first "
+                    "(`tie_word_embeddings: false`, both tensors stored)."
+                )
             name = self._on_disk_name(module)
             if "A" not in keys or "B" not in keys:
                 raise CheckpointError(f"{self.source} has only one of the two factors of {module}.")
@@ -134,12 +142,6 @@ class AdaptedCheckpoint(Checkpoint):
                 raise CheckpointError(
                     f"{self.source} changes `{name}` twice, as {factors[name][0]} and as {module}.\n"
                     "The change would be that of one of them.\nSave the adapter again with peft."
-                )
-            if self.ties_embeddings and (INPUT_EMBEDDING.search(name) or OUTPUT_EMBEDDING.search(name)):
-                raise CheckpointError(
-                    f"{self.source} adapts {module}, but {self.base.source} ties its embeddings.\n"
-                    "Merged, the change would reach both ends of the model. Untie the base first "
-                    "(`tie_word_embeddings: false`, both tensors stored)."
                 )
             rows, columns = shard.tensors[keys["B"]].shape[0], shard.tensors[keys["A"]].shape[-1]
             embedding = bool(keys["embedding"])
