@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress", "outputs"),  # the ground, which every room may know
+    # The ground, which every room may know.
+    ("errors", "files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -26,6 +27,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "schema": set(),
+    "patterns": set(),
     "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},

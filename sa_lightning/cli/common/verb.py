@@ -133,7 +133,9 @@ class VerbCLI(LightningCLI):
         self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
-        callback = SurgeryCallback.from_record(surgery)
+        callback = SurgeryCallback.from_record(surgery, steering.trust_record)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(f"The surgery that the artifact records reads: {callback.surgery.reads()}.", file=sys.stderr)
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits

@@ -22,11 +22,11 @@ from torch import Tensor
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json
 from sa_lightning.outputs import is_sealed
+from sa_lightning.schema import check_types
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
 from sa_lightning.steering.intervention import INTERVENTIONS
-from sa_lightning.steering.schema import check_types
 from sa_lightning.steering.typed import norm_of
 
 FORMAT_VERSION = 6

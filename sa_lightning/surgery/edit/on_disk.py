@@ -13,8 +13,9 @@ import xxhash
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json, sync
 from sa_lightning.outputs import RECORD, check_place, digest, note, noted, remove_empty
-from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
+from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from sa_lightning.surgery.checkpoints.inside import check_inside
+from sa_lightning.surgery.checkpoints.json_files import Config, read_json
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore
 from sa_lightning.surgery.checkpoints.shard import write_shard
 from sa_lightning.surgery.checkpoints.streaming import Progress
@@ -297,7 +298,7 @@ def _write_config(plan: EditPlan, directory: Path) -> None:
     path = directory / "config.json"
     if plan.settings.dtype == "auto" or not path.is_file():
         return
-    config: Json = read_json(path)
+    config: Json = read_json(path, Config)
     for part in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
             if key in part:

@@ -18,9 +18,16 @@ Score = Callable[[str, str, Sequence[str]], NamedTensors]
 
 
 def known_scores(
-    kind: str, directory: str | None, prompts: str | None, delta: Delta, target: Checkpoint, score: Score | None
+    kind: str,
+    directory: str | None,
+    prompts: str | None,
+    delta: Delta,
+    target: Checkpoint,
+    score: Score | None,
+    *,
+    keep: bool = True,
 ) -> Weights:
-    """Read scores from a directory, if it is there; otherwise compute them from prompts, and write them there.
+    """Read scores from a directory, if it is there; otherwise compute them from prompts, and `keep` them there.
 
     Raises:
         CheckpointMismatchError: If those of the directory are of another kind, of other prompts, weights or names.
@@ -63,7 +70,7 @@ def known_scores(
     if score is None:
         raise SettingError("Scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
     scores = score(kind, prompts, delta.names)
-    if directory is not None:
+    if directory is not None and keep:
         about = {"kind": kind, "weights": target.fingerprint(), "prompts": _digest(prompts)}
         write_scores(scores, directory, about)
     return scores
