@@ -8,6 +8,7 @@ from sa_lightning.rows.json_text import loads
 from sa_lightning.rows.lines import (
     append_line,
     append_row,
+    check_lines,
     cut_tail,
     ended_lines,
     holds_replies,
@@ -27,6 +28,7 @@ __all__ = [
     "Shape",
     "append_line",
     "append_row",
+    "check_lines",
     "check_text",
     "cut_tail",
     "ended_lines",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.errors import DataError
 from sa_lightning.files import write_whole
 
 REPLIES = frozenset({"response", "replies", "reply", "answer", "answers", "completion"})
@@ -76,10 +77,39 @@ def ended_lines(path: Path, start: int = 0) -> list[bytes]:
         return file.read().split(b"\n")[:-1]
 
 
-def cut_tail(path: Path) -> None:
-    """Cut off the half line that a kill has left at the end of a file, so that the next line stands on its own."""
+def cut_tail(path: Path, key: str) -> None:
+    """Cut off the half line that a kill has left at the end of a file, so that the next line stands on its own.
+
+    Args:
+        path: The file, if there is one.
+        key: The first of the objects that its lines are.
+
+    Raises:
+        DataError: If its lines are others: nothing of anybody's is cut off.
+    """
+    check_lines(path, key)
     if path.is_file():
         written = path.read_bytes()
         whole = written.rfind(b"\n") + 1
         if whole < len(written):
             os.truncate(path, whole)
+
+
+def check_lines(path: Path, key: str) -> None:
+    """Refuse a file whose first line does not begin as ours do, as far as a kill has let it come; none is fine.
+
+    Raises:
+        DataError: With how ours begin.
+    """
+    if not os.path.lexists(path):
+        return
+    begins = f'{{"{key}"'.encode()
+    first = b"?"
+    if path.is_file():
+        with path.open("rb") as file:
+            first = file.read(len(begins))
+    if first != begins[: len(first)]:
+        raise DataError(
+            f"{path} exists already, and does not begin with {begins.decode()}: it is not this program's.\n"
+            "Lines would be added to it, or cut off.\nMove it away, or choose another place."
+        )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Sample
 from sa_lightning.files import json_digest
 from sa_lightning.rows import append_row, cut_tail, ended_lines, write_rows
+
+JOURNAL = re.compile(r"replies-.+-[0-9a-f]{24}-\d+\.jsonl")
 
 
 class Journal:
@@ -50,7 +53,7 @@ class Journal:
         try:
             if not self._begun:
                 self._begun = True
-                cut_tail(self._path)  # which a killed process of this rank may have left
+                cut_tail(self._path, "batch")  # which a killed process of this rank may have left
             append_row(self._path, {"batch": batch, "answers": list(answers)})
         except OSError as error:
             self._failed = True
@@ -64,7 +67,8 @@ class Journal:
 def remove_journals(directory: str | Path) -> None:
     """Remove the journals in a directory, of whatever state of the model, and the directory if it is then empty."""
     for path in Path(directory).glob("replies-*.jsonl"):
-        path.unlink(missing_ok=True)
+        if JOURNAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         Path(directory).rmdir()
 

@@ -19,7 +19,7 @@ class Answers:
         self._known: dict[str, str] = {}
         if self.path is None or not self.path.exists():
             return
-        cut_tail(self.path)
+        cut_tail(self.path, "key")
         for line in ended_lines(self.path):
             try:
                 row = loads(line.decode())
