@@ -40,21 +40,21 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_appended_lines_are_read_back_without_half_a_line_and_from_where_one_left_off(tmp_path):
     path = tmp_path / "deep" / "lines.jsonl"
-    one, two = '{"key": 1}', '{"key": "zwei α"}'
+    one, other = '{"a": 1}', '{"a": "zwei α"}'
     assert ended_lines(path) == []
-    cut_tail(path, "key")
+    cut_tail(path, "a")
     assert not path.exists()
     append_line(path, one, private=True)
     size = path.stat().st_size
-    append_line(path, two)
+    append_line(path, other)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with path.open("ab") as file:
-        file.write(b'{"key": half a li')
-    assert ended_lines(path) == [one.encode(), two.encode()]
-    assert ended_lines(path, size) == [two.encode()]
-    cut_tail(path, "key")
-    cut_tail(path, "key")
-    assert path.read_bytes() == f"{one}\n{two}\n".encode()
+        file.write(b'{"a": half a li')
+    assert ended_lines(path) == [one.encode(), other.encode()]
+    assert ended_lines(path, size) == [other.encode()]
+    cut_tail(path, "a")
+    cut_tail(path, "a")
+    assert path.read_bytes() == f"{one}\n{other}\n".encode()
 
 
 def test_json_lines_are_one_object_a_line_with_letters_as_they_are_or_escaped():

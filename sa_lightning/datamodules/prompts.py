@@ -26,8 +26,8 @@ class PromptDataModule(LightningDataModule):
 
     Args:
         prompts: The prompts themselves.
-        file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .xlsx, .parquet with `prompt` (or `question`,
-            `goal`); text may be gzipped.
+        file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .tsv, .xlsx, .parquet with a column `prompt`
+            (or `question`, `goal`).
         limit: Use only the first so many.
         batch_size: Prompts a batch.
         arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact

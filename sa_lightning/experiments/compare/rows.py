@@ -1,7 +1,6 @@
 """The rows of a comparison: one measurement a line, on disk as soon as it is made, and never made again."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -17,7 +16,7 @@ from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line
+from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line, loads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +121,7 @@ class Rows:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = loads(line.decode())
                 self._rows.setdefault(row["key"], row)
                 self._families |= {e["prompts"]: e["families"] for e in row["documents"] if "families" in e}
                 for entry in row["documents"]:
@@ -169,7 +168,7 @@ class Rows:
             )
         last = text[text.rfind(b"\n") + 1 :]
         try:
-            json.loads(last)
+            loads(last.decode())
         except ValueError:
             return
         with self.path.open("ab") as file:
