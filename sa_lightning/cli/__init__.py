@@ -96,13 +96,20 @@ def _say_anything() -> None:
 def _refusal(error: BaseException | None) -> str | None:
     """Say which place would not be read or written, if that is why something failed."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in PLACES:
+        if isinstance(error, OSError) and (error.errno in PLACES or _is_of_the_cache(error)):
             return ": ".join(filter(None, [error.filename and str(error.filename), error.strerror]))
         found = re.search(r"(\w[^:]*) \(os error (\d+)\)", str(error))  # as safetensors says it
         if found and int(found[2]) in PLACES:
             return found[1]
         error = error.__cause__ or error.__context__
     return None
+
+
+def _is_of_the_cache(error: OSError) -> bool:
+    """Say whether the cache could not be made: whatever is below its place, it is no place for one."""
+    from sa_lightning.files import cache_directory
+
+    return error.filename is not None and cache_directory().is_relative_to(os.fsdecode(error.filename))
 
 
 @contextmanager
