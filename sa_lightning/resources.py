@@ -66,7 +66,7 @@ def versions() -> dict[str, str]:
     if (PACKAGE.parent / ".git").exists():
         command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"]
         with suppress(OSError):  # there is no git
-            described = subprocess.run(command, capture_output=True, text=True, check=False)
+            described = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
             if described.returncode == 0:
                 found["commit"] = described.stdout.strip()
     return found

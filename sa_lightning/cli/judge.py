@@ -137,8 +137,7 @@ def _judge(config: Any, names: Sequence[str], settings: Mapping[str, dict[str, A
         console.print(f"{len(answers)} answers of an interrupted run are known already.", highlight=False)
     verdicts = _judged(judges, replies, console)
     harm = next(filter(speaks_of_harm, names), None)
-    with _as_private_as(Path(config.input)):
-        write_verdicts(output, replies, verdicts, harm)
+    write_verdicts(output, replies, verdicts, harm)
     if settings:
         answers.remove()
     shown = [*outcome_tables(replies, verdicts), *agreement_tables(verdicts)]
@@ -162,17 +161,6 @@ def _refuse_forms(replies: Sequence[Reply]) -> None:
                 f"Reply {number} has a `form` that is no regular expression, but {repr(form)[:40]}.\n"
                 "The judge tiny_world knows an answer by it.\nMend the line, or choose another judge."
             ) from None
-
-
-@contextmanager
-def _as_private_as(path: Path) -> Iterator[None]:
-    """Let files be read by nobody who may not read this one: `sa validate` keeps replies to their owner."""
-    mask = os.umask(0o077)
-    os.umask(mask | (0o077 & ~path.stat().st_mode))
-    try:
-        yield
-    finally:
-        os.umask(mask)
 
 
 def _repeated(arguments: Sequence[str]) -> list[str]:

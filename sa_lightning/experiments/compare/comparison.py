@@ -313,7 +313,7 @@ def _worlds(asked: Identity, seed: int) -> dict[str, str]:
             path = world_directory(name, seed) / "world.json"
             if name in found or (part == "chat" and name in REAL and not path.exists()):
                 continue
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             if "data_sets" in record:  # its parts come one by one, and a new one changes nothing of the others
                 stage = part.partition("/")[0] or "data"
                 if stage in record["stages"]:  # a published model alone is of no built world

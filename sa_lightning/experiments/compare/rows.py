@@ -17,7 +17,7 @@ from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines
+from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ class Rows:
                 return
             documents = [self._without_families(entry) for entry in row["documents"]]
             cut_tail(self.path, "key")
-            append_line(self.path, json.dumps({**row, "documents": documents}, ensure_ascii=False, allow_nan=False))
+            append_line(self.path, json_line({**row, "documents": documents}))
         self.refresh()
 
     def _without_families(self, entry: Entry) -> Entry:
