@@ -237,15 +237,3 @@ def test_a_sealed_text_tells_whether_it_was_changed():
     assert not is_sealed(text.replace("α", "β"))
     assert not is_sealed(text + "mine")
     assert not is_sealed("# Card\n")
-
-
-@pytest.mark.parametrize("place", ["directory", "file"])
-def test_scores_are_not_written_where_something_else_is(tmp_path, place):
-    from sa_lightning.surgery.edit.scores import known_scores
-
-    mine = tmp_path / ("directory/config.json" if place == "directory" else "file")
-    mine.parent.mkdir(exist_ok=True)
-    mine.write_text("mine")
-    with pytest.raises(SaError, match="which holds no scores"):
-        known_scores("snip", str(tmp_path / place), "prompts.jsonl", None, None, lambda *_: pytest.fail("scored"))
-    assert mine.read_text() == "mine"

@@ -103,3 +103,15 @@ def test_a_measurement_goes_on_where_the_card_of_its_artifact_is_not_its_to_writ
     assert "card was not renewed" in done.stderr
     assert (artifact / "README.md").read_text() == "My own words."
     assert (tmp_path / "out" / "validate.json").is_file()
+
+
+def test_scores_are_not_written_where_something_else_is(typed, tmp_path):
+    (tmp_path / "kept").mkdir()
+    for mine in (tmp_path / "kept" / "config.json", tmp_path / "file"):
+        mine.write_text("mine")
+        place = tmp_path / mine.relative_to(tmp_path).parts[0]
+        more = ("--select", "snip", "--scores", place, "--prompts", typed["judge"][2])
+        done = sa(*typed["edit"], *more, "--output", tmp_path / "out")
+        assert (done.returncode, "which holds no scores" in done.stderr) == (2, True), done.stderr
+        assert mine.read_text() == "mine"
+    assert not (tmp_path / "out").exists()
