@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
-        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
+        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
 #: What one file may import besides: lm-eval is met in the harness alone.

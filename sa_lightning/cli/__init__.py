@@ -96,8 +96,9 @@ def _say_anything() -> None:
 def _refusal(error: BaseException | None) -> str | None:
     """Say which place would not be read or written, if that is why something failed."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in PLACES:
-            return ": ".join(filter(None, [error.filename and str(error.filename), error.strerror]))
+        if isinstance(error, OSError) and (error.errno in PLACES or _is_of_the_cache(error)):
+            named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            return ": ".join(filter(None, [named, error.strerror]))
         found = re.search(r"(\w[^:]*) \(os error (\d+)\)", str(error))  # as safetensors says it
         if found and int(found[2]) in PLACES:
             return found[1]
@@ -105,24 +106,34 @@ def _refusal(error: BaseException | None) -> str | None:
     return None
 
 
+def _is_of_the_cache(error: OSError) -> bool:
+    """Say whether the cache could not be made: whatever is below its place, it is no place for one."""
+    from sa_lightning.files import cache_directory
+
+    named = error.filename
+    return isinstance(named, (str, bytes)) and cache_directory().is_relative_to(os.fsdecode(named))
+
+
 @contextmanager
 def _ended_by_signals() -> Iterator[list[str]]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library would make a success of them.
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library makes something else of them.
 
     Yields:
-        Names of the signals that have come.
+        What the signals that have come did.
     """
     came: list[str] = []
 
     def end(number: int, _frame: object) -> None:
-        came.append(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        came.append("interrupted" if name == "SIGINT" else f"ended by {name}")
         raise KeyboardInterrupt
 
     known = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            if number is not None and signal.getsignal(number) in usual:
                 known[number] = signal.signal(number, end)
     try:
         yield came
@@ -169,9 +180,9 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:
             raise
-        why = f"ended by {ended[0]}" if ended else "interrupted"
+        why = ended[0] if ended else "interrupted"
         print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
         raise SystemExit(1) from None
     if ended:
-        print(f"\nsa {verb}: ended by {ended[0]} before it had finished.", file=sys.stderr)
+        print(f"\nsa {verb}: {ended[0]} before it had finished.", file=sys.stderr)
         raise SystemExit(1)

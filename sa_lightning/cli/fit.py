@@ -1,6 +1,7 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def _claimed(config: Any, *, edits: bool) -> Output:
     output, rules = Path(config.output), config.steering.rules or {}
     results = [name for name, foreign in FOREIGN.items() if edits or name == "artifact" or not foreign(output / name)]
     drawn = [f"{name}.svg" for rule in rules for name in (f"gate-{rule}", f"gate-{rule}-edited", f"strength-{rule}")]
-    done = results[:1] if any((output / UNFINISHED).glob("*.safetensors")) else results
+    done = results[:1] if os.path.isdir(output / UNFINISHED) else results
     names = [*results, *FILES, *drawn]
     return Output(output, "fit", names, done=done, overwrite=config.overwrite, foreign=FOREIGN)
 

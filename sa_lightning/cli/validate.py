@@ -1,6 +1,7 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ class ValidateCLI(VerbCLI):
                 "Name some: `--evaluation.tasks '[sa_advbench, sa_xstest_safe]'`."
             )
         # What an interrupted run has written lies beside its replies, and results.json is the last.
-        done = RESULTS[:1] if (Path(config.output) / UNFINISHED).is_dir() else RESULTS
+        done = RESULTS[:1] if os.path.isdir(Path(config.output) / UNFINISHED) else RESULTS
         names = [*RESULTS, "validate.json", "validate.yaml"]
         self.output = Output(config.output, "validate", names, done=done, overwrite=config.overwrite)
 

@@ -83,7 +83,7 @@ class VerbCLI(LightningCLI):
         self.add_default_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
         parser.add_argument(
-            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that exist already."
+            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that this verb wrote."
         )
         parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
         parser.add_lightning_class_args(CausalLMModule, "model")
