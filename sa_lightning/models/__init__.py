@@ -5,10 +5,11 @@ its decoder blocks are found (`blocks`), positions are counted under padding (`p
 conversations become token ids with places to read (`passages`), in batches (`batches`).
 """
 
+from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
 from sa_lightning.models.chat import load_tokenizer, render, tokenize
-from sa_lightning.models.loading import base_of, is_adapter, load_config, load_model, merge_adapter
+from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
 from sa_lightning.models.sharded import load_sharded
