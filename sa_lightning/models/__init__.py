@@ -8,7 +8,7 @@ conversations become token ids with places to read (`passages`), in batches (`ba
 from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
-from sa_lightning.models.chat import load_tokenizer, render, tokenize
+from sa_lightning.models.chat import check_vocabulary, load_tokenizer, render, template_errors, tokenize
 from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
@@ -24,6 +24,7 @@ __all__ = [
     "Position",
     "Target",
     "base_of",
+    "check_vocabulary",
     "collate",
     "is_adapter",
     "last_positions",
@@ -37,6 +38,7 @@ __all__ = [
     "plan_batches",
     "position_ids",
     "render",
+    "template_errors",
     "template_tail",
     "tokenize",
 ]

@@ -187,7 +187,7 @@ def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
 
 @torch.no_grad()
 def check_runs(model: PreTrainedModel, source: str) -> None:
-    """Run a model over two tokens, and refuse one that cannot, or whose logits are not finite.
+    """Let a model say one token after two, and refuse one that cannot, or whose logits are not finite.
 
     Raises:
         ModelError: With what happened.
@@ -195,12 +195,20 @@ def check_runs(model: PreTrainedModel, source: str) -> None:
     text: Any = model.config.get_text_config(decoder=True)
     rows = getattr(text, "vocab_size", 2)
     ids = torch.tensor([[rows // 2, rows // 3]], device=model.device)
-    run: Any = model
-    with in_our_words(f"{source} is loaded, but cannot run", "Fetch its config.json again."):
-        logits = run(input_ids=ids, use_cache=False).logits
-    if not bool(torch.isfinite(logits).all()):
+    generate: Any = model.generate
+    with in_our_words(f"{source} is loaded, but cannot run", "Fetch its config.json and generation_config.json again."):
+        said = generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=1,
+            do_sample=False,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    if not bool(torch.isfinite(said.logits[0]).all()):
         raise ModelError(
-            f"{source} says NaN or infinity for the tokens {ids.tolist()[0]}.\n"
+            f"{source} says NaN or infinity after the tokens {ids.tolist()[0]}.\n"
             "Its weights are damaged, or too large for their type.\n"
             "Fetch it again, or load it in another type: `--model.dtype float32`."
         )

@@ -2,16 +2,21 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.errors import CheckpointError, ModelError, SaError, SettingError
+from sa_lightning.files import Json
+from sa_lightning.models.as_asked import brief, in_our_words
 from sa_lightning.models.gguf import plain
+from sa_lightning.weight_files import read_object
 
 Message = dict[str, str]
+PROBE: list[Message] = [{"role": "user", "content": "How are you?"}]  # a template is tried before a model is loaded
 
 # Templates for models without one. Newlines are quoted: transformers trims those behind a block.
 # `question_answer` is the format that the authors of Safety Arithmetic name
@@ -66,14 +71,16 @@ def load_tokenizer(
         ModelError: If there is no tokenizer, no chat template, or no such template file.
         SettingError: If the template does not read one of the arguments.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(plain(source), revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"No tokenizer could be loaded from {source}: {str(error).splitlines()[0]}\n"
-            "Prompts are tokenised exactly as the model was trained.\n"
-            "Give a directory or Hub id that holds tokenizer.json: `--model.tokenizer`."
-        ) from error
+    _check_names(source)
+    with in_our_words(
+        f"No tokenizer could be loaded from {source}",
+        "Prompts are tokenised exactly as the model was trained: give a directory or Hub id that holds a whole "
+        "tokenizer.json, `--model.tokenizer`.",
+    ):
+        loaded: Any = AutoTokenizer.from_pretrained(
+            plain(source), revision=revision, trust_remote_code=trust_remote_code
+        )
+    tokenizer = loaded
     if template == "chat":
         if not tokenizer.chat_template:
             raise ModelError(
@@ -83,7 +90,8 @@ def load_tokenizer(
                 "Jinja file."
             )
     elif template in TEMPLATES:
-        first = tokenizer("a").input_ids[:1]
+        with in_our_words(f"The tokenizer of {source} cannot tokenise", "Give another one: `--model.tokenizer`."):
+            first = tokenizer("a").input_ids[:1]
         bos = "{{ bos_token }}" if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else ""
         tokenizer.chat_template = bos + TEMPLATES[template]
     else:
@@ -92,7 +100,7 @@ def load_tokenizer(
                 f"`--template {template}` is neither `chat`, {', '.join(f'`{name}`' for name in TEMPLATES)} nor a "
                 "file.\nThe template decides how prompts are written.\nCheck the path of the Jinja file."
             )
-        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+        tokenizer.chat_template = _template_file(template)
     _check_arguments(tokenizer, arguments or {}, source, template)
     tokenizer.template_arguments = dict(arguments or {})
     tokenizer.padding_side = "left"
@@ -104,7 +112,64 @@ def load_tokenizer(
                 "Set `pad_token` in its tokenizer_config.json."
             )
         tokenizer.pad_token = tokenizer.eos_token
+    if not tokenize(tokenizer, PROBE)[0]:
+        raise ModelError(
+            f"The template `{template}` of {source} writes nothing for a prompt.\nThe model would be asked nothing.\n"
+            "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
+        )
     return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str) -> None:
+    """Refuse a tokenizer whose words, or whose padding, have no row in the embedding of a model.
+
+    Added tokens beyond the rows are left alone as long as no prompt has them: `tokenize` refuses those.
+
+    Raises:
+        ModelError: With the numbers of both.
+    """
+    rows = getattr(config.get_text_config(decoder=True), "vocab_size", None)
+    if not isinstance(rows, int):
+        return
+    tokens: Any = tokenizer
+    tokens.embedding_rows = rows
+    written = tokenize(tokenizer, PROBE)[0]
+    highest = max(tokens.vocab_size - 1, tokens.pad_token_id, *written)
+    if highest >= rows:
+        raise ModelError(
+            f"The tokenizer of {source} writes tokens up to {highest}, but the embedding has {rows} rows.\n"
+            "It is the tokenizer of another model.\nGive that of this one: `--model.tokenizer`."
+        )
+
+
+def _check_names(source: str) -> None:
+    """Refuse a tokenizer whose config names files elsewhere on this machine, which would be read."""
+    place = Path(source) / "tokenizer_config.json"
+    if not place.is_file():
+        return
+    try:
+        settings: Json = read_object(place)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
+    home = place.parent.resolve()
+    for key, value in settings.items():
+        named: list[Any] = value if isinstance(value, list) else [value]
+        for name in named if key.endswith(("_file", "_files")) else ():
+            path = isinstance(name, str) and set(name) & set("/\\") and "\0" not in name and len(name) < 4096
+            if path and (home / name).is_file() and not (home / name).resolve().is_relative_to(home):
+                raise ModelError(
+                    f"{place} names {name} as `{key}`, which lies elsewhere.\n"
+                    "A tokenizer is read from its own directory.\nTake the line out, or put the file beside it."
+                )
+
+
+def _template_file(template: str) -> str:
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"The template {template} cannot be read: {brief(error)}.\nIt is Jinja in UTF-8.\nCheck the file."
+        ) from error
 
 
 def template_arguments(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -149,7 +214,7 @@ def render(
         ModelError: If the template leaves out, or changes, the answer.
     """
     answered = messages[-1]["role"] == "assistant"
-    try:
+    with template_errors():
         text: Any = tokenizer.apply_chat_template(
             list(messages),
             tokenize=False,
@@ -157,15 +222,28 @@ def render(
             continue_final_message=answered,
             **(template_arguments(tokenizer) if arguments is None else arguments),
         )
-    except ValueError as error:
-        if "continue_final_message" not in str(error):
-            raise
+    return text
+
+
+@contextmanager
+def template_errors() -> Iterator[None]:
+    """Turn what a chat template raises into a ModelError that says it: it is a program, and any error may come."""
+    try:
+        yield
+    except SaError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and "continue_final_message" in str(error):
+            raise ModelError(
+                "The chat template does not write the assistant's message exactly once and as it is, so its end cannot "
+                "be found.\nA conversation is read up to the last character of the answer.\n"
+                "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
+            ) from error
         raise ModelError(
-            "The chat template does not write the assistant's message exactly once and as it is, so its end cannot be "
-            "found.\nA conversation is read up to the last character of the answer.\n"
+            f"The chat template does not write the conversation. {brief(error)}\n"
+            "It is a program that comes with the tokenizer, and this is what it says.\n"
             "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
         ) from error
-    return text
 
 
 def tokenize(
@@ -181,8 +259,26 @@ def tokenize(
 
     Returns:
         Token ids, and whether some were cut. No special token is added: the template has them.
+
+    Raises:
+        ModelError: If the template fails, or a token has no row in the embedding of the model (`check_vocabulary`).
     """
-    ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
+    text = render(tokenizer, messages)
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    except Exception as error:  # the bindings of tokenizers raise plain ones
+        raise ModelError(
+            f"A conversation cannot be tokenised. {brief(error)}\n"
+            "The tokenizer lacks something, or the conversation holds what is no text, such as half a surrogate pair.\n"
+            "Give another `--model.tokenizer`, or take the prompt out."
+        ) from error
+    rows = getattr(tokenizer, "embedding_rows", None)
+    if rows is not None and ids and max(ids) >= rows:
+        raise ModelError(
+            f"A prompt has the token {tokenizer.decode([max(ids)])!r}, number {max(ids)}, but the embedding has {rows} "
+            "rows.\nThe model knows no such token.\n"
+            "Take it out of the prompt, or give the model's own `--model.tokenizer`."
+        )
     if max_length is None or len(ids) <= max_length:
         return ids, False
     bos = ids[:1] if ids[0] == tokenizer.bos_token_id and max_length > 1 else []
