@@ -77,8 +77,9 @@ def load_model(
     if is_adapter(source):
         model = merge_adapter(model, source)
     model.requires_grad_(False)
+    moved: Any = model
     with in_our_words(f"{source} cannot be put on {device}", "Choose another device, or a smaller type of weights."):
-        model = model.eval().to(device)
+        model = moved.eval().to(device)
     check_runs(model, source)
     return model
 
