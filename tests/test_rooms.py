@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "weight_files", "rows", "resources", "progress"),  # the ground, which every room may know
+    # The ground, which every room may know.
+    ("errors", "files", "weight_files", "rows", "resources", "progress", "outputs"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -27,6 +28,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "weight_files": set(),
+    "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
     "progress": {"rich"},
@@ -34,7 +36,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
