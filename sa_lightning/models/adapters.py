@@ -1,5 +1,6 @@
 """A PEFT adapter over its base, merged: only if every tensor of it finds its place."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ FACTOR = re.compile(r"\.(lora_(embedding_)?[AB]|lora_magnitude_vector|lora_bias)
 
 def is_adapter(source: str) -> bool:
     """Say whether a local directory holds a PEFT adapter; a config beside it makes it no checkpoint."""
-    return (Path(source) / CONFIG).is_file()
+    return os.path.isfile(os.path.join(source, CONFIG))  # of a name that no file can have, too, there is none
 
 
 def base_of(source: str) -> str:
@@ -56,7 +57,7 @@ def base_of(source: str) -> str:
         )
     # A relative base may be meant from the adapter's own directory.
     beside = Path(source) / name
-    name = str(beside) if not Path(name).exists() and beside.exists() else name
+    name = str(beside) if not os.path.exists(name) and os.path.exists(beside) else name
     if is_adapter(name):
         raise ModelError(
             f"The base of the adapter {source} is {name}, an adapter as well.\nOne adapter is added to a checkpoint.\n"

@@ -1,6 +1,7 @@
 """Is the model that libraries would load, or have loaded, the one that was asked for? Refuse it by name if not."""
 
 import copy
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -83,8 +84,9 @@ def check_config(config: PretrainedConfig, source: str) -> None:
                 f"The config of {source} says `{name}`: {value!r}.\nA model has at least one of each.\n"
                 "Fetch its config.json again."
             )
-    for name in ("_attn_implementation", "_experts_implementation"):
-        value = str(getattr(config, name, None) or "")
+    parts = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", {}))]
+    for part, name in itertools.product(parts, ("_attn_implementation", "_experts_implementation")):
+        value = str(getattr(part, name, None) or "")
         if "/" in value:
             raise ModelError(
                 f"The config of {source} asks for the code `{value}` ({name.strip('_')}), which would be fetched.\n"

@@ -120,14 +120,23 @@ def tokenize(
             "The tokenizer lacks something, or the conversation holds what is no text, such as half a surrogate pair.\n"
             "Give another `--model.tokenizer`, or take the prompt out."
         ) from error
-    rows = getattr(tokenizer, "embedding_rows", None)
-    if rows is not None and ids and max(ids) >= rows:
-        raise ModelError(
-            f"A prompt has the token {tokenizer.decode([max(ids)])!r}, number {max(ids)}, but the embedding has {rows} "
-            "rows.\nThe model knows no such token.\n"
-            "Take it out of the prompt, or give the model's own `--model.tokenizer`."
-        )
+    check_rows(tokenizer, max(ids, default=0))
     if max_length is None or len(ids) <= max_length:
         return ids, False
     bos = ids[:1] if ids[0] == tokenizer.bos_token_id and max_length > 1 else []
     return bos + ids[len(ids) - max_length + len(bos) :], True
+
+
+def check_rows(tokenizer: PreTrainedTokenizerBase, highest: int) -> None:
+    """Refuse a token that has no row in the embedding of the model (`check_vocabulary`).
+
+    Raises:
+        ModelError: With the token.
+    """
+    rows = getattr(tokenizer, "embedding_rows", None)
+    if rows is not None and highest >= rows:
+        raise ModelError(
+            f"A prompt has the token {tokenizer.decode([highest])!r}, number {highest}, but the embedding has {rows} "
+            "rows.\nThe model knows no such token.\n"
+            "Take it out of the prompt, or give the model's own `--model.tokenizer`."
+        )

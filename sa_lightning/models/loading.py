@@ -1,5 +1,6 @@
 """Load a causal language model: a checkpoint, or a PEFT adapter merged into its base."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +61,7 @@ def load_model(
     name = base_of(source)
     if is_adapter(source):
         check_adapter(source)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         check_stored(config, name, Path(name), known_class=not trust_remote_code)
     with in_our_words(f"{name} cannot be loaded", "Fetch or save it again, or try another transformers version."):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -94,11 +95,11 @@ def _no_config(name: str, source: str, error: Exception) -> ModelError:
             "Such code can do anything on this machine, and is not run unasked.\n"
             "Read it; if you trust it, set `trust_remote_code`: `--model.trust_remote_code true`."
         )
-    if not file.is_file():
+    if not os.path.isfile(file):
         looks_local = Path(name).is_absolute() or name.startswith(("./", "../")) or name.count("/") > 1
         hint = (
             "Check the path: it needs a config.json."
-            if looks_local or Path(name).exists()
+            if looks_local or os.path.exists(name)
             else "Check the spelling; a Hub id needs the network once, or a copy in the Hugging Face cache."
         )
         return ModelError(f"No model could be found at {name}: {brief(error)}\nIt was asked for as `{source}`.\n{hint}")

@@ -1,6 +1,7 @@
 """Load a tokenizer that can write conversations for a model; refuse to guess a chat template."""
 
 import inspect
+import os
 import re
 import resource
 import signal
@@ -73,7 +74,7 @@ def load_tokenizer(
         bos = "{{ bos_token }}" if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else ""
         tokenizer.chat_template = bos + TEMPLATES[template]
     else:
-        if not Path(template).is_file():
+        if not os.path.isfile(template):
             raise ModelError(
                 f"`--template {template}` is neither `chat`, {', '.join(f'`{name}`' for name in TEMPLATES)} nor a "
                 "file.\nThe template decides how prompts are written.\nCheck the path of the Jinja file."
@@ -127,7 +128,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfi
 def _check_names(source: str) -> None:
     """Refuse a tokenizer whose config names files elsewhere on this machine, which would be read."""
     place = Path(source) / "tokenizer_config.json"
-    if not place.is_file():
+    if not os.path.isfile(place):
         return
     try:
         settings: Json = read_object(place)
@@ -137,8 +138,8 @@ def _check_names(source: str) -> None:
     for key, value in settings.items():
         named: list[Any] = value if isinstance(value, list) else [value]
         for name in named if key.endswith(("_file", "_files")) else ():
-            path = isinstance(name, str) and set(name) & set("/\\") and "\0" not in name and len(name) < 4096
-            if path and (home / name).is_file() and not (home / name).resolve().is_relative_to(home):
+            path = isinstance(name, str) and set(name) & set("/\\")
+            if path and os.path.isfile(home / name) and not (home / name).resolve().is_relative_to(home):
                 raise ModelError(
                     f"{place} names {name} as `{key}`, which lies elsewhere.\n"
                     "A tokenizer is read from its own directory.\nTake the line out, or put the file beside it."

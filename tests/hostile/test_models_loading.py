@@ -176,3 +176,11 @@ def test_a_missing_config_and_a_malformed_one_are_told_apart(good, tmp_path):
     (place / "config.json").write_text('{"model_type": "llama",\n"hidden_size" 3}')
     with pytest.raises(ModelError, match="line 2"):
         load_config(str(place))
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "a/" * 3000, "nul\0byte", "", "org/" + "y" * 200, "./nowhere.gguf", "\ud800"]
+)
+def test_a_name_that_no_model_can_have_is_refused_in_words(name):
+    with pytest.raises(ModelError):
+        load_model(name)
