@@ -124,21 +124,35 @@ def check_stored(config: PretrainedConfig, source: str, directory: Path, known_c
             f"{source} stores {len(packed)} weights as no floats, `{packed[0]}` as {kind}.\n"
             "They are packed, or not weights of a language model.\nGive the checkpoint that it was made from."
         )
-    depth = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 1)
-    held = sum(math.prod(tensor.shape) for tensor in stored.values())
-    if known_class and depth <= len(stored):
+    check_size(config, source, len(stored), sum(math.prod(tensor.shape) for tensor in stored.values()), known_class)
+
+
+def check_size(config: PretrainedConfig, source: str, tensors: int, values: int, known_class: bool = True) -> None:
+    """Refuse a config that describes a model much larger than its files: it would be made, at random.
+
+    Args:
+        config: Of the model.
+        source: How messages call it.
+        tensors: How many the files hold.
+        values: How many values they have.
+        known_class: Whether the class is one of transformers' own.
+
+    Raises:
+        ModelError: With the sizes of both, or if no model can be made of the config at all.
+    """
+    depth = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None) or 1
+    needed = 0 if depth <= tensors else math.inf
+    if known_class and depth <= tensors:
         with (
             in_our_words(f"The config of {source} describes no model", "Fetch its config.json again."),
             torch.device("meta"),
         ):
             model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config))
         needed = sum(parameter.numel() for parameter in model.parameters())
-    else:
-        needed = 0 if depth <= len(stored) else math.inf
-    if needed > MOST_VALUES * held + 1_000_000:
+    if needed > MOST_VALUES * values + 1_000_000:
         raise ModelError(
-            f"The config of {source} describes a model of {depth} layers and {needed:,} values, but its files hold "
-            f"{len(stored)} tensors of {held:,} values.\nWhat is missing would be random.\n"
+            f"The config of {source} describes {depth} layers and {needed:,} values, but its files hold {tensors} "
+            f"tensors of {values:,} values.\nWhat is missing would be random.\n"
             "Config and weights do not belong together: fetch both again."
         )
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import ModelError
 from sa_lightning.files import Json, cache_directory, sha256, whole_directory
-from sa_lightning.models.as_asked import in_our_words
+from sa_lightning.models.as_asked import check_size, in_our_words
 
 Say = Callable[[str], None]
 MAGIC = b"GGUF"
@@ -84,7 +84,7 @@ def check(path: Path) -> None:
 
 
 def described(path: Path) -> Json:
-    """Read the architecture, the quantisation (most frequent type of the matrices first) and the parameters of a file.
+    """Read the architecture, the quantisation (most frequent type of the matrices first) and the size of a file.
 
     Raises:
         ModelError: If the file is damaged, or its architecture is one that transformers cannot read.
@@ -92,11 +92,21 @@ def described(path: Path) -> Json:
     from gguf import GGUFReader
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
+    class Reader(GGUFReader):
+        """One that ends where the file does, in place of counting on to a length that the file only claims."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *arguments: Any, **options: Any) -> Any:
+            found = super()._get(offset, dtype, count, *arguments, **options)
+            if len(found) < count:
+                raise ValueError(f"it ends before the {count} values at {offset}")
+            return found
+
     with in_our_words(f"{path} cannot be read as GGUF: its header or its tensors are damaged", "Fetch it again."):
-        reader = GGUFReader(path)
+        reader = Reader(path)
         architecture = str(reader.fields["general.architecture"].contents())
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
+        tensors = len(reader.tensors)
     if architecture not in GGUF_CONFIG_MAPPING:
         known = ", ".join(sorted(GGUF_CONFIG_MAPPING))
         raise ModelError(
@@ -106,6 +116,7 @@ def described(path: Path) -> Json:
     return {
         "architecture": architecture,
         "quantisation": " + ".join(name for name, _ in types.most_common()),
+        "tensors": tensors,
         "parameters": parameters,
     }
 
@@ -116,6 +127,8 @@ def _convert(path: Path, directory: Path, told: Json) -> None:
         f"{path} ({told['architecture']}) cannot be converted by transformers",
         "Take the model's own checkpoint, or another transformers version.",
     ):
+        config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+        check_size(config, str(path), told["tensors"], told["parameters"])
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=dtype, output_loading_info=True
         )

@@ -89,7 +89,7 @@ CASES = {
     ),
     "more layers in the config": (config(num_hidden_layers=5), "lacks .* and 15 more"),
     "fewer layers in the config": (config(num_hidden_layers=2), "has no place"),
-    "a billion layers": (config(num_hidden_layers=10**9), "a model of 1000000000 layers"),
+    "a billion layers": (config(num_hidden_layers=10**9), "describes 1000000000 layers"),
     "a width that no memory holds": (config(hidden_size=4 * 10**6), "its files hold 30 tensors of"),
     "a vocabulary that no memory holds": (config(vocab_size=10**12), "its files hold 30 tensors of"),
     "another width": (config(hidden_size=64), r"\(30 tensors differ\)"),
