@@ -157,7 +157,7 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     if single.is_file() and set(wanted.values()) != {SINGLE}:
         raise CheckpointError(
             f"{directory} holds two checkpoints: `{SINGLE}`, and the shards that `{INDEX}` names.\n"
-            "Which of them is meant, nothing says.\nMove one of the two elsewhere."
+            "Nothing says which one is meant.\nMove one of the two elsewhere."
         )
     tensors: dict[str, StoredTensor] = {}
     held: set[tuple[str, str]] = set()

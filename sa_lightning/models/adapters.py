@@ -46,7 +46,7 @@ def base_of(source: str) -> str:
         if (Path(source) / name).is_file():
             raise ModelError(
                 f"{source} is two models at once: an adapter (`{CONFIG}`) and a checkpoint (`{name}`).\n"
-                "Which of them is meant, nothing says.\nMove one of the two into a directory of its own."
+                "Nothing says which one is meant.\nMove one of the two into a directory of its own."
             )
     name = adapter_config(source).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:

@@ -63,13 +63,13 @@ def check_config(config: PretrainedConfig, source: str) -> None:
         kind = packed.get("quant_method") if isinstance(packed, Mapping) else getattr(packed, "quant_method", packed)
         raise ModelError(
             f"{source} is quantised ({getattr(kind, 'value', kind)}).\n"
-            "Its weights are packed: they can be neither edited nor told from others by their values.\n"
+            "Packed weights can be neither edited nor compared.\n"
             "Give the checkpoint that it was made from, or load it dequantised and save that."
         )
     heads = [str(name) for name in getattr(config, "architectures", None) or ()]
     if heads and all(NO_WORDS.search(name) for name in heads):
         raise ModelError(
-            f"{source} is a {heads[0]}, which says no words.\nA model with a language-model head is made safer here.\n"
+            f"{source} is a {heads[0]}, which has no language-model head.\nIt writes no replies.\n"
             "Give the causal language model that it was made from."
         )
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
@@ -203,7 +203,7 @@ def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
 
 @torch.no_grad()
 def check_runs(model: PreTrainedModel, source: str) -> None:
-    """Let a model say one token after two, and refuse one that cannot, or whose logits are not finite.
+    """Generate one token after two, and refuse one that cannot, or whose logits are not finite.
 
     Raises:
         ModelError: With what happened.
@@ -224,7 +224,7 @@ def check_runs(model: PreTrainedModel, source: str) -> None:
         )
     if not bool(torch.isfinite(said.logits[0]).all()):
         raise ModelError(
-            f"{source} says NaN or infinity after the tokens {ids.tolist()[0]}.\n"
+            f"{source} computes NaN or infinity after the tokens {ids.tolist()[0]}.\n"
             "Its weights are damaged, or too large for their type.\n"
             "Fetch it again, or load it in another type: `--model.dtype float32`."
         )

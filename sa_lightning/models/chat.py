@@ -62,7 +62,7 @@ def render(
         ModelError: If the template leaves out, or changes, the answer.
     """
     answered = messages[-1]["role"] == "assistant"
-    with template_errors():
+    with template_errors(tokenizer):
         text: Any = tokenizer.apply_chat_template(
             list(messages),
             tokenize=False,
@@ -74,7 +74,7 @@ def render(
 
 
 @contextmanager
-def template_errors() -> Iterator[None]:
+def template_errors(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     """Turn what a chat template raises into a ModelError that says it: it is a program, and any error may come."""
     try:
         yield
@@ -88,7 +88,7 @@ def template_errors() -> Iterator[None]:
                 "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
             ) from error
         raise ModelError(
-            f"The chat template does not write the conversation. {brief(error)}\n"
+            f"The chat template of {tokenizer.name_or_path} does not write the conversation. {brief(error)}\n"
             "It is a program that comes with the tokenizer, and this is what it says.\n"
             "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
         ) from error

@@ -110,6 +110,6 @@ def _no_config(name: str, source: str, error: Exception) -> ModelError:
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         return ModelError(
             f"{file} says `model_type`: {kind!r}, which transformers {transformers.__version__} does not know.{asked}\n"
-            "The class of a model follows from it.\nMend the line, or take a newer transformers."
+            "The class of a model follows from it.\nCorrect the line, or take a newer transformers."
         )
     return ModelError(f"{file} describes no model.{asked}\n{brief(error)}\nFetch it again.")

@@ -122,7 +122,7 @@ class InMemoryLM(HFLM):
 
     def _written(self, chat_history: Any, add_generation_prompt: bool) -> str:
         try:
-            with template_errors():
+            with template_errors(self.tokenizer):
                 return super().apply_chat_template(chat_history, add_generation_prompt)
         except ModelError as error:
             if "continue_final_message" not in str(error.__cause__):

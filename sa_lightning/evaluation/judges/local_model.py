@@ -96,7 +96,7 @@ def _tokenised(tokenizer: "PreTrainedTokenizerBase", question: Question) -> list
 
     written: Any = question
     if not isinstance(question, str):
-        with template_errors():
+        with template_errors(tokenizer):
             written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     bare = isinstance(question, str) and not question.startswith("<s>")
     # Half of a surrogate pair is no text for a tokenizer.
