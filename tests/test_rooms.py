@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
     # The ground, which every room may know.
-    ("errors", "files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
+    ("errors", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "files": set(),
     "schema": set(),
     "patterns": set(),
+    "weight_files": set(),
     "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
