@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    ("errors", "ranges", "files", "rows", "resources", "progress"),  # the ground, which every room may know
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -25,6 +25,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "ranges": set(),
     "files": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},

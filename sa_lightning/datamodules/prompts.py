@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from sa_lightning.datamodules.arms import Arm, choose_arms
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
+from sa_lightning.ranges import check_numbers
 from sa_lightning.rows import iter_rows
 
 
@@ -43,6 +44,8 @@ class PromptDataModule(LightningDataModule):
         gates_apart: bool = False,
     ) -> None:
         super().__init__()
+        for name, value in (("limit", limit), ("batch_size", batch_size)):
+            check_numbers(f"data.{name}", value)
         self.prompts = ([*(prompts or ())] + (read_prompts(file) if file else []))[:limit]
         if not self.prompts:
             raise DataError(

@@ -2,7 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
+from jsonargparse import ArgumentParser
+
+from sa_lightning.cli.options.checks import check_parsed
+from sa_lightning.cli.options.kept import options_for
 from sa_lightning.resources import config_path
 
 
@@ -18,6 +23,20 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
         else:
             found.append(argument)
         is_config = argument in ("--config", "-c")
+    return found
+
+
+def parse(parser: ArgumentParser, verb: str, arguments: Sequence[str]) -> Any:
+    """Parse what was typed behind a verb, and check all values once more, wherever they came from.
+
+    Raises:
+        ArgumentError: By the parser.
+        SettingError: If a value is out of its range.
+    """
+    found = parser.parse_args(find_configs(arguments))
+    options = options_for(verb)
+    assert options is not None, verb
+    check_parsed(verb, options, found.as_dict())
     return found
 
 
