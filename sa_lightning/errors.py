@@ -63,7 +63,7 @@ class SettingError(SaError, ValueError):
 
 
 class IncompleteError(Exception):
-    """A run was stopped, by a callback say, before it had done what was asked: no mistake of settings, and no success."""
+    """A run was stopped, by a callback say, before it had done what was asked: no mistake of a person, no success."""
 
 
 class WorldError(SaError):

@@ -83,6 +83,7 @@ class ValidateCLI(VerbCLI):
     """
 
     missing: Mapping[str, str] = {}
+    results: Any = None  # once all arms are measured
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -361,6 +362,8 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     cli.provenance.seconds.update(seconds or {})
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
+        if cli.results is None:
+            raise IncompleteError("The run was stopped before anything was measured; no results were written.")
         console, output = Console(), Path(cli.config.output)
         console.print(table(cli.results))
         for line in reply_lines(cli.results):

@@ -46,6 +46,10 @@ class PromptDataModule(LightningDataModule):
         super().__init__()
         for name, value in (("limit", limit), ("batch_size", batch_size)):
             check_numbers(f"data.{name}", value)
+        if any(not prompt.strip() for prompt in prompts or ()):
+            raise DataError(
+                f"`data.prompts` holds a blank one, of {len(prompts or ())}.\nNothing is asked by it.\nLeave it out."
+            )
         self.prompts = ([*(prompts or ())] + (read_prompts(file) if file else []))[:limit]
         if not self.prompts:
             raise DataError(

@@ -6,6 +6,7 @@ Each is a command that has to be refused at once: status 2, three lines, no libr
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sa_lightning.cli.options.checks import MAY_BE_EMPTY
 from sa_lightning.cli.options.kept import HELP, Setting, options_for
 from sa_lightning.cli.options.trainer import REFUSED
 from sa_lightning.cli.options.types import is_list, words_of
@@ -60,7 +61,7 @@ def values(name: str, setting: Setting) -> Iterator[str]:
         yield from ("quark", "17")
     if kind.strip() == "bool" or set(kind.replace("|", " ").split()) == {"bool", "null"}:
         yield from ("maybe", "2", "[true]")
-    if is_list(kind) and setting.default not in ("[]", "()", "{}"):
+    if is_list(kind) and setting.default not in ("[]", "()", "{}") and name not in MAY_BE_EMPTY:
         yield "[]"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.cli.options.checks import check_given
-from sa_lightning.cli.options.kept import HELP, Options, now, options_of
+from sa_lightning.cli.options.kept import HELP, Options, now, options_for
 from sa_lightning.cli.options.trainer import REFUSED
 from sa_lightning.cli.options.types import read
 from sa_lightning.errors import SettingError
@@ -37,7 +37,8 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         return None
     if "--help" in arguments or "-h" in arguments:
         return path.read_text(encoding="utf-8")
-    options, given = options_of(path.read_text(encoding="utf-8")), dict[str, Any]()
+    options, given = options_for(verb), dict[str, Any]()
+    assert options is not None
     for name, value, added in _typed(arguments):
         if name in ("c", "config"):
             found = dict(_flat(_read_config(value or ""), options, f"`{value}`"))

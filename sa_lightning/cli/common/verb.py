@@ -94,7 +94,13 @@ class VerbCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
-        self.config_text = self.parser.dump(config, skip_unset=False)
+        try:
+            self.config_text = self.parser.dump(config, skip_unset=False)
+        except ValueError as error:  # a class of somebody else's that cannot be written down
+            raise SettingError(
+                f"The settings cannot be written down: {' '.join(str(error).split())[:300]}\n"
+                "Every result says by which settings it was made.\nGive classes in a `--config`, or leave them out."
+            ) from error
         if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
             raise SettingError(
                 f"`--trainer.strategy sharded` splits a model whose states are read; `sa {self.verb}` lets it reply.\n"
@@ -165,8 +171,8 @@ class VerbCLI(LightningCLI):
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise SettingError(
                 f"`--trainer…` asks for what cannot be here: {' '.join(str(error).split())}\n"
-                "Every process needs a device of its own that this machine has.\n"
-                "Leave `--trainer.accelerator`, `--trainer.devices` and `--trainer.strategy` out, or mend them."
+                "Every process needs a device of its own, and every setting its meaning.\n"
+                "Mend what it names, or leave it out: accelerator, devices and strategy then suit this machine."
             ) from error
 
 

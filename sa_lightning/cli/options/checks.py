@@ -31,7 +31,7 @@ MAY_BE_EMPTY = (
     *("trainer.callbacks", "trainer.logger", "trainer.plugins"),
 )
 NEVER_EMPTY = ("evaluation.tasks",)
-_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|hpu|npu)(:\d+)?")
+DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|hpu|npu)(:\d+)?")
 SHOWN = 60  # characters of a value
 LONGEST = 160  # characters of what the help says
 
@@ -73,7 +73,7 @@ def check_given(verb: str, options: Options, name: str, value: Any, *, typed: bo
     else:
         ok = fits(value, kind, fields_of, typed=typed)
     if not ok:
-        for part, one, known in leaves(read(value) if typed else value, kind, fields_of):
+        for part, one, known in leaves(read(value) if typed and isinstance(value, str) else value, kind, fields_of):
             if known is None:
                 called = part.rpartition(".")[2]
                 renamed = f"`{called}` is called `{now(called)}` now." if now(called) != called else ""
@@ -83,14 +83,17 @@ def check_given(verb: str, options: Options, name: str, value: Any, *, typed: bo
             if not fits(one, known, fields_of):
                 name, kind, value = f"{name}.{part}", known, one
                 break
+        known = (range_of(name) or range_of(head)) if re.search(r"\b(int|float)\b", kind) else None
         raise SettingError(
-            f"`--{name}` must be {in_words(kind)}, but is {_shown(value)}.\n{_about(setting)}\n{_remedy(verb, setting)}"
+            f"`--{name}` must be {in_words(kind)}{f', {known}' if known else ''}, but is {_shown(value)}.\n"
+            f"{_about(setting)}\n{_remedy(verb, setting)}"
         )
-    check_value(verb, name, read(value) if typed and isinstance(value, str) else value, kind, setting)
+    value = read(value) if typed and isinstance(value, str) else value
+    check_value(verb, name, value, kind, setting, name if range_of(name) else head)
 
 
-def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting) -> None:
-    """Refuse a value of the right type by its range, its words, and by being empty.
+def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting, head: str = "") -> None:
+    """Refuse a value of the right type by its range, which may be that of a head, its words, and by being empty.
 
     Raises:
         SettingError: In three lines.
@@ -98,8 +101,9 @@ def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting) -
     remedy = _remedy(verb, setting)
     if name.startswith("trainer."):
         check_trainer(name.removeprefix("trainer."), value)
-    if range_of(name) is not None:
-        check_numbers(name, _as_numbers(value, kind), remedy, f"--{name}")
+    head = head or name
+    if range_of(head) is not None:
+        check_numbers(head, _as_numbers(value, kind), remedy, f"--{name}")
     elif isinstance(value, Mapping):
         for part, one, known in leaves(value, kind, fields_of):
             check_numbers(f"{name}.{part}", _as_numbers(one, known or "str"), remedy, f"--{name}.{part}")
@@ -110,6 +114,7 @@ def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting) -
         )
     may_be_empty = name in MAY_BE_EMPTY or (setting.default in ("[]", "{}", "()") and name not in NEVER_EMPTY)
     if isinstance(value, list | tuple | Mapping) and not value and not may_be_empty:
+        remedy = "Name some." if name in NEVER_EMPTY else remedy
         raise SettingError(f"`--{name}` is empty.\n{_about(setting)}\n{remedy}")
     words = WORDS.get(name) or WORDS.get(f"{verb} {name}")
     given = value if isinstance(value, list | tuple | Mapping) else [value]
@@ -119,7 +124,7 @@ def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting) -
                 f"`--{name}` must be of {', '.join(words)}, but {_shown(word)} is none of them.\n{_about(setting)}\n"
                 f"{remedy}"
             )
-    if name.rpartition(".")[2] == "device" and not _DEVICE.fullmatch(str(value)):
+    if name.rpartition(".")[2] == "device" and not DEVICE.fullmatch(str(value)):
         raise SettingError(
             f"`--{name}` must be auto, cpu, mps, cuda or cuda:N, but is {_shown(value)}.\n{_about(setting)}\n{remedy}"
         )

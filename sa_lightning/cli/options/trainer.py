@@ -74,11 +74,11 @@ def check_trainer(name: str, value: Any) -> None:
             raise SettingError(f"`--trainer.{name}` is {value}, but cannot be set here.\n{why}\n{remedy}")
     elif name in ("accelerator", "strategy") and isinstance(value, str):
         words = ACCELERATORS if name == "accelerator" else STRATEGIES
+        why = "The model computes there" if name == "accelerator" else "A frozen model is copied, or split"
         if value not in words:
             raise SettingError(
                 f"`--trainer.{name}` is {value}, but must be one of {', '.join(words)}.\n"
-                f"{'A frozen model is copied to every process, or split' if name == 'strategy' else 'The model computes there'}.\n"
-                "Leave it out for what this machine has."
+                f"{why}.\nLeave it out for what this machine has."
             )
     elif name == "devices" and not _are_devices(value):
         raise SettingError(

@@ -199,4 +199,4 @@ def _words(node: ast.expr, many: bool = False) -> str:
     plain = {"str": ("text", "texts"), "int": ("a whole number", "whole numbers"), "float": ("a number", "numbers")}
     plain |= {"bool": ("true or false", "true or false"), "Any": ("anything", "anything")}
     plain |= dict.fromkeys(_NULL, ("`null`", "`null`"))
-    return plain.get(head, (f"settings of {head}", f"settings of {head}"))[many]
+    return plain.get(head, (f"a {head}", f"a {head}"))[many]
