@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests"),
-        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),

@@ -38,7 +38,7 @@ def check_task(name: str, task: Any) -> None:
         value = getattr(task.config, setting, None)
         if value is not None and not (isinstance(value, int) and known.holds(value)):
             _refuse(name, setting, value, f"a whole number, {known}")
-    document = next(iter(task.eval_docs), None)
+    document = next(iter(getattr(task, "task_docs", ())), None)
     asks = task.OUTPUT_TYPE == "generate_until"
     prompt = None if document is None else task.doc_to_text(document)
     if asks and document is not None and not isinstance(prompt, str):
