@@ -195,7 +195,7 @@ def _words(node: ast.expr, many: bool = False) -> str:
         return f"{'two' if pair else 'lists of' if many else 'a list of'} {inner}"
     if head in _DICTS:
         start = "mappings" if many else "a mapping"
-        return start if len(inside) < 2 else f"{start} to {_words(inside[1], many=True)}"
+        return start if len(inside) < 2 or _head(inside[1]) == "Any" else f"{start} to {_words(inside[1], many=True)}"
     plain = {"str": ("text", "texts"), "int": ("a whole number", "whole numbers"), "float": ("a number", "numbers")}
     plain |= {"bool": ("true or false", "true or false"), "Any": ("anything", "anything")}
     plain |= dict.fromkeys(_NULL, ("`null`", "`null`"))
