@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
     # The ground, which every room may know.
-    ("errors", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
+    ("errors", "ranges", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -26,6 +26,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "ranges": set(),
     "files": set(),
     "schema": set(),
     "patterns": set(),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests"),
-        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),

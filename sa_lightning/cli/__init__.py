@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sa_lightning import __version__
-from sa_lightning.cli.common.first_words import first_look, new_words
-from sa_lightning.errors import SaError
+from sa_lightning.cli.common.first_words import first_look
+from sa_lightning.cli.options.checks import in_our_words
+from sa_lightning.cli.options.kept import options_for
+from sa_lightning.errors import IncompleteError, SaError
 
 VERBS = {
     "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
@@ -160,8 +162,11 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         print(f"\nsa {verb}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        print(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.", file=sys.stderr)
+        print(f"\nsa {verb}: {in_our_words(verb, options_for(verb), str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+    except IncompleteError as error:
+        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
