@@ -95,15 +95,17 @@ class Running:
 
     def __init__(self, typed, place: Path, environment=None, before=None, name: str = "said") -> None:
         self.out, self.err = place.parent / f"{name}-{place.name}.out", place.parent / f"{name}-{place.name}.err"
-        self.began = time.monotonic()
+        self.began, self.status = time.monotonic(), None
         self.process = os.fork()
         if self.process == 0:
             _become(typed, place, self.out, self.err, environment or {}, before)
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
-        found, status = os.waitpid(self.process, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if found else None
+        if self.status is None:
+            found, status = os.waitpid(self.process, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if found else None
+        return self.status
 
     def send(self, number: int) -> None:
         """Send a signal to it alone."""
