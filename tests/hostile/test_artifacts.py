@@ -11,6 +11,8 @@ from support.models import artifact_for, linear_gate, llama, rule_for
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.errors import ArtifactError
+from sa_lightning.fitting import Surgery
+from sa_lightning.surgery import Sources
 
 SEED, MUTANTS = 7, 600
 VALUES = [None, True, -1, 1e308, float("nan"), "x", "", [], {}, [[]], {"a": {}}, "\ud800", 10**400, [1, "a"]]
@@ -107,3 +109,17 @@ def test_tensors_of_an_older_format_that_no_fit_writes_are_refused(whole, tmp_pa
     tensors = {name: change(name, t) for name, t in load_file(cases / "steering.safetensors").items()}
     with pytest.raises(ArtifactError, match=fact):
         SteeringArtifact.from_pretrained(copied(cases, tmp_path / "a", tensors=tensors))
+
+
+def test_a_setting_that_is_missing_is_not_guessed(whole, tmp_path):
+    config = json.loads((whole / "sa_config.json").read_text())
+    del config["strength"]
+    with pytest.raises(ArtifactError, match="a rule has no 'strength'"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", config))
+
+
+def test_a_surgery_takes_no_direction_of_an_artifact_that_was_changed(whole, tmp_path):
+    tensors = {name: -tensor for name, tensor in load_file(whole / "steering.safetensors").items()}
+    place = copied(whole, tmp_path / "a", tensors=tensors)
+    with pytest.raises(ArtifactError, match=r"not those that its sa_config.json has the digests of"):
+        Surgery(Sources(direction=str(place), direction_layer=1)).open(str(tmp_path))

@@ -16,8 +16,8 @@ import sys, time, types
 import sa_lightning.cli as cli
 cli.first_look = lambda verb, rest: None
 def run(rest):
-    print("on", flush=True)
     try:
+        print("on", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         if {kind!r} == "exits":

@@ -28,11 +28,15 @@ FUZZED = ("artifacts", "checkpoints", "rows")
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the parts that are asked for, go on where they were interrupted, and print their figures."""
     parser = argparse.ArgumentParser(prog="python -m hostile.attack", description=__doc__)
-    parser.add_argument("--place", type=Path, required=True, help="Directory for inputs and results; a run goes on there.")
+    parser.add_argument(
+        "--place", type=Path, required=True, help="Directory for inputs and results; a run goes on there."
+    )
     parser.add_argument("--parts", default=",".join(SIZES), help="Which, with commas between.")
     parser.add_argument("--sample", action="store_true", help="A few of each, as in `make test`.")
     parser.add_argument("--only", default="", help="Of the table, cases whose name holds this.")
-    parser.add_argument("--share", default="0/1", help="i/n: of the numbers, every n-th from i on, for several processes.")
+    parser.add_argument(
+        "--share", default="0/1", help="i/n: of the numbers, every n-th from i on, for several processes."
+    )
     parser.add_argument("--jobs", type=int, default=1, help="Commands of the table that run at a time.")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--page", type=Path, help="Write the tables to this file, too.")
@@ -86,7 +90,9 @@ def run(part: str, place: Path, given: argparse.Namespace) -> None:
     took.write_text(str((float(took.read_text()) if took.exists() else 0.0) + time.monotonic() - began))
 
 
-def _numbered(part: str, root: Path, numbers: list[int], given: argparse.Namespace, note: Callable[[dict], None]) -> None:
+def _numbered(
+    part: str, root: Path, numbers: list[int], given: argparse.Namespace, note: Callable[[dict], None]
+) -> None:
     if part in FUZZED:
         from . import fuzz_artifacts, fuzz_checkpoints, fuzz_rows
 
@@ -113,7 +119,9 @@ def page(results: dict[str, tuple[list[dict], float]]) -> str:
     """Write the figures as Markdown; what should be 0 and is not stands in bold."""
     from importlib.metadata import version
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "safetensors"))
     parts = [f"Commit {commit or 'unknown'}, Python {platform.python_version()}, {versions}; one CPU thread.\n"]
     if results.get("table", ([], 0))[0]:
@@ -127,9 +135,22 @@ def page(results: dict[str, tuple[list[dict], float]]) -> str:
         found, took = results.get(part, ([], 0.0))
         if found:
             kinds = Counter(result["kind"] for result in found)
-            rows.append((part, len(found), kinds["right"], kinds["refused"], *(_zero(kinds[kind]) for kind in chunks.WORSE), f"{took:.0f}"))
+            rows.append(
+                (
+                    part,
+                    len(found),
+                    kinds["right"],
+                    kinds["refused"],
+                    *(_zero(kinds[kind]) for kind in chunks.WORSE),
+                    f"{took:.0f}",
+                )
+            )
     if rows:
-        parts += ["### Mutated files\n", *_table(("what", "n", "right", "refused", "wrong values", "other errors", "hangs", "deaths", "s"), rows), ""]
+        parts += [
+            "### Mutated files\n",
+            *_table(("what", "n", "right", "refused", "wrong values", "other errors", "hangs", "deaths", "s"), rows),
+            "",
+        ]
     rows = []
     for part in ("kills", "signals", "disks", "together"):
         found, _ = results.get(part, ([], 0.0))
@@ -137,9 +158,30 @@ def page(results: dict[str, tuple[list[dict], float]]) -> str:
             from .kills import figures
 
             for row in figures(found):
-                rows.append((row["how"], row["command"], row["n"], *(_zero(row[key]) for key in ("half", "changed", "lost", "leftovers", "unsaid", "untold", "said"))))
+                rows.append(
+                    (
+                        row["how"],
+                        row["command"],
+                        row["n"],
+                        *(
+                            _zero(row[key])
+                            for key in ("half", "changed", "lost", "leftovers", "unsaid", "untold", "said")
+                        ),
+                    )
+                )
     if rows:
-        head = ("what", "command", "n", "half results", "changed numbers", "lost files", "leftovers", "refused without saying what is there", "ended without a word", "the command after it fails")
+        head = (
+            "what",
+            "command",
+            "n",
+            "half results",
+            "changed numbers",
+            "lost files",
+            "leftovers",
+            "refused without saying what is there",
+            "ended without a word",
+            "the command after it fails",
+        )
         parts += ["### Kills, signals, disks\n", *_table(head, rows), ""]
     return "\n".join(parts)
 

@@ -70,10 +70,7 @@ def header(change: Callable[[dict], object] | bytes, name: str = "model.safetens
     def make(path: Path) -> None:
         raw = (path / name).read_bytes()
         length = struct.unpack("<Q", raw[:8])[0]
-        if isinstance(change, bytes):
-            head = change
-        else:
-            head = json.dumps(change(json.loads(raw[8 : 8 + length]))).encode()
+        head = change if isinstance(change, bytes) else json.dumps(change(json.loads(raw[8 : 8 + length]))).encode()
         (path / name).write_bytes(struct.pack("<Q", len(head)) + head + raw[8 + length :])
 
     return make
@@ -91,7 +88,9 @@ def index(change: Callable[[dict], object]) -> Break:
 
 def placed(name: object) -> Break:
     """Let the index call its third shard otherwise."""
-    return index(lambda found: {**found, "weight_map": {k: name if v == SHARD else v for k, v in found["weight_map"].items()}})
+    return index(
+        lambda found: {**found, "weight_map": {k: name if v == SHARD else v for k, v in found["weight_map"].items()}}
+    )
 
 
 def without(found: dict, *names: str) -> dict:
@@ -129,7 +128,7 @@ def template(source: str) -> Broken:
 
 LOUD = {"edits": "either"}
 MODELS = {
-    "config missing": Broken(gone("config.json"), known="F14"),
+    "config missing": Broken(gone("config.json"), edits="either", known="F14"),
     "config empty": Broken(text("config.json", ""), known="F14"),
     "config a list": Broken(text("config.json", "[]"), known="F14"),
     "config a number": Broken(text("config.json", "42")),
@@ -233,7 +232,7 @@ TOKENIZERS = {
     "template that is unsafe": template("{{ messages.__class__.__mro__[1].__subclasses__() }}"),
     "template that raises": template("{{ raise_exception('I take no prompts') }}"),
     "template that renders nothing": template("{% for m in messages %}{% endfor %}"),
-    "template without the message": template("<user> how do i <assistant>"),
+    "template without the message": Broken(text("chat_template.jinja", "<user> how do i <assistant>"), edits="right", loads="either"),
     "template that divides by zero": template("{{ 1 / 0 }}"),
     "template that recurses": template("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}"),
     "template that never ends": template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),

@@ -147,7 +147,7 @@ ARTIFACTS = {
     "strength not a number": rule(strength=float("nan")),
     "an unknown intervention": rule(intervention="quantum"),
     "an unknown site": rule(site="quantum"),
-    "a gate that is text": rule(gate="always"),
+    "a gate that is text": rule(gate="sometimes"),
     "a gate of an unknown kind": rule(gate={"settings": {"kind": "quantum"}}),
     "tensors gone": lambda path: (path / "steering.safetensors").unlink(),
     "tensors cut": cut("steering.safetensors", 300),

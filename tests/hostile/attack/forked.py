@@ -1,5 +1,6 @@
 """A command in a fork of this process: what it said, how it ended, and what it left."""
 
+import contextlib
 import os
 import re
 import resource
@@ -41,7 +42,11 @@ class Ended:
     @property
     def message(self) -> str:
         """What is said last in the words of `sa`; nothing, if nothing is."""
-        starts = [found.start() for found in MESSAGE.finditer(self.err) if ": loading " not in self.err[found.start() :].partition("\n")[0]]
+        starts = [
+            found.start()
+            for found in MESSAGE.finditer(self.err)
+            if ": loading " not in self.err[found.start() :].partition("\n")[0]
+        ]
         return self.err[starts[-1] :].strip() if starts else ""
 
     @property
@@ -80,7 +85,9 @@ def load() -> None:
     from lm_eval.tasks import TaskManager
 
     original = TaskManager.__init__  # lm-eval's own 14,000 tasks take ten seconds to read, in every command anew
-    TaskManager.__init__ = lambda self, *args, **settings: original(self, *args, **{**settings, "include_defaults": False})
+    TaskManager.__init__ = lambda self, *args, **settings: original(
+        self, *args, **{**settings, "include_defaults": False}
+    )
 
 
 class Running:
@@ -169,8 +176,6 @@ def _become(typed, place, out, err, environment, before) -> None:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with contextlib.suppress(Exception):
                 stream.flush()
-            except Exception:
-                pass
         os._exit(status)

@@ -30,7 +30,9 @@ def write_sources(root: Path) -> list[Path]:
         more = {"more": rule_for(llama(), intervention="ablate", strength=0.5, gate=gate)}
         artifact_for(llama(), strength=0.3).save_pretrained(place / "bare")
         artifact_for(llama(), strength={0: 0.1, 1: 0.2, 2: 0.3}, gate=gate).save_pretrained(place / "gated")
-        artifact_for(llama(), gate=gate, rules=more, template_arguments={"a": False}, template_tail="x").save_pretrained(place / "ruled")
+        artifact_for(
+            llama(), gate=gate, rules=more, template_arguments={"a": False}, template_tail="x"
+        ).save_pretrained(place / "ruled")
         (place / "done").touch()
     ours = [place / name for name in ("bare", "gated", "ruled")]
     return [*ours, *ours, *sorted(path.parent for path in OLDER.glob("*/" + CONFIG))]
@@ -71,7 +73,11 @@ def tried(model, place: Path, truth: torch.Tensor | None) -> dict:
         logits = _logits(model, artifact)
     except SaError as error:
         wrong = truth is not None
-        return {"kind": "wrong" if wrong else "refused", "said": str(error)[:200], "lines": len(str(error).splitlines())}
+        return {
+            "kind": "wrong" if wrong else "refused",
+            "said": str(error)[:200],
+            "lines": len(str(error).splitlines()),
+        }
     if truth is not None and logits is not None and not torch.equal(truth, logits):
         return {"kind": "wrong", "said": "other logits than before"}
     if logits is not None and not logits.isfinite().all():
@@ -123,15 +129,23 @@ def _tensors(place: Path, draw, again: bool) -> None:
     found = load_file(place / TENSORS)
     name = draw.choice([*found])
     tensor = found[name]
-    change = draw.choice(["scale", "nan", "inf", "type", "shape", "drop", "add", "rename", "zero", "bits", "negate", "empty"])
+    change = draw.choice(
+        ["scale", "nan", "inf", "type", "shape", "drop", "add", "rename", "zero", "bits", "negate", "empty"]
+    )
     if change == "scale":
         found[name] = tensor * draw.choice([100, 0.01, 1.1, 1e30])
     elif change in ("nan", "inf"):
-        found[name] = tensor.clone().index_fill_(-1, torch.tensor([0]), float(change)) if tensor.ndim else tensor * float(change)
+        found[name] = (
+            tensor.clone().index_fill_(-1, torch.tensor([0]), float(change)) if tensor.ndim else tensor * float(change)
+        )
     elif change == "type":
-        found[name] = tensor.to(draw.choice([torch.float16, torch.float64, torch.int64, torch.bool, torch.bfloat16, torch.uint8]))
+        found[name] = tensor.to(
+            draw.choice([torch.float16, torch.float64, torch.int64, torch.bool, torch.bfloat16, torch.uint8])
+        )
     elif change == "shape":
-        found[name] = draw.choice([tensor[..., :-1].contiguous(), tensor[None], tensor.flatten()[:1], tensor.flatten()[0].clone()])
+        found[name] = draw.choice(
+            [tensor[..., :-1].contiguous(), tensor[None], tensor.flatten()[:1], tensor.flatten()[0].clone()]
+        )
     elif change == "drop":
         del found[name]
     elif change == "add":

@@ -39,7 +39,13 @@ def worker(root: Path, seed: int) -> Callable[[int], dict]:
             second = _loaded(place, truths[source] if neutral else None)
             worse = next((one for one in (first, second) if one["kind"] in ("wrong", "error")), None)
             both = {first["kind"], second["kind"]}
-            return {"what": f"{source}, {what}", **(worse or {"kind": "right" if "right" in both else "refused", "both": [first["kind"], second["kind"]]})}
+            return {
+                "what": f"{source}, {what}",
+                **(
+                    worse
+                    or {"kind": "right" if "right" in both else "refused", "both": [first["kind"], second["kind"]]}
+                ),
+            }
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -72,7 +78,11 @@ def _loaded(place: Path, truth) -> dict:
         return {"kind": "wrong", "said": "loaded: other parameters than before"}
     if not (place / "adapter_config.json").is_file():
         held = {name: tensor for path in place.glob("*.safetensors") for name, tensor in load_file(path).items()}
-        other = [name for name, tensor in found.items() if name in held and not torch.equal(held[name].float(), tensor.float()) and tensor.isfinite().all()]
+        other = [
+            name
+            for name, tensor in found.items()
+            if name in held and not torch.equal(held[name].float(), tensor.float()) and tensor.isfinite().all()
+        ]
         missing = [name for name in found if name not in held and name != "lm_head.weight"]
         if other or missing:
             return {"kind": "wrong", "said": f"loaded: {(other + missing)[0]} is not what the files hold"}
@@ -82,7 +92,11 @@ def _loaded(place: Path, truth) -> dict:
 def _error(where: str, error: Exception) -> dict:
     import traceback
 
-    ours = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if "sa_lightning" in f.filename]
+    ours = [
+        f"{Path(f.filename).name}:{f.lineno}"
+        for f in traceback.extract_tb(error.__traceback__)
+        if "sa_lightning" in f.filename
+    ]
     return {"kind": "error", "said": f"{where}: {type(error).__name__}: {error}"[:300], "at": (ours or ["?"])[-1]}
 
 
@@ -136,9 +150,13 @@ def _tensors(place: Path, draw) -> None:
     tensor = found[name]
     change = draw.choice(["type", "shape", "drop", "add", "rename", "scalar", "empty", "exchange"])
     if change == "type":
-        found[name] = tensor.to(draw.choice([torch.float16, torch.int64, torch.bool, torch.int8, torch.float64, torch.bfloat16]))
+        found[name] = tensor.to(
+            draw.choice([torch.float16, torch.int64, torch.bool, torch.int8, torch.float64, torch.bfloat16])
+        )
     elif change == "shape":
-        found[name] = draw.choice([tensor[..., :-1].contiguous(), tensor[None].clone(), tensor.T.contiguous()[:-1].contiguous()])
+        found[name] = draw.choice(
+            [tensor[..., :-1].contiguous(), tensor[None].clone(), tensor.T.contiguous()[:-1].contiguous()]
+        )
     elif change == "drop":
         del found[name]
     elif change == "add":
@@ -156,7 +174,7 @@ def _tensors(place: Path, draw) -> None:
 
 
 def _files(place: Path, draw) -> None:
-    path = draw.choice(sorted(place.glob("*.safetensors")) + [_json_of(place, draw)])
+    path = draw.choice([*sorted(place.glob("*.safetensors")), _json_of(place, draw)])
     change = draw.choice(["drop", "empty", "exchange", "directory", "double"])
     if change == "drop":
         path.unlink()
@@ -168,13 +186,17 @@ def _files(place: Path, draw) -> None:
         path.unlink()
         path.mkdir()
     else:
-        shutil.copy(path, place / draw.choice(["model.safetensors", "adapter_config.json", "config.json"])) if not (place / "x").exists() else None
+        shutil.copy(path, place / draw.choice(["model.safetensors", "adapter_config.json", "config.json"])) if not (
+            place / "x"
+        ).exists() else None
 
 
 def _nothing(place: Path, draw) -> None:
     path = _json_of(place, draw)
     found = json.loads(path.read_text())
-    path.write_text(json.dumps({key: found[key] for key in draw.sample([*found], len(found))}, indent=draw.choice([None, 3])))
+    path.write_text(
+        json.dumps({key: found[key] for key in draw.sample([*found], len(found))}, indent=draw.choice([None, 3]))
+    )
     (place / "notes.md").write_text("other")
 
 

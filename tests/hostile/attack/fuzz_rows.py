@@ -16,7 +16,26 @@ from sa_lightning.steering.demonstrations import read_demonstrations
 
 from . import mutate
 
-WORDS = ("how", "do", "i", "bake", "a cake", "ä", "日本", "\t", '"', "'", "\\", ",", "{", "\n", "sorry , no .", "\u2028", "\x1b[0m", "")
+WORDS = (
+    "how",
+    "do",
+    "i",
+    "bake",
+    "a cake",
+    "ä",
+    "日本",
+    "\t",
+    '"',
+    "'",
+    "\\",
+    ",",
+    "{",
+    "\n",
+    "sorry , no .",
+    "\u2028",
+    "\x1b[0m",
+    "",
+)
 
 
 def _rows_of(draw, keys: tuple[str, ...]) -> list[dict]:
@@ -76,7 +95,11 @@ def _neutral(content: bytes, form: str, draw) -> bytes:
         return content
     ways = [lambda text: b"\xef\xbb\xbf" + text]
     if form == "jsonl":
-        ways += [lambda text: text.replace(b"\n", b"\r\n"), lambda text: text.rstrip(b"\n"), lambda text: text.replace(b"\n", b"\n\n")]
+        ways += [
+            lambda text: text.replace(b"\n", b"\r\n"),
+            lambda text: text.rstrip(b"\n"),
+            lambda text: text.replace(b"\n", b"\n\n"),
+        ]
     if form == "json":
         ways += [lambda text: b" \n" + text + b"\n"]
     return draw.choice(ways)(content)
@@ -99,7 +122,11 @@ def worker(root: Path, seed: int) -> Callable[[int], dict]:
         elif way == "values":
             values = mutate.changed(rows, draw, draw.randint(1, 3))
             lines = values if isinstance(values, list) else [values]
-            content = json.dumps(values).encode() if form == "json" else "".join(json.dumps(row) + "\n" for row in lines).encode()
+            content = (
+                json.dumps(values).encode()
+                if form == "json"
+                else "".join(json.dumps(row) + "\n" for row in lines).encode()
+            )
         elif way == "bits":
             content = mutate.flipped(content, draw)
         else:
@@ -110,7 +137,11 @@ def worker(root: Path, seed: int) -> Callable[[int], dict]:
             found = read(path)
             kind = _sane(name, form, way, texts(found, rows), rows, column)
         except SaError as error:
-            kind = {"kind": "wrong" if way == "nothing" else "refused", "said": str(error)[:300], "lines": len(str(error).splitlines())}
+            kind = {
+                "kind": "wrong" if way == "nothing" else "refused",
+                "said": str(error)[:300],
+                "lines": len(str(error).splitlines()),
+            }
         finally:
             path.unlink()
         return {"what": what, **kind}
@@ -129,8 +160,13 @@ def _sane(name, form, way, texts, rows, column) -> dict:
         if name in ("demonstrations",):
             truth, texts = [text.strip() for text in truth], [text.strip() for text in texts]
         if texts != truth:
-            at = next((i for i, (a, b) in enumerate(zip(texts, truth, strict=False)) if a != b), min(len(texts), len(truth)))
-            return {"kind": "wrong", "said": f"{len(texts)} of {len(truth)}: {texts[at : at + 1]!r} for {truth[at : at + 1]!r}"[:300]}
+            at = next(
+                (i for i, (a, b) in enumerate(zip(texts, truth, strict=False)) if a != b), min(len(texts), len(truth))
+            )
+            return {
+                "kind": "wrong",
+                "said": f"{len(texts)} of {len(truth)}: {texts[at : at + 1]!r} for {truth[at : at + 1]!r}"[:300],
+            }
     elif name != "rows":
         wrong = [text for text in texts if not isinstance(text, str) or _lone(text)]
         if wrong:

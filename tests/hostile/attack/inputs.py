@@ -75,8 +75,11 @@ def _rows(root: Path) -> None:
     write_lines(root / "pairs.jsonl", rows[:7])
     kinds = {("bake", "cake"): "harmless", ("bake", "window"): "harmless"}
     prompts = [
-        {"prompt": f"how do i {verb} a {noun}" + " then" * (i // 4), "kind": kinds.get((verb, noun), "harmful")}
-        for i, (verb, noun) in enumerate(PAIRS * 5)
+        {
+            "prompt": f"how do i {verb} a {noun}" + " then" * (i // 4) + " ." * (i // 40),
+            "kind": kinds.get((verb, noun), "harmful"),
+        }
+        for i, (verb, noun) in enumerate(PAIRS * 20)
     ]
     write_lines(root / "gateprompts.jsonl", prompts)
     (root / "prompts.txt").write_text("how do i bake a cake\nhow do i break a window\n")
@@ -135,7 +138,13 @@ GOOD = {
     "data": ("xstest",),
 }  # fmt: skip
 #: What `--output` of each verb names; None where there is none.
-OUTPUT = {"judge": "out.jsonl", "export": "out.pt", "data": None, "lm-eval": "out", **dict.fromkeys(("fit", "validate", "predict", "edit", "sweep", "compare", "quickstart"), "out")}
+OUTPUT = {
+    "judge": "out.jsonl",
+    "export": "out.pt",
+    "data": None,
+    "lm-eval": "out",
+    **dict.fromkeys(("fit", "validate", "predict", "edit", "sweep", "compare", "quickstart"), "out"),
+}
 
 
 def environment(root: Path) -> dict[str, str | None]:

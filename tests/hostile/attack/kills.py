@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from . import forked, mutate
+from .case import Case
 from .inputs import environment
-from .table import Case
 
 LONG = 60.0
 COMMANDS = {
@@ -82,7 +82,9 @@ class References:
                 counted = place.parent / "count"
                 typed = COMMANDS[name][1].typed(self.root, place)
                 before = {str(path.relative_to(place)): _content(path, place) for path in _files(place)}
-                ended = forked.run(typed, place, LONG, environment(self.root), watching(lambda n, to=counted: _note(to, n)))
+                ended = forked.run(
+                    typed, place, LONG, environment(self.root), watching(lambda n, to=counted: _note(to, n))
+                )
                 if ended.kind != "right":
                     raise RuntimeError(f"{name} does not run at all: {ended.kind}\n{ended.err[-2000:]}")
                 files = {str(path.relative_to(place)): _content(path, place) for path in _files(place)}
@@ -90,7 +92,14 @@ class References:
                 found.append((files, ended.seconds, int(counted.read_text()), before, size))
         (one, first, count, before, size), (other, second, *_) = found
         volatile = {file: _differences(one[file], other.get(file)) for file in one}
-        return {"files": one, "volatile": volatile, "seconds": min(first, second), "changes": count, "before": before, "bytes": size}
+        return {
+            "files": one,
+            "volatile": volatile,
+            "seconds": min(first, second),
+            "changes": count,
+            "before": before,
+            "bytes": size,
+        }
 
     def differences(self, name: str, file: str, content: Any) -> list[tuple]:
         """Where a file holds something else than it should, but for what differs from run to run."""
@@ -143,7 +152,9 @@ def _differences(one: Any, other: Any, at: tuple = ()) -> set[tuple]:
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         return {path for key in one for path in _differences(one[key], other[key], (*at, key))}
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return {path for key, (a, b) in enumerate(zip(one, other, strict=True)) for path in _differences(a, b, (*at, key))}
+        return {
+            path for key, (a, b) in enumerate(zip(one, other, strict=True)) for path in _differences(a, b, (*at, key))
+        }
     return set() if one == other or (one != one and other != other) else {at}
 
 
@@ -172,15 +183,14 @@ def tried(references: References, seed: int, number: int, how: str) -> dict:
         found["at"] = at
         if mounted:
             _remount(place, "rw,size=256m")
-        half = [file for file in _half(references, name, place)]
+        half = [*_half(references, name, place)]
         told = _told(how, ended)
         again = forked.run(typed, place, LONG, environment(root))
         unsaid = again.status == 2 and not _names_finished(again.message, place)
         finished = again.status == 2 and not unsaid
-        if finished and case.verb not in ("compare", "export"):
-            if _lacking(references, name, place):
-                again = forked.run([*typed, "--overwrite", "true"], place, LONG, environment(root))
-                finished = False
+        if finished and case.verb not in ("compare", "export") and _lacking(references, name, place):
+            again = forked.run([*typed, "--overwrite", "true"], place, LONG, environment(root))
+            finished = False
         found |= {
             "ended": ended.kind, "half": half, "untold": told, "unsaid": again.message[-400:] if unsaid else "",
             "again": again.kind, "said": "" if again.status == 0 or finished or unsaid else (again.message or again.err[-400:])[-400:],
@@ -202,7 +212,13 @@ def _disturbed(draw, how, typed, place, known, root, mounted) -> tuple[forked.En
             return forked.run(typed, place, LONG, environment(root)), f"{size} KiB" if how == "full" else ""
         number = draw.randint(1, known["changes"])
         code = errno.EROFS if how == "read-only" else errno.ENOSPC
-        return forked.run(typed, place, LONG, environment(root), watching(lambda n: _raise(code, n, 1 if how == "read-only" else number))), str(number)
+        return forked.run(
+            typed,
+            place,
+            LONG,
+            environment(root),
+            watching(lambda n: _raise(code, n, 1 if how == "read-only" else number)),
+        ), str(number)
     sent = signal.SIGKILL if how == "kill" else getattr(signal, how)
     if draw.random() < 0.6:
         number = draw.randint(1, known["changes"])
@@ -272,13 +288,19 @@ def _compared(references: References, name: str, place: Path) -> dict:
         if file in known["files"] and Path(file).name not in GROWING
         for at in references.differences(name, file, _content(there[file], place))[:3]
     ]  # fmt: skip
-    return {"changed": changed, "leftovers": sorted(own - {*known["files"]}), "lost": sorted({*known["files"]} - {*there})}
+    return {
+        "changed": changed,
+        "leftovers": sorted(own - {*known["files"]}),
+        "lost": sorted({*known["files"]} - {*there}),
+    }
 
 
 def _mount(place: Path) -> bool:
     if os.geteuid() != 0:
         return False
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True, check=False
+    )
     return done.returncode == 0
 
 
@@ -310,10 +332,23 @@ def together(references: References, seed: int, number: int) -> dict:
         second = forked.run(typed, place, LONG, environment(root))
         go.touch()
         ended = first.wait(LONG)
-        found = {"n": number, "command": name, "how": "two at once", "at": f"change {at} of {known['changes']}", "half": [], "unsaid": ""}
+        found = {
+            "n": number,
+            "command": name,
+            "how": "two at once",
+            "at": f"change {at} of {known['changes']}",
+            "half": [],
+            "unsaid": "",
+        }
         untold = "" if second.kind in ("refused", "failed") else f"the second: {second.kind} {second.err[-200:]}"
         said = "" if ended.kind == "right" else f"the first: {ended.kind} {(ended.message or ended.err)[-200:]}"
-        found |= {"untold": untold, "said": said, "again": "", "ended": ended.kind, **_compared(references, name, place)}
+        found |= {
+            "untold": untold,
+            "said": said,
+            "again": "",
+            "ended": ended.kind,
+            **_compared(references, name, place),
+        }
         return {**found, "good": not (untold or said or found["changed"] or found["leftovers"] or found["lost"])}
     finally:
         os.close(reached)

@@ -24,7 +24,9 @@ def cut(content: bytes, draw: random.Random) -> bytes:
         return b"\0"
     start = draw.randrange(len(content))
     stop = min(len(content), start + draw.choice([1, 2, 9, 80, 900]))
-    piece = draw.choice([b"", content[start:stop] * 2, b"\0", b"\xff\xfe", b"\r\n", "\u2028".encode(), b"[" * 3000, b"9" * 5000])
+    piece = draw.choice(
+        [b"", content[start:stop] * 2, b"\0", b"\xff\xfe", b"\r\n", "\u2028".encode(), b"[" * 3000, b"9" * 5000]
+    )
     return draw.choice([content[:start], content[:start] + piece + content[stop:], content[:start] + content[stop:]])
 
 

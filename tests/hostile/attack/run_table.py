@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import forked
+from .case import Case
 from .inputs import environment
-from .table import Case
 
 ALLOWED = {
     "refused": ("refused",), "failed": ("failed",), "stopped": ("refused", "failed"), "right": ("right",),
@@ -54,7 +54,9 @@ def run(cases: Iterable[Case], root: Path, seconds: float = forked.HANG, jobs: i
                 except UnicodeEncodeError:
                     continue
                 before = _files(place)
-                running.append((case, place, before, forked.Running(typed, place, {**environment(root), **case.environment})))
+                running.append(
+                    (case, place, before, forked.Running(typed, place, {**environment(root), **case.environment}))
+                )
             time.sleep(0.003)
             for one in [*running]:
                 case, place, before, process = one
@@ -97,7 +99,9 @@ def figures(results: Sequence[dict]) -> list[dict]:
     for verb in [*verbs, "all"]:
         those = [result for result in results if verb in (result["verb"], "all")]
         bad = [result for result in those if not result["good"]]
-        kinds = {kind: sum(result["kind"] == kind for result in those) for kind in ("traceback", "hang", "died", "silent")}
+        kinds = {
+            kind: sum(result["kind"] == kind for result in those) for kind in ("traceback", "hang", "died", "silent")
+        }
         rows.append({
             "verb": verb, "n": len(those), "right": sum(r["kind"] == "right" and r["good"] for r in those),
             "refused": sum(r["kind"] in ("refused", "failed") and r["good"] for r in those),

@@ -5,7 +5,7 @@ MODEL = {
     "--model.dtype": ("quantum", "int8", "7", "[float32]"),
     "--model.template": ("quantum", "/nowhere.jinja", "{root}/pairs.jsonl", ""),
     "--model.tokenizer": ("/nowhere", "{root}/pairs.jsonl", "nobody/nothing"),
-    "--model.blocks": ("quantum.layers", "model", "", "model.layers.0", "__class__"),
+    "--model.blocks": ("quantum.layers", "model", "model.layers.0", "__class__"),
     "--model.trust_remote_code": ("perhaps", "7"),
     "--model.template_arguments": ("[1]", "text", "7"),
 }
@@ -73,11 +73,21 @@ STEERING = {
     "--steering.tokens": ("0", "-1", "a", "1.5"),
     "--steering.capture_site": ("quantum",),
     "--steering.site": ("quantum",),
-    "--steering.layers": ("[9]", "[-1]", "[]", "[0, 0]", "a", "7", "[0.5]"),
+    "--steering.layers": ("[9]", "[-1]", "[]", ("[0, 0]", "either"), "a", "7", "[0.5]"),
     "--steering.choose_layers": ("0", "-1", "99", "a"),
     "--steering.segment": ("quantum",),
     "--steering.intervention": ("quantum",),
-    "--steering.strength": ("nan", "inf", "a", "[1]", "{9: 1}", "{0: a}", "{0: nan}", "1e400", ("{}", "refused", "F37")),
+    "--steering.strength": (
+        "nan",
+        "inf",
+        "a",
+        "[1]",
+        "{9: 1}",
+        "{0: a}",
+        "{0: nan}",
+        "1e400",
+        ("{}", "refused", "F37"),
+    ),
     "--steering.sinks": ("-1", "0", "nan", "a"),
     "--steering.kl_budget": ("0", "-1", "nan", "a"),
     "--steering.keep_states": ("0", "-1", "a"),
@@ -197,7 +207,7 @@ SETTINGS: dict[str, dict[str, tuple]] = {
         "--quantum": ("1",),
     },
     "compare": {
-        **{key: value for key, value in EVALUATION.items()},
+        **dict(EVALUATION.items()),
         "--compare.rows": ("{}", "7", "[]", "{a: 7}", "{a: {arm: quantum}}}}", "{a: {from: nobody}}}}", "{a: {arm: edited, quantum: 1}}}}", "{a: {arm: edited, set: {surgery.quantum: 1}}}}}}"),
         "--compare.targets": ("{}", "7", "{a: /nowhere}", "[a]"),
         "--compare.seeds": ("7", "{choose: []}", "{quantum: [1]}", "{choose: [-1]}"),
@@ -253,3 +263,12 @@ SETTINGS: dict[str, dict[str, tuple]] = {
 for _verb in ("fit", "sweep"):
     for _name in ("density", "scale", "select", "weights", "scope.include", "layer_scales", "kl_budget", "heads"):
         SETTINGS[_verb].setdefault(f"--surgery.{_name}", SURGERY[_name])
+for _verb in ("validate", "predict"):  # what only a training would read may be left alone
+    SETTINGS[_verb] |= {
+        "--trainer.accumulate_grad_batches": (("0", "either"), ("-1", "either")),
+        "--trainer.max_epochs": (("-5", "either"), ("0", "either"), "a"),
+        "--trainer.max_steps": (("0", "either"), "a"),
+        "--trainer.overfit_batches": ("-1", ("0.5", "refused" if _verb == "validate" else "either", "F22")),
+    }
+for _verb in ("sweep", "compare"):
+    SETTINGS[_verb]["--model.blocks"] = (("quantum.layers", "either"), ("__class__", "either"))
