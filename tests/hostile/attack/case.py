@@ -1,10 +1,12 @@
 """A case of the table: a good command of a verb, with one thing wrong."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import broken_models
+from .forked import Ended
 from .inputs import GOOD, OUTPUT
 
 EVALUATORS = ("validate", "sweep", "compare", "lm-eval")
@@ -23,6 +25,7 @@ class Case:
         files: What lies in the directory where it runs, by name: bytes, or what makes it.
         good: In place of the good command of the verb.
         environment: Variables.
+        check: Given where it ran, and how it ended: what is wrong with what is there now; nothing, if nothing is.
     """
 
     verb: str
@@ -33,6 +36,7 @@ class Case:
     files: dict[str, object] = field(default_factory=dict)
     good: tuple[str, ...] | None = None
     environment: dict[str, str | None] = field(default_factory=dict)
+    check: Callable[[Path, Ended], str] | None = None
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """A command in a fork of this process: what it said, how it ended, and what it left."""
 
 import contextlib
+import locale
 import os
 import re
 import resource
@@ -160,6 +161,8 @@ def _become(typed, place, out, err, environment, before) -> None:
             os.environ.pop(name, None) if value is None else os.environ.update({name: str(value)})
         for descriptor, path in enumerate((os.devnull, out, err)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), descriptor)
+        if environment.get("LC_ALL"):
+            locale.setlocale(locale.LC_ALL, environment["LC_ALL"])
         limited()
         if before is not None:
             before()

@@ -67,6 +67,8 @@ def run(cases: Iterable[Case], root: Path, seconds: float = forked.HANG, jobs: i
                     continue
                 running.remove(one)
                 result = judged(case, ended, sorted(_files(place) - before))
+                if case.check is not None and (wrong := case.check(place, ended)):
+                    result |= {"good": False, "kind": "wrong", "said": wrong}
                 found.append(result)
                 if done is not None:
                     done(result)
@@ -100,12 +102,13 @@ def figures(results: Sequence[dict]) -> list[dict]:
         those = [result for result in results if verb in (result["verb"], "all")]
         bad = [result for result in those if not result["good"]]
         kinds = {
-            kind: sum(result["kind"] == kind for result in those) for kind in ("traceback", "hang", "died", "silent")
+            kind: sum(result["kind"] == kind for result in those)
+            for kind in ("traceback", "hang", "died", "silent", "wrong")
         }
         rows.append({
             "verb": verb, "n": len(those), "right": sum(r["kind"] == "right" and r["good"] for r in those),
             "refused": sum(r["kind"] in ("refused", "failed") and r["good"] for r in those),
-            "long": sum(r["kind"] == "refused" and r["lines"] > 6 for r in those),
+            "long": sum(r["kind"] == "refused" and r["lines"] > 3 for r in those),
             "left": sum(bool(r["left"]) and r["kind"] == "refused" for r in those), **kinds,
             "passed": sum(r["kind"] == "right" for r in bad), "bad": len(bad),
         })  # fmt: skip

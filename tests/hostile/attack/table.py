@@ -6,6 +6,7 @@ from pathlib import Path
 from . import broken_models, broken_rows
 from .case import Case, load
 from .cases import configs, outputs, rows, tasks, worlds
+from .cases_before import before
 from .inputs import GOOD, OUTPUT
 from .settings import SETTINGS
 
@@ -15,7 +16,18 @@ STEERERS = ("validate", "predict", "export", "lm-eval")
 
 def cases() -> list[Case]:
     """All of them; those of the attack before have its numbers."""
-    found = [*_good(), *_models(), *_artifacts(), *rows(), *tasks(), *configs(), *outputs(), *worlds(), *_options()]
+    found = [
+        *_good(),
+        *before(),
+        *_models(),
+        *_artifacts(),
+        *rows(),
+        *tasks(),
+        *configs(),
+        *outputs(),
+        *worlds(),
+        *_options(),
+    ]
     names = [case.name for case in found]
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
     return found
