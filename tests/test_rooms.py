@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    ("errors", "files", "rows", "resources", "progress", "outputs"),  # the ground, which every room may know
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -26,6 +26,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
     "progress": {"rich"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},

@@ -10,6 +10,7 @@ from typing_extensions import override
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.fitting import Surgery
 from sa_lightning.surgery import SurgeryOptions, write_edit
+from sa_lightning.surgery.edit.on_disk import check_space
 
 
 class SurgeryCallback(Callback):
@@ -50,7 +51,11 @@ class SurgeryCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if self.surgery.wanted:
-            self.surgery.open(str(pl_module.target), pl_module.revision)
+            *_, target = self.surgery.open(str(pl_module.target), pl_module.revision)
+            if self.save_edited:
+                check_space(
+                    sum(file.stat().st_size for file in target.files), Path(trainer.default_root_dir) / "edited"
+                )
         else:
             self.surgery.check_unused()
 

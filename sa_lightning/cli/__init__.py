@@ -5,8 +5,11 @@ each verb lives in a file of its own, which imports what it needs when it runs.
 """
 
 import argparse
+import errno
 import importlib
+import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,6 +40,11 @@ LOADED: dict[str, str] = {
     **dict.fromkeys(("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"),
     **dict.fromkeys(("edit", "judge", "export"), "torch, transformers"),
 }
+
+#: What the system says of a place that cannot take, or give, what it is asked for.
+PLACES = frozenset(
+    getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENAMETOOLONG")
+)
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
 
@@ -70,8 +78,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    _say_anything()
     with _ended_by_signals() as ended:
         _run(verb, rest, first, ended)
+
+
+def _say_anything() -> None:
+    """Let no letter that a terminal cannot show end a run, nor a terminal that is not there."""
+    for name, instead in (("stdout", "replace"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as we live
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=instead)
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """Say which place would not be read or written, if that is why something failed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PLACES:
+            return ": ".join(filter(None, [error.filename and str(error.filename), error.strerror]))
+        found = re.search(r"(\w[^:]*) \(os error (\d+)\)", str(error))  # as safetensors says it
+        if found and int(found[2]) in PLACES:
+            return found[1]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager
@@ -123,6 +154,17 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        print(
+            f"\nsa {verb}: {refusal}.\nThe run could not go on; nothing half-written was left under the name of a "
+            "result.\nMake room, or choose a place that is yours to write (`--output`, SA_CACHE_DIR); then repeat the "
+            "command.",
+            file=sys.stderr,
+        )
         raise SystemExit(1) from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:

@@ -32,7 +32,7 @@ def base_of(source: str) -> str:
 
 
 def _adapter_config(source: str) -> Json:
-    return json.loads((Path(source) / "adapter_config.json").read_text())
+    return json.loads((Path(source) / "adapter_config.json").read_text(encoding="utf-8"))
 
 
 def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -24,6 +24,7 @@ from sa_lightning.errors import SettingError
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.progress import stages
 from sa_lightning.resources import versions
 from sa_lightning.steering.template import check_template
@@ -48,23 +49,29 @@ class VerbCLI(LightningCLI):
 
     config: Any  # the configuration as parsed
     config_init: Any  # the same, with classes made into objects
+    output: Output  # made by `check`
     template_warning: str | None = None  # of an artifact that was fitted with another
 
     def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
         quieten()
         self.verb = verb
         self.typed = typed(verb, arguments)
-        super().__init__(
-            CausalLMModule,
-            datamodule_class,
-            args=find_configs(arguments),
-            run=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
-        )
+        try:
+            super().__init__(
+                CausalLMModule,
+                datamodule_class,
+                args=find_configs(arguments),
+                run=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
+            )
+        except BaseException:
+            if hasattr(self, "output"):
+                self.output.close()
+            raise
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -134,7 +141,7 @@ class VerbCLI(LightningCLI):
         return [callback, steering]
 
     def check(self, config: Any) -> None:
-        """Refuse what can be refused before anything is trained, downloaded or loaded."""
+        """Refuse what can be refused before anything is trained, downloaded or loaded; make `output`."""
 
     def callbacks(self) -> list[Callback]:
         """Return the verb's callbacks, in the order in which they act."""

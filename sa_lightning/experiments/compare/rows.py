@@ -17,7 +17,7 @@ from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, cut_tail, ended_lines
+from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,6 +114,8 @@ class Rows:
         """Read what has come since, from other processes too."""
         if not self.path.exists() or self.path.stat().st_size <= self._read:
             return
+        if self._read == 0:
+            check_lines(self.path, "key")
         for line in ended_lines(self.path, self._read):
             self._read += len(line) + 1
             self._lines += 1
@@ -141,8 +143,8 @@ class Rows:
             if row["key"] in self._rows:
                 return
             documents = [self._without_families(entry) for entry in row["documents"]]
-            cut_tail(self.path)
-            append_line(self.path, json.dumps({**row, "documents": documents}, ensure_ascii=False, allow_nan=False))
+            cut_tail(self.path, "key")
+            append_line(self.path, json_line({**row, "documents": documents}))
         self.refresh()
 
     def _without_families(self, entry: Entry) -> Entry:

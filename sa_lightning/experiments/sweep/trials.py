@@ -14,8 +14,9 @@ from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
 from sa_lightning.rows import cut_tail
 
-__all__ = ["Journal", "Sampler", "SeedResult", "Trial", "rates_of"]
+__all__ = ["FIRST_KEY", "Journal", "Sampler", "SeedResult", "Trial", "rates_of"]
 
+FIRST_KEY = "op_code"  # of the lines that optuna writes
 Sampler = Literal["grid", "tpe", "nsga", "random"]
 
 
@@ -74,7 +75,7 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
-        cut_tail(path)  # a line that a kill has cut short is no line
+        cut_tail(path, FIRST_KEY)  # a line that a kill has cut short is no line
         storage = JournalStorage(JournalFileBackend(str(path)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental

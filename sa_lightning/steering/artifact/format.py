@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json
+from sa_lightning.outputs import is_sealed
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
@@ -30,6 +31,7 @@ from sa_lightning.steering.typed import norm_of
 
 FORMAT_VERSION = 6
 NEAR = 1e-3  # of 1: how long a unit vector may be
+CHANGED_CARD = "has a README.md that was changed since it was written, or is of an older version"
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 #: What the sides of a gate, and what became of prompts there, were called up to format 5.
 WORDS = {"finds": "positive", "against": "negative", "spares": "exempt", "spared": "exempted"}
@@ -69,6 +71,22 @@ def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> Json:
         "sign": sign(rule, demonstrations),
         "strength_unit": rule.how.unit_of(rule.unit),
     }
+
+
+def foreign_in_artifact(directory: Path) -> str | None:
+    """Say what about a directory is not as an artifact was written, if anything is: it would be lost with it."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {directory.name}
+    if others := sorted(names - set(FILES)):
+        return f"holds {others[0]}, which is no file of an artifact"
+    if names and FILES[0] not in names:
+        return f"has no {FILES[0]}, so it is no artifact"
+    return CHANGED_CARD if has_changed_card(directory) else None
+
+
+def has_changed_card(directory: Path) -> bool:
+    """Say whether the card of an artifact is not as it was written."""
+    card = directory / "README.md"
+    return card.exists() and not is_sealed(card.read_bytes().decode(errors="replace"))
 
 
 def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = None) -> Json:

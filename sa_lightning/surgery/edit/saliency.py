@@ -121,4 +121,4 @@ def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str
     tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
     with whole_file(path / "model.safetensors") as partial:  # there last: it is what is looked for
         save_file(tensors, partial, metadata={"format": "pt", **metadata})
-        (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
+        (path / "config.json").write_text('{"tie_word_embeddings": false}\n', encoding="utf-8")
