@@ -314,13 +314,14 @@ ALL = {**MODELS, **TOKENIZERS, **ADAPTERS}
 
 
 def broken(root: Path, name: str) -> Path:
-    """Return the broken directory of a name, which is made if it is not there."""
-    place = root / "broken" / name.replace(" ", "_")
+    """Return the broken directory of a name, which is made if it is not there; `twin: NAME` is made of another input."""
+    of, _, plain = name.rpartition(": ")
+    place = root / "broken" / name.replace(" ", "_").replace(":", "")
     known = root / "broken" / f".{place.name}"
     if not known.exists():
         shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
         place.parent.mkdir(exist_ok=True)
-        shutil.copytree(root / ALL[name].of, place)
-        ALL[name].make(place)
+        shutil.copytree(root / (of or ALL[plain].of), place)
+        ALL[plain].make(place)
         known.touch()
     return place

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from support.lm_eval_tasks import write_bakery, write_task
-from support.models import artifact_for, gpt2, linear_gate, llama, perturbed, saved, word_tokenizer
+from support.models import CHAT_TEMPLATE, artifact_for, gpt2, linear_gate, llama, perturbed, saved, word_tokenizer
 
 PAIRS = [("bake", "cake"), ("break", "window"), ("break", "cake"), ("bake", "window")]
 
@@ -32,6 +32,7 @@ def write_inputs(root: Path) -> Path:
     for name, model in (("sharded", llama()), ("shardedharm", perturbed(llama(), 1))):
         model.save_pretrained(root / name, max_shard_size="20KB")
         word_tokenizer().save_pretrained(root / name)
+    _twin(root / "twin")
     _adapter(root, "lora", "base")
     _adapter(root, "lora_other", "other")
     artifact_for(llama(), strength=0.3).save_pretrained(root / "artifact")
@@ -45,6 +46,30 @@ def write_inputs(root: Path) -> Path:
     _rows(root)
     (root / "whole").touch()
     return root
+
+
+def _twin(path: Path) -> None:
+    """A model of the same shape that knows bytes, so that it can be asked in English."""
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(BPE({token: i for i, token in enumerate(alphabet)}, []))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", bos_token="<bos>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, eos_token_id=256, pad_token_id=256,
+        bos_token_id=257,
+    )  # fmt: skip
+    saved(LlamaForCausalLM(config), path, tokenizer)
 
 
 def _adapter(root: Path, name: str, base: str) -> None:

@@ -58,14 +58,18 @@ def _models() -> Iterator[Case]:
     for name, one in broken_models.MODELS.items():
         for verb in LOADERS:
             expect = one.edits if verb == "edit" else one.loads
-            yield Case(verb, f"model, {name}", load(verb, f"{{broken:{name}}}"), expect, one.known)
-        yield Case("edit", f"harm model, {name}", {"--harm": f"{{broken:{name}}}"}, _harm(name, one.edits), one.known)
+            changed = load(verb, f"{{broken:{_of(verb, one)}{name}}}")
+            if verb == "edit":
+                changed["--harm"] = "{root}/benign"
+            yield Case(verb, f"model, {name}", changed, expect, one.known)
+        changed = {"--base": "{root}/harm", "--harm": f"{{broken:{name}}}"}
+        yield Case("edit", f"harm model, {name}", changed, _harm(one.edits), one.known)
     for name, one in broken_models.TOKENIZERS.items():
         for verb in LOADERS:
             if verb == "quickstart" and "never ends" in name:
                 continue  # its rows are many
             expect = {"edit": one.edits, "judge": "either"}.get(verb, one.loads)
-            yield Case(verb, f"model, {name}", load(verb, f"{{broken:{name}}}"), expect, one.known)
+            yield Case(verb, f"model, {name}", load(verb, f"{{broken:{_of(verb, one)}{name}}}"), expect, one.known)
     for name, one in broken_models.ADAPTERS.items():
         for verb in ("fit", "validate", "predict", "lm-eval"):
             yield Case(verb, f"model, {name}", load(verb, f"{{broken:{name}}}"), one.loads, one.known)
@@ -90,7 +94,12 @@ def _models() -> Iterator[Case]:
         yield Case("sweep", f"harm {wrong}", {"--surgery.harm": harm}, expect)
 
 
-def _harm(name: str, edits: str) -> str:
+def _of(verb: str, one: broken_models.Broken) -> str:
+    """`sa quickstart` has prompts in English: it breaks a model that knows letters."""
+    return "twin: " if verb == "quickstart" and one.of == "base" else ""
+
+
+def _harm(edits: str) -> str:
     return "either" if edits in ("right", "either") else edits
 
 
@@ -131,4 +140,21 @@ def _options() -> Iterator[Case]:
                 changed = {option: value}
                 if verb == "fit" and option.startswith("--surgery.") and option != "--surgery.harm":
                     changed = {"--surgery.harm": "{root}/harm", **changed}  # else there is no surgery
+                changed = {**_beside(option), **changed}
                 yield Case(verb, wrong, changed, expect, known)
+
+
+def _beside(option: str) -> dict[str, str | None]:
+    """What an option needs beside it, so that nothing else is wrong."""
+    if option.startswith("--steering.gate.") and option != "--steering.gate.kind":
+        return {"--steering.gate": '{{"kind": "linear", "prompts": "{root}/gateprompts.jsonl"}}'}
+    if option.startswith("--endpoint."):
+        return {
+            "--judge": "harmbench",
+            "--endpoint.base_url": "http://127.0.0.1:9/v1",
+            "--endpoint.model": "x",
+            "--endpoint.retries": "0",
+        }
+    if option.startswith("--local.") and option != "--local.model":
+        return {"--judge": "harmbench", "--local.model": "{root}/base"}
+    return {}
