@@ -102,6 +102,7 @@ def test_a_flipped_bit_of_any_tensor_is_seen(whole, tmp_path):
         (lambda name, tensor: float("nan") * tensor if name.endswith("gate") else tensor, "not finite"),
         (lambda name, tensor: tensor.long(), "of type torch.int64"),
         (lambda name, tensor: tensor.half(), "of type torch.float16"),
+        (lambda name, tensor: tensor.bfloat16(), "of type torch.bfloat16"),
     ],
 )
 def test_tensors_of_an_older_format_that_no_fit_writes_are_refused(whole, tmp_path, change, fact):
@@ -123,3 +124,17 @@ def test_a_surgery_takes_no_direction_of_an_artifact_that_was_changed(whole, tmp
     place = copied(whole, tmp_path / "a", tensors=tensors)
     with pytest.raises(ArtifactError, match=r"not those that its sa_config.json has the digests of"):
         Surgery(Sources(direction=str(place), direction_layer=1)).open(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.bool, torch.float64])
+def test_tensors_of_another_type_are_seen_by_their_digests(whole, tmp_path, kind):
+    tensors = {name: tensor.to(kind) for name, tensor in load_file(whole / "steering.safetensors").items()}
+    with pytest.raises(ArtifactError, match=r"not those that its sa_config.json has the digests of"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", tensors=tensors))
+
+
+def test_words_behind_a_prompt_are_numbers_of_tokens(whole, tmp_path):
+    config = json.loads((whole / "sa_config.json").read_text())
+    config["gate"]["ids"] = [{}]
+    with pytest.raises(ArtifactError, match="where numbers of tokens belong"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", config))

@@ -176,7 +176,9 @@ def _attributes(path: Path, config: Json, tensors: Mapping[str, Tensor], main: s
 def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the SHA-256 of every tensor, its shape included, by name."""
     return {
-        name: hashlib.sha256(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(
+            repr(tuple(tensor.shape)).encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
         for name, tensor in sorted(tensors.items())
     }
 
