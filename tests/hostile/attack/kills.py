@@ -34,7 +34,7 @@ COMMANDS = {
     "quickstart": (1, Case("quickstart", "")),
 }
 WATCHED = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
-GROWING = ("journal.log", "rows.jsonl")  # a line at a time, finished or not
+GROWING = ("journal.log", "rows.jsonl", ".sa.jsonl")  # a line at a time, finished or not
 COMPARED = (".json", ".jsonl", ".safetensors", ".pt")
 ENDS = {".svg": "</svg>", ".html": "</html>", ".json": "}", ".jsonl": "}"}
 
@@ -132,11 +132,18 @@ def _content(path: Path, place: Path) -> Any:
     if path.suffix in (".safetensors", ".pt"):
         return path.read_bytes().hex() if path.suffix == ".safetensors" else _pickled(path)
     try:
-        text = path.read_text().replace(str(place), "HERE")
-        text = re.sub(r" --overwrite(?:[= ]true)?(?= |\"|$)", "", text.replace("overwrite: true", "overwrite: false"))
-        return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+        text = re.sub(r"overwrite: true", "overwrite: false", path.read_text().replace(str(place), "HERE"))
+        found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+        return _told_otherwise(found)
     except ValueError:
         return {"whole": False}
+
+
+def _told_otherwise(found: Any) -> Any:
+    """JSON without what was typed, which may say `--overwrite` now, and without the commit."""
+    if isinstance(found, dict):
+        return {key: _told_otherwise(value) for key, value in found.items() if key not in ("command", "commit")}
+    return [_told_otherwise(value) for value in found] if isinstance(found, list) else found
 
 
 def _pickled(path: Path) -> Any:
