@@ -107,7 +107,7 @@ def _refusal(error: BaseException | None) -> str | None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[list[str]]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, and all three where a library would make a success of them.
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library would make a success of them.
 
     Yields:
         Names of the signals that have come.
@@ -120,9 +120,9 @@ def _ended_by_signals() -> Iterator[list[str]]:
 
     known = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+        for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 known[number] = signal.signal(number, end)
     try:
         yield came
@@ -169,7 +169,7 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:
             raise
-        why = f"ended by {ended[0]}" if ended and ended[0] != "SIGINT" else "interrupted"
+        why = f"ended by {ended[0]}" if ended else "interrupted"
         print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
         raise SystemExit(1) from None
     if ended:
