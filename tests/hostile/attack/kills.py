@@ -21,17 +21,17 @@ from .inputs import environment
 
 LONG = 60.0
 COMMANDS = {
-    "fit": (3, Case("fit", "")),
-    "fit, surgery": (3, Case("fit", "", {"--surgery.harm": "{root}/harm"})),
-    "validate": (3, Case("validate", "")),
-    "predict": (2, Case("predict", "")),
-    "edit": (2, Case("edit", "")),
-    "edit, shards": (3, Case("edit", "", {"--base": "{root}/sharded", "--harm": "{root}/shardedharm"})),
-    "judge": (2, Case("judge", "")),
+    "fit": (2, Case("fit", "")),
+    "fit, surgery": (2, Case("fit", "", {"--surgery.harm": "{root}/harm"})),
+    "validate": (2, Case("validate", "")),
+    "predict": (4, Case("predict", "")),
+    "edit": (3, Case("edit", "")),
+    "edit, shards": (5, Case("edit", "", {"--base": "{root}/sharded", "--harm": "{root}/shardedharm"})),
+    "judge": (4, Case("judge", "")),
     "sweep": (2, Case("sweep", "")),
     "compare": (1, Case("compare", "")),
-    "export": (1, Case("export", "")),
-    "quickstart": (1, Case("quickstart", "")),
+    "export": (2, Case("export", "")),
+    "quickstart": (0.4, Case("quickstart", "")),
 }
 WATCHED = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 GROWING = ("journal.log", "rows.jsonl", ".sa.jsonl")  # a line at a time, finished or not
