@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.common.inputs import find_configs
+from sa_lightning.cli.common.inputs import parse
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.endpoint import Endpoint
@@ -106,7 +106,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config: Any = found.instantiate(found.parse_args(find_configs(_repeated(arguments))))
+    config: Any = found.instantiate(parse(found, "judge", _repeated(arguments)))
     names = list(dict.fromkeys(config.judge))
     if not names:
         raise SettingError(

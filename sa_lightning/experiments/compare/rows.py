@@ -8,14 +8,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from filelock import FileLock
-
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
+from sa_lightning.outputs import locked
 from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line, loads
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class Rows:
     def add(self, row: Row) -> None:
         """Append a measurement, unless another process has made it meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path), patience=60):
             self._check_end()
             self.refresh()
             if row["key"] in self._rows:
