@@ -16,6 +16,11 @@ COUNTED = ("scoring weights",)  # stages that count prompts; the others count by
 EVERY = 8.0  # seconds between two lines
 
 
+def is_first() -> bool:
+    """Say whether this process is the only one of a run, or the first of several, on this machine and others."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 class _Work:
     """What is being done, and how far it has come.
 
@@ -64,7 +69,7 @@ def lines(what: str, every: float = EVERY) -> Iterator[Report]:
         while not ended.wait(every):
             print(_doing[-1].line(), file=sys.stderr, flush=True)
 
-    silent = not first or sys.stderr.isatty() or int(os.environ.get("LOCAL_RANK", "0")) > 0
+    silent = not first or sys.stderr.isatty() or not is_first()
     speaker = None if silent else threading.Thread(target=speak, name="progress", daemon=True)
     try:
         if speaker is not None:
@@ -101,5 +106,5 @@ def stages(console: Console | None = None) -> Iterator[Report]:
 
 def say(text: str) -> None:
     """Print a line of progress on standard error, at once, terminal or none; one process of many does."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first():
         print(text, file=sys.stderr, flush=True)

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "ranges", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    # The ground, which every room may know.
+    ("errors", "ranges", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -27,6 +28,10 @@ MAY_IMPORT = {
     "errors": set(),
     "ranges": set(),
     "files": set(),
+    "schema": set(),
+    "patterns": set(),
+    "weight_files": set(),
+    "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
     "progress": {"rich"},
@@ -34,7 +39,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
@@ -56,7 +61,7 @@ MAY_IMPORT = {
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
-        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
+        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
 #: What one file may import besides: lm-eval is met in the harness alone.

@@ -7,9 +7,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sa_lightning.files import write_whole
 from sa_lightning.ranges import check_numbers
-from sa_lightning.rows import json_lines
+from sa_lightning.rows import write_rows
 
 
 class PredictionCallback(Callback):
@@ -57,5 +56,4 @@ class PredictionCallback(Callback):
             for index, prompt in enumerate(data.prompts)
         ]
         if trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / "predictions.jsonl"
-            write_whole(path, json_lines(self.rows), private=True)
+            write_rows(Path(trainer.default_root_dir) / "predictions.jsonl", self.rows)

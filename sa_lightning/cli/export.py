@@ -41,12 +41,14 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(parser(), "export", arguments)
     from sa_lightning.export import write_steered
     from sa_lightning.names import resolve_worlds
+    from sa_lightning.outputs import Output
     from sa_lightning.steering import SteeringArtifact
 
     artifact = SteeringArtifact.from_pretrained(options.artifact)
-    hooks = write_steered(
-        artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
-    )
+    with Output.of_file(options.output, "export", overwrite=None):
+        hooks = write_steered(
+            artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
+        )
     source = resolve_worlds(options.model or artifact.model, 0, quiet=True)
     loaded = source if options.weights == "original" else "EDITED"
     console = Console()

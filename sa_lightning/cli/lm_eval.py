@@ -34,8 +34,8 @@ Arguments of the model `sa` (--model_args name=value,name=value):
   chat_template_args (of the template; an artifact knows those of its fit), ...
 
 --batch_size auto makes batches of a size for the device; lm-eval's default is 1. --use_cache does not tell artifacts
-apart: give each a path of its own. Under torchrun, processes share the
-batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
+apart: give each a path of its own. Only you may read what is written: samples and caches hold replies. Under
+torchrun, processes share the batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
 """
 
 
@@ -73,7 +73,12 @@ def run(arguments: Sequence[str]) -> None:
     if "sa" not in model_registry:
         model_registry.register("sa", target="sa_lightning.export.lm_eval_model:SafetyLM")
     try:
-        with _our_tasks(), _its_logging(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
+        with (
+            _our_tasks(),
+            _its_logging(),
+            _for_the_owner(),
+            mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]),
+        ):
             cli_evaluate()
     except ValueError as error:
         advice = next((advice for start, advice in MISTAKES.items() if str(error).startswith(start)), None)
@@ -124,6 +129,16 @@ def _its_logging() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.handlers, logger.propagate = handlers, propagate
+
+
+@contextmanager
+def _for_the_owner() -> Iterator[None]:
+    """Let nobody else read what lm-eval writes: its samples and its cache hold replies to harmful prompts."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from sa_lightning.cli.common.quickstart_tiny import nothing_typed, run_invented
 from sa_lightning.cli.common.side_by_side import show_replies
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.errors import SaError
-from sa_lightning.files import check_writable, refuse_existing
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.progress import lines
 from sa_lightning.resources import shipped
 
@@ -88,7 +88,11 @@ def run(arguments: Sequence[str]) -> None:
             f"There is no target `{options.target}` without an invented world.\n"
             "Its fine-tunes are made with it.\nAdd `--world tiny`, or name a model: `--model MODEL`."
         )
-    with lines("sa quickstart"):
+    names = ["results.json", "artifact", *(["harm"] if options.surgery else [])]
+    output = Output(
+        options.output, "quickstart", names, done=names[:2], overwrite=options.overwrite, foreign=fit.FOREIGN
+    )
+    with output, lines("sa quickstart"):
         run_real(options, command)
 
 
@@ -100,8 +104,6 @@ def run_real(options: Any, command: str) -> None:
         command: As it was typed.
     """
     output = Path(options.output)
-    refuse_existing([output / "results.json", output / "artifact"], options.overwrite)
-    check_writable(output)
     quieten()
     console, seconds = Console(), {}
     configs = shipped("configs") / "quickstart"

@@ -11,6 +11,9 @@ from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
 from sa_lightning.module import CausalLMModule
+from sa_lightning.outputs import Output
+
+FILES = ("sweep.json", "sweep.md", "front.svg", "curves.svg", "chosen.yaml")
 
 
 def parser() -> ArgumentParser:
@@ -39,6 +42,8 @@ def run(arguments: Sequence[str]) -> None:
     found = parser()
     config = parse(found, "sweep", arguments)
     console = Console()
-    sweep = Sweep(found, config, typed("sweep", arguments))
-    sweep.run(console)
-    sweep.report.write(console)
+    with Output(config.output, "sweep", FILES, done=(), overwrite=config.overwrite) as output:
+        sweep = Sweep(found, config, typed("sweep", arguments))
+        sweep.run(console)
+        sweep.report.write(console)
+        output.finish()

@@ -1,6 +1,7 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
-from sa_lightning.errors import IncompleteError, SaError, SettingError
+from sa_lightning.errors import ArtifactError, IncompleteError, SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
     evaluate,
@@ -43,13 +44,13 @@ from sa_lightning.evaluation.judges.rubrics import RUBRICS
 from sa_lightning.evaluation.report.tables import reply_lines
 from sa_lightning.evaluation.statistics.changes import warnings
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
-from sa_lightning.files import check_writable, refuse_existing, write_whole
-from sa_lightning.progress import Report, lines
+from sa_lightning.files import write_whole
+from sa_lightning.outputs import UNFINISHED, Output
+from sa_lightning.progress import Report, lines, say
 from sa_lightning.resources import shipped
 from sa_lightning.steering import PAIRS, Rule, weights_fingerprint
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
-UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
 ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
 
@@ -73,7 +74,8 @@ class ReportSettings(EvaluationSettings):
 class ValidateCLI(VerbCLI):
     """Measure every arm: attack success, refusals, utility, degenerate replies, each with n and an interval.
 
-    Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
+    Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card, which a whole run also
+    puts into README.md of the artifact, unless somebody has changed that since it was written), and
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
     without an artifact, the original alone; `--data.gates_apart true` tells steering without and with gates apart. It
@@ -94,11 +96,6 @@ class ValidateCLI(VerbCLI):
 
     @override
     def check(self, config: Any) -> None:
-        output = Path(config.output)
-        # What an interrupted run has written lies beside its replies, and results.json is the last.
-        if (output / "results.json").exists() or not (output / UNFINISHED).is_dir():
-            refuse_existing([output / name for name in RESULTS], config.overwrite)
-        check_writable(output)
         config.steering.artifact = config.artifact or config.steering.artifact
         if config.limit is not None:
             config.evaluation.limit = config.limit
@@ -118,6 +115,10 @@ class ValidateCLI(VerbCLI):
                 "There are no tasks to run.\nAn arm is measured by the replies to their prompts.\n"
                 "Name some: `--evaluation.tasks '[sa_advbench, sa_xstest_safe]'`."
             )
+        # What an interrupted run has written lies beside its replies, and results.json is the last.
+        done = RESULTS[:1] if os.path.isdir(Path(config.output) / UNFINISHED) else RESULTS
+        names = [*RESULTS, "validate.json", "validate.yaml"]
+        self.output = Output(config.output, "validate", names, done=done, overwrite=config.overwrite)
 
     @override
     def callbacks(self) -> list[Callback]:
@@ -206,7 +207,7 @@ class ValidateCLI(VerbCLI):
             judged = iter(judge_samples(everything, self.judges, report))
             samples = {arm: list(islice(judged, len(found))) for arm, found in samples.items()}
         output = Path(self.config.output)
-        (output / "results.json").unlink(missing_ok=True)  # an old one must not stand beside new files
+        self.output.discard("results.json")  # an old one must not stand beside new files
         write_replies(samples, output / "replies.jsonl")
         self.report(samples)
         self.answers.remove()
@@ -295,7 +296,13 @@ class ValidateCLI(VerbCLI):
         write_whole(output / "results.md", markdown(results))
         write_results(results, output / "results.json")  # last: it says that the others are there
         if artifact is not None and self.is_whole():
-            artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
+            try:
+                artifact.write_card(
+                    self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}"
+                )
+            except (OSError, ArtifactError) as error:  # it is shared, say; all is in OUTPUT
+                said = str(error).split("\n")[0] if isinstance(error, ArtifactError) else f"README.md: {error.strerror}"
+                say(f"Warning. The artifact's card was not renewed ({said}); the same table is in {output}/results.md.")
         self.results = results
 
 
@@ -360,7 +367,8 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.typed = cli.provenance.command = command or cli.typed
     cli.provenance.seconds.update(seconds or {})
-    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    with cli.output:
+        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         if cli.results is None:
             raise IncompleteError("The run was stopped before anything was measured; no results were written.")

@@ -18,7 +18,7 @@ class DemonstrationDataModule(LightningDataModule):
     """Pairs of a safe and an unsafe answer to the same question.
 
     Args:
-        demonstrations: File of pairs (.jsonl, .jsonl.gz, .json, .csv) with columns `question`,
+        demonstrations: File of pairs (.jsonl, .json, .csv, .tsv, .xlsx, .parquet) with columns `question`,
             `safe`, `unsafe`, or transcripts in `chosen` and `rejected`, or questions alone in `harmless` and `harmful`.
         limit: Use only the first so many pairs; the paper takes about 30.
         batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved. If

@@ -13,8 +13,6 @@ LARGE = 1.0  # a dose in all from which replies of real models were seen to brea
 
 def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Print, and draw, strengths and doses of the rules of an artifact."""
-    for old in output.glob("strength*.svg"):
-        old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for key, rule in artifact.rules.items():
         if not any(rule.dose.values()):
             continue

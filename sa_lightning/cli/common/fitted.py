@@ -40,7 +40,6 @@ def say_layers(artifact: SteeringArtifact, output: Path, console: Console) -> No
 def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Say, and draw, which words the directions of each segment of layers write."""
     path = output / "vocabulary.svg"
-    path.unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
     rule = artifact.rules.get(PAIRS)
     vocabulary = {} if rule is None else rule.extraction.get("vocabulary", {})
     for name, found in vocabulary.items():
@@ -67,8 +66,6 @@ def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Console) -
 
 def say_gates(artifact: SteeringArtifact, output: Path, console: Console) -> None:
     """Say, and draw, what the gates make of prompts."""
-    for old in output.glob("gate*.svg"):
-        old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for key, rule in artifact.gated.items():
         gate = rule.gate
         assert gate is not None

@@ -27,6 +27,7 @@ from sa_lightning.errors import SaError, SettingError
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.progress import stages
 from sa_lightning.resources import versions
 from sa_lightning.steering.template import check_template
@@ -51,23 +52,29 @@ class VerbCLI(LightningCLI):
 
     config: Any  # the configuration as parsed
     config_init: Any  # the same, with classes made into objects
+    output: Output  # made by `check`
     template_warning: str | None = None  # of an artifact that was fitted with another
 
     def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
         quieten()
         self.verb = verb
         self.typed = typed(verb, arguments)
-        super().__init__(
-            CausalLMModule,
-            datamodule_class,
-            args=list(arguments),
-            run=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
-        )
+        try:
+            super().__init__(
+                CausalLMModule,
+                datamodule_class,
+                args=list(arguments),
+                run=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
+            )
+        except BaseException:
+            if hasattr(self, "output"):
+                self.output.close()
+            raise
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -79,7 +86,7 @@ class VerbCLI(LightningCLI):
         self.add_default_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
         parser.add_argument(
-            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that exist already."
+            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that this verb wrote."
         )
         parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
         parser.add_lightning_class_args(CausalLMModule, "model")
@@ -138,7 +145,9 @@ class VerbCLI(LightningCLI):
         self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
-        callback = SurgeryCallback.from_record(surgery)
+        callback = SurgeryCallback.from_record(surgery, steering.trust_record)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(f"The surgery that the artifact records reads: {callback.surgery.reads()}.", file=sys.stderr)
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits
@@ -146,7 +155,7 @@ class VerbCLI(LightningCLI):
         return [callback, steering]
 
     def check(self, config: Any) -> None:
-        """Refuse what can be refused before anything is trained, downloaded or loaded."""
+        """Refuse what can be refused before anything is trained, downloaded or loaded; make `output`."""
 
     def callbacks(self) -> list[Callback]:
         """Return the verb's callbacks, in the order in which they act."""

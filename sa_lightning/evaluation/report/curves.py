@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.statistics.rates import Rate
+from sa_lightning.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +166,8 @@ def save_figure(axes: "Axes", path: Path) -> None:
     figure: Any = axes.figure
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=metadata, dpi=150)
+        with whole_file(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=150)
 
 
 def _percent(rate: Rate) -> float:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.ranges import check_fields
+from sa_lightning.schema import check_types
 from sa_lightning.steering.gates.linear import check_recall
 from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.gates.table import GATES
 from sa_lightning.steering.intervention import check_strength, times
-from sa_lightning.steering.schema import check_types
 
 if TYPE_CHECKING:
     Kind = str
