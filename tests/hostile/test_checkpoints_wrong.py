@@ -206,5 +206,5 @@ def test_an_adapter_of_the_head_of_a_tied_base_is_refused_for_that_reason(root):
     shapes = {"A": (2, 6), "B": (11, 2)}
     tensors = {f"base_model.model.lm_head.lora_{side}.weight": torch.ones(shape) for side, shape in shapes.items()}
     save_file(tensors, root / "lora" / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match="adapts lm_head, but .* ties its embeddings"):
+    with pytest.raises(CheckpointError, match=r"adapts lm_head, but .* ties its embeddings"):
         open_checkpoint(root / "lora")
