@@ -75,6 +75,9 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
+        stale = Path(f"{path}.lock")
+        if stale.is_symlink():  # of a killed run, for which optuna would wait: the lock of the output is ours
+            stale.unlink()
         cut_tail(path, FIRST_KEY)  # a line that a kill has cut short is no line
         storage = JournalStorage(JournalFileBackend(str(path)))
         with warnings.catch_warnings():

@@ -1,6 +1,7 @@
 """The edited checkpoint: streamed to disk, whole or not at all."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,7 +87,7 @@ def check_output(
 
 def foreign_in_edit(path: Path) -> str | None:
     """Say what about a path is not as an edit has written it, if anything is: it would be lost with it."""
-    if path.is_symlink() or not path.is_dir():
+    if os.path.islink(path) or not os.path.isdir(path):  # which say no where a name is too long
         return "is no directory"
     names = {entry.name for entry in path.iterdir()}
     if names and REPORT not in names:

@@ -1,5 +1,6 @@
 """Scores of the target's weights: kept in a directory, or computed from prompts."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def known_scores(
         raise SettingError(
             f"`scores` is {directory}, which does not exist, and there are no `prompts` to compute scores from.\n"
             "Check the path, or give a JSONL file of prompts and responses."
+        )
+    if directory is not None and os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
+        raise SettingError(
+            f"`scores` is {directory}, which holds no scores, but something else.\n"
+            "Scores are kept in a directory of their own.\nName one that does not exist yet."
         )
     if score is None:
         raise SettingError("Scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
