@@ -14,6 +14,7 @@ from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.schema import check_types
+from sa_lightning.steering import SteeringArtifact
 from sa_lightning.surgery import (
     Checkpoint,
     EditInMemory,
@@ -171,9 +172,12 @@ class Surgery:
 
         Raises:
             SettingError: If settings contradict each other.
+            ArtifactError: If the artifact with the direction is damaged.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
+        if self.sources.direction is not None and Path(self.sources.direction).is_dir():
+            SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it is not what was fitted
         self._revision = None if is_adapter(target) else revision
         base = self.sources.base
         if base is None:
