@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
     # The ground, which every room may know.
-    ("errors", "files", "weight_files", "rows", "resources", "progress", "outputs"),
+    ("errors", "ranges", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -26,7 +26,10 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "ranges": set(),
     "files": set(),
+    "schema": set(),
+    "patterns": set(),
     "weight_files": set(),
     "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
@@ -43,7 +46,7 @@ MAY_IMPORT = {
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests"),
-        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),
@@ -58,7 +61,7 @@ MAY_IMPORT = {
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
-        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
+        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
 #: What one file may import besides: lm-eval is met in the harness alone.

@@ -40,20 +40,21 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_appended_lines_are_read_back_without_half_a_line_and_from_where_one_left_off(tmp_path):
     path = tmp_path / "deep" / "lines.jsonl"
+    one, other = '{"a": 1}', '{"a": "zwei α"}'
     assert ended_lines(path) == []
-    cut_tail(path)
+    cut_tail(path, "a")
     assert not path.exists()
-    append_line(path, "one", private=True)
+    append_line(path, one, private=True)
     size = path.stat().st_size
-    append_line(path, "zwei α")
+    append_line(path, other)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with path.open("ab") as file:
-        file.write(b"half a li")
-    assert ended_lines(path) == [b"one", "zwei α".encode()]
-    assert ended_lines(path, size) == ["zwei α".encode()]
-    cut_tail(path)
-    cut_tail(path)
-    assert path.read_bytes() == "one\nzwei α\n".encode()
+        file.write(b'{"a": half a li')
+    assert ended_lines(path) == [one.encode(), other.encode()]
+    assert ended_lines(path, size) == [other.encode()]
+    cut_tail(path, "a")
+    cut_tail(path, "a")
+    assert path.read_bytes() == f"{one}\n{other}\n".encode()
 
 
 def test_json_lines_are_one_object_a_line_with_letters_as_they_are_or_escaped():

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
+from sa_lightning.ranges import check_numbers
 from sa_lightning.rows import write_rows
 
 
@@ -18,6 +19,7 @@ class PredictionCallback(Callback):
     """
 
     def __init__(self, max_new_tokens: int = 64) -> None:
+        check_numbers("prediction.max_new_tokens", max_new_tokens)
         self.max_new_tokens = max_new_tokens
         self.rows: list[dict[str, Any]] = []
         self._replies: dict[tuple[int, str], str] = {}
@@ -47,6 +49,8 @@ class PredictionCallback(Callback):
             dist.all_gather_object(everyone, replies)
             replies = {key: reply for found in everyone for key, reply in found.items()}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if any((index, arm.name) not in replies for index in range(len(data.prompts)) for arm in data.arms):
+            return  # somebody has stopped the run
         self.rows = [
             {"prompt": prompt, "replies": {arm.name: replies[index, arm.name] for arm in data.arms}}
             for index, prompt in enumerate(data.prompts)

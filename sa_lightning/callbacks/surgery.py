@@ -41,10 +41,10 @@ class SurgeryCallback(Callback):
         return found[0].surgery if found and found[0].surgery.wanted else None
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
-        """Redo the surgery that an artifact was fitted with."""
+    def from_record(cls, record: dict[str, Any], trust: bool = False) -> "SurgeryCallback":
+        """Redo the surgery that an artifact was fitted with; `trust` as of `Surgery.from_record`."""
         callback = cls(save_edited=False)
-        callback.surgery = Surgery.from_record(record)
+        callback.surgery = Surgery.from_record(record, trust)
         callback.surgery.warn = rank_zero_warn
         return callback
 

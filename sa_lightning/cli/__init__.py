@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sa_lightning import __version__
-from sa_lightning.cli.common.first_words import first_look, new_words
-from sa_lightning.errors import SaError
+from sa_lightning.cli.common.first_words import first_look
+from sa_lightning.cli.options.checks import in_our_words
+from sa_lightning.cli.options.kept import options_for
+from sa_lightning.errors import IncompleteError, SaError
 
 VERBS = {
     "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
@@ -96,8 +98,9 @@ def _say_anything() -> None:
 def _refusal(error: BaseException | None) -> str | None:
     """Say which place would not be read or written, if that is why something failed."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in PLACES:
-            return ": ".join(filter(None, [error.filename and str(error.filename), error.strerror]))
+        if isinstance(error, OSError) and (error.errno in PLACES or _is_of_the_cache(error)):
+            named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            return ": ".join(filter(None, [named, error.strerror]))
         found = re.search(r"(\w[^:]*) \(os error (\d+)\)", str(error))  # as safetensors says it
         if found and int(found[2]) in PLACES:
             return found[1]
@@ -105,24 +108,34 @@ def _refusal(error: BaseException | None) -> str | None:
     return None
 
 
+def _is_of_the_cache(error: OSError) -> bool:
+    """Say whether the cache could not be made: whatever is below its place, it is no place for one."""
+    from sa_lightning.files import cache_directory
+
+    named = error.filename
+    return isinstance(named, (str, bytes)) and cache_directory().is_relative_to(os.fsdecode(named))
+
+
 @contextmanager
 def _ended_by_signals() -> Iterator[list[str]]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library would make a success of them.
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library makes something else of them.
 
     Yields:
-        Names of the signals that have come.
+        What the signals that have come did.
     """
     came: list[str] = []
 
     def end(number: int, _frame: object) -> None:
-        came.append(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        came.append("interrupted" if name == "SIGINT" else f"ended by {name}")
         raise KeyboardInterrupt
 
     known = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            if number is not None and signal.getsignal(number) in usual:
                 known[number] = signal.signal(number, end)
     try:
         yield came
@@ -149,8 +162,11 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         print(f"\nsa {verb}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        print(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.", file=sys.stderr)
+        print(f"\nsa {verb}: {in_our_words(verb, options_for(verb), str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+    except IncompleteError as error:
+        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,9 +185,9 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:
             raise
-        why = f"ended by {ended[0]}" if ended else "interrupted"
+        why = ended[0] if ended else "interrupted"
         print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
         raise SystemExit(1) from None
     if ended:
-        print(f"\nsa {verb}: ended by {ended[0]} before it had finished.", file=sys.stderr)
+        print(f"\nsa {verb}: {ended[0]} before it had finished.", file=sys.stderr)
         raise SystemExit(1)

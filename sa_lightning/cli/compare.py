@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.compare.comparison import Comparison
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     quieten()
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "compare", arguments)
     comparison = Comparison(config, found.get_defaults().as_dict()["model"], typed("compare", arguments))
     console = Console()
     # Several processes may share the work: whoever comes last writes the tables anew.

@@ -9,7 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "edit", arguments)
     given = found.instantiate(config)
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()

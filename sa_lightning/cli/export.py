@@ -6,6 +6,8 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from sa_lightning.cli.common.inputs import parse
+
 
 def parser() -> ArgumentParser:
     """Describe the verb's options."""
@@ -36,7 +38,7 @@ def parser() -> ArgumentParser:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
-    options = parser().parse_args(list(arguments))
+    options = parse(parser(), "export", arguments)
     from sa_lightning.export import write_steered
     from sa_lightning.names import resolve_worlds
     from sa_lightning.outputs import Output

@@ -1,6 +1,7 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from sa_lightning.cli.common.fit_strengths import say_strengths
 from sa_lightning.cli.common.fitted import say_gates, say_layers, say_unused, say_vocabulary
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import DemonstrationDataModule
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import IncompleteError, SettingError
 from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.experiments.settings import check_each_rule
 from sa_lightning.outputs import UNFINISHED, Foreign, Output
@@ -58,14 +59,7 @@ class FitCLI(VerbCLI):
             )
         check_each_rule(config.steering.rules or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
-        passes = 2 if _surgery(config) else 1
-        if config.trainer.max_epochs not in (None, passes):
-            raise SettingError(
-                f"`trainer.max_epochs` is {config.trainer.max_epochs}, but this fit makes {passes} passes over the "
-                "demonstrations.\nThere is one for each state of the weights: original and, after surgery, edited.\n"
-                "Leave `--trainer.max_epochs` out."
-            )
-        config.trainer.max_epochs = passes
+        config.trainer.max_epochs = 2 if _surgery(config) else 1
         self.output = _claimed(config, edits=bool(_surgery(config)) and config.surgery.save_edited)
 
     @override
@@ -81,7 +75,7 @@ def _claimed(config: Any, *, edits: bool) -> Output:
     output, rules = Path(config.output), config.steering.rules or {}
     results = [name for name, foreign in FOREIGN.items() if edits or name == "artifact" or not foreign(output / name)]
     drawn = [f"{name}.svg" for rule in rules for name in (f"gate-{rule}", f"gate-{rule}-edited", f"strength-{rule}")]
-    done = results[:1] if any((output / UNFINISHED).glob("*.safetensors")) else results
+    done = results[:1] if os.path.isdir(output / UNFINISHED) else results
     names = [*results, *FILES, *drawn]
     return Output(output, "fit", names, done=done, overwrite=config.overwrite, foreign=FOREIGN)
 
@@ -127,6 +121,8 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         if cli.trainer.is_global_zero and any((Path(cli.config.output) / UNFINISHED).glob("*.safetensors")):
             Console(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
         raise KeyboardInterrupt from stop
+    if cli.config_init.steering.artifact is None:
+        raise IncompleteError("The run was stopped before anything was fitted; no artifact was written.")
     if cli.trainer.is_global_zero:
         steering, output = cli.config_init.steering, Path(cli.config.output)
         data, artifact = steering.fit.data, steering.artifact

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.common.inputs import find_configs
+from sa_lightning.cli.common.inputs import parse
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.endpoint import Endpoint
@@ -41,10 +41,11 @@ MODELS = "\n".join(
 DESCRIPTION = f"""Judge saved replies: complied, refused, partial, degenerate or unjudged; nothing is generated again.
 
 INPUT has one JSON object a line with `prompt` and `response` (without chat template and special tokens); `sa validate`
-writes such a file, replies.jsonl. OUTPUT has the same lines, in order, with their other keys, and `outcome` (the first
-judge's), `outcomes` (every judge's, and those of earlier runs), `judges_said` (what judges that are models answered,
-word for word) and, where a judge speaks of harm, `harmful`: true, false, or null where it cannot be told. Blank lines
-are skipped. It also prints outcomes by `arm` and `kind` where the lines have these, and how far judges agree.
+writes such a file, replies.jsonl. Names that end in .json, .csv, .tsv, .xlsx or .parquet are read as such. OUTPUT has
+the same lines, in order, with their other keys, and `outcome` (the first judge's), `outcomes` (every judge's, and those
+of earlier runs), `judges_said` (what judges that are models answered, word for word) and, where a judge speaks of harm,
+`harmful`: true, false, or null where it cannot be told. Only you may read OUTPUT. Blank lines are skipped. It also
+prints outcomes by `arm` and `kind` where the lines have these, and how far judges agree.
 
 Judges that are rules, offline and at once (`refusal` is this project's detector; `phrases.NAME` the published lists of
 refusal phrases, exactly, for comparison):
@@ -81,7 +82,7 @@ def parser() -> ArgumentParser:
 
     found = ArgumentParser(prog="sa judge", exit_on_error=False, description=DESCRIPTION, formatter_class=Formatter)
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
-    found.add_argument("--input", type=str, required=True, help="Replies, a JSON object a line.")
+    found.add_argument("--input", type=str, required=True, help="Replies, a JSON object a line, or a table.")
     found.add_argument("--output", type=str, required=True, help="File for the same lines with verdicts.")
     found.add_argument(
         "--judge",
@@ -105,7 +106,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config: Any = found.instantiate(found.parse_args(find_configs(_repeated(arguments))))
+    config: Any = found.instantiate(parse(found, "judge", _repeated(arguments)))
     names = list(dict.fromkeys(config.judge))
     if not names:
         raise SettingError(

@@ -14,6 +14,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import PredictionCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import PromptDataModule
+from sa_lightning.errors import IncompleteError
 from sa_lightning.outputs import Output
 
 
@@ -45,6 +46,8 @@ def run(arguments: Sequence[str]) -> None:
     cli = PredictCLI("predict", PromptDataModule, arguments)
     with cli.output:
         cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    if not cli.config_init.prediction.rows:
+        raise IncompleteError("The run was stopped before all replies were there; none were written.")
     if cli.trainer.is_global_zero:
         table = Table("prompt", *(arm.name for arm in cli.datamodule.arms), show_lines=True)
         for row in cli.config_init.prediction.rows:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.common.inputs import typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.quickstart_surgery import write_harmful_copy
 from sa_lightning.cli.common.quickstart_tiny import nothing_typed, run_invented
 from sa_lightning.cli.common.side_by_side import show_replies
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         "of the weights, and measure the arms `edited` and `edited+gated`, too.",
     )
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results.")
-    options = parser.parse_args(list(arguments))
+    options = parse(parser, "quickstart", arguments)
     command = typed("quickstart", arguments)
     if options.world not in ("smol", *INVENTED):
         raise SaError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     quieten()
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "sweep", arguments)
     console = Console()
     with Output(config.output, "sweep", FILES, done=(), overwrite=config.overwrite) as output:
         sweep = Sweep(found, config, typed("sweep", arguments))

@@ -1,6 +1,7 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
-from sa_lightning.errors import ArtifactError, SaError, SettingError
+from sa_lightning.errors import ArtifactError, IncompleteError, SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
     evaluate,
@@ -34,7 +35,7 @@ from sa_lightning.evaluation import (
     write_results,
 )
 from sa_lightning.evaluation.harness.journal import Journal, remove_journals, write_replies
-from sa_lightning.evaluation.harness.settings import EvaluationSettings, check_new_tokens
+from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.protocol import Judge
 from sa_lightning.evaluation.judges.registry import JUDGES, judge_samples, load_judge
@@ -84,6 +85,7 @@ class ValidateCLI(VerbCLI):
     """
 
     missing: Mapping[str, str] = {}
+    results: Any = None  # once all arms are measured
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -97,34 +99,10 @@ class ValidateCLI(VerbCLI):
         config.steering.artifact = config.artifact or config.steering.artifact
         if config.limit is not None:
             config.evaluation.limit = config.limit
-        limit = config.evaluation.limit
-        if limit is not None and limit < 1:
-            raise SettingError(
-                f"`--limit` is how many prompts of each task are asked and must be at least 1, but is {limit}.\n"
-                "A rate over no prompts says nothing.\nLeave it out to ask all."
-            )
-        batch = config.evaluation.batch_size
-        if batch is not None and batch < 1:
-            raise SettingError(
-                f"`--evaluation.batch_size` is how many prompts run together and must be at least 1, but is {batch}.\n"
-                "Nothing can be asked in an empty batch.\nLeave it out for one that suits the device."
-            )
-        check_new_tokens(config.evaluation.max_new_tokens)
-        if config.data.arms == []:
-            raise SettingError(
-                "`--data.arms` is an empty list.\nThere would be nothing to measure.\n"
-                "Leave it out to run all arms that are possible."
-            )
         if config.steering.strength is not None and not config.steering.artifact:
             raise SettingError(
                 f"`--steering.strength {config.steering.strength}` has nothing to act on: no artifact is given.\n"
                 "The original alone would be measured.\nGive `--artifact DIR/artifact`, or leave the strength out."
-            )
-        if config.trainer.precision not in (None, 32, "32", "32-true"):
-            raise SettingError(
-                f"`--trainer.precision {config.trainer.precision}` would change nothing.\n"
-                "The model runs in the type that it is loaded in.\n"
-                "Say `--model.dtype bfloat16` for weights of another type."
             )
         if fixed := sorted(TASKS_OWN & set(config.evaluation.metadata or {})):
             raise SettingError(
@@ -138,7 +116,7 @@ class ValidateCLI(VerbCLI):
                 "Name some: `--evaluation.tasks '[sa_advbench, sa_xstest_safe]'`."
             )
         # What an interrupted run has written lies beside its replies, and results.json is the last.
-        done = RESULTS[:1] if (Path(config.output) / UNFINISHED).is_dir() else RESULTS
+        done = RESULTS[:1] if os.path.isdir(Path(config.output) / UNFINISHED) else RESULTS
         names = [*RESULTS, "validate.json", "validate.yaml"]
         self.output = Output(config.output, "validate", names, done=done, overwrite=config.overwrite)
 
@@ -221,6 +199,8 @@ class ValidateCLI(VerbCLI):
 
     def finish(self, samples: dict[str, list[Any]]) -> None:
         """Write everything, replies first: a results.json says that a run is complete."""
+        if unmeasured := [arm.name for arm in self.datamodule.arms if arm.name not in samples]:
+            raise IncompleteError(f"The arms {', '.join(unmeasured)} were not measured; no results were written.")
         with _bars(shown=self.shows_progress) as report:
             # All arms at once: a judge that is a model is loaded once, and asked once where arms say the same.
             everything = [sample for found in samples.values() for sample in found]
@@ -390,6 +370,8 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     with cli.output:
         cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
+        if cli.results is None:
+            raise IncompleteError("The run was stopped before anything was measured; no results were written.")
         console, output = Console(), Path(cli.config.output)
         console.print(table(cli.results))
         for line in reply_lines(cli.results):

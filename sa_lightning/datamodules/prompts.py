@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from sa_lightning.datamodules.arms import Arm, choose_arms
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
+from sa_lightning.ranges import check_numbers
 from sa_lightning.rows import PROMPT, check_text
 
 
@@ -26,8 +27,8 @@ class PromptDataModule(LightningDataModule):
 
     Args:
         prompts: The prompts themselves.
-        file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .xlsx, .parquet with `prompt` (or `question`,
-            `goal`); text may be gzipped.
+        file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .tsv, .xlsx, .parquet with a column `prompt`
+            (or `question`, `goal`).
         limit: Use only the first so many.
         batch_size: Prompts a batch.
         arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact
@@ -45,6 +46,12 @@ class PromptDataModule(LightningDataModule):
         gates_apart: bool = False,
     ) -> None:
         super().__init__()
+        for name, value in (("limit", limit), ("batch_size", batch_size)):
+            check_numbers(f"data.{name}", value)
+        if any(not prompt.strip() for prompt in prompts or ()):
+            raise DataError(
+                f"`data.prompts` holds a blank one, of {len(prompts or ())}.\nNothing is asked by it.\nLeave it out."
+            )
         given = [check_text(text, f"`data.prompts` has {text!a:.60}") for text in prompts or ()]
         self.prompts = (given + (read_prompts(file) if file else []))[:limit]
         if not self.prompts:

@@ -23,7 +23,12 @@ PATIENCE = 2.0  # seconds: the workers of a run that was killed hold its lock un
 
 @contextmanager
 def locked(
-    path: Path, what: str, *, shared: bool = False, alone: Callable[[], None] = lambda: None
+    path: Path,
+    what: str,
+    *,
+    shared: bool = False,
+    alone: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
 ) -> Generator[None, None, None]:
     """Hold a lock on a file, which is made, and removed if it is empty at the end.
 
@@ -35,6 +40,7 @@ def locked(
         what: Is written meanwhile, for people.
         shared: Let others hold it who share it.
         alone: Called at first, unless another process holds it too.
+        patience: Seconds to wait for it.
 
     Raises:
         SaError: If another process holds it.
@@ -43,7 +49,7 @@ def locked(
         alone()
         yield
         return
-    descriptor = _lock(path, what, shared, alone)
+    descriptor = _lock(path, what, shared, alone, patience)
     try:
         yield
     finally:
@@ -54,9 +60,9 @@ def locked(
         os.close(descriptor)
 
 
-def _lock(path: Path, what: str, shared: bool, alone: Callable[[], None]) -> int:
+def _lock(path: Path, what: str, shared: bool, alone: Callable[[], None], patience: float) -> int:
     assert fcntl is not None
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + patience
     ways = (fcntl.LOCK_EX, fcntl.LOCK_SH) if shared else (fcntl.LOCK_EX,)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)

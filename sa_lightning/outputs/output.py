@@ -67,7 +67,9 @@ class Output:
             what = self.directory / names[0] if file else self.directory
             self._held.callback(remove_empty, check_place(what, self.directory, names))
             lock = self.directory / (f".{names[0]}.lock" if file else RECORD)
-            if not any(output.holds(lock) for output in _open):  # a verb within another writes to the same place
+            if any(output.holds(lock) for output in _open):  # a verb within another writes to the same place
+                self._mend()
+            else:
                 self._held.enter_context(locked(lock, str(what), shared=shared, alone=self._mend))
             self._lock = os.path.realpath(lock)
             self._check(names if done is None else done, overwrite)

@@ -4,6 +4,7 @@ Text formats are read with the standard library, as `datasets` and pandas change
 keys, and turn whole numbers beside a gap into fractions.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -19,7 +20,9 @@ from typing import IO, Any
 from sa_lightning.rows.json_text import Unreadable, loads
 
 MOST = 1 << 30  # bytes that a file is unpacked to, or that a JSON value has
+LEAST, RATIO = 1 << 24, 100  # so many bytes may always be unpacked, and more if that is no more than so many times
 LONGEST = 1 << 28  # bytes of a line
+ROW = 64  # bytes that a row takes at least, however short
 Rows = Iterator[tuple[int, Any]]
 
 
@@ -42,36 +45,42 @@ def _is_packed(path: Path) -> bool:
 
 def _whole(path: Path) -> bytes:
     with _open(path) as file:
-        content = file.read(MOST + 1)
-    _check_size(len(content))
+        content = file.read(_most(path) + 1)
+    _check_size(len(content), _most(path))
     return content
 
 
-def _check_size(size: int) -> None:
-    if size > MOST:
-        raise Unreadable(f"holds more than {MOST >> 20} MiB", remedy="Unpack it, or split it, if it is what you mean.")
+def _most(path: Path, least: int = LEAST) -> int:
+    """Bytes that a file may unpack to: a small one can hold what no memory has room for."""
+    return min(MOST, max(least, RATIO * path.stat().st_size))
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise Unreadable(f"holds more than {most >> 20} MiB", remedy="Unpack it, or split it, if it is what you mean.")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield lines with their ends and numbers. Only a line feed ends one: U+2028 and kin may stand in any text."""
     size = 0
     with _open(path) as file:
+        most = _most(path)
         for number in count(1):
             line = file.readline(LONGEST + 1)
             if not line:
                 return
-            size += len(line)
+            size += max(len(line), ROW)
             if len(line) > LONGEST:
                 raise Unreadable(f"has more than {LONGEST >> 20} MiB", f"Line {number}", "Is it another format?")
             if _is_packed(path):
-                _check_size(size)
+                _check_size(size, most)
             yield number, _decoded(line, number)
 
 
 def _decoded(line: bytes, number: int) -> str:
     """Decode a line; a byte-order mark, as spreadsheets write it, is no part of the first."""
     try:
-        return (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode()
+        return (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode()
     except UnicodeDecodeError as error:
         fact = f"is not UTF-8 (byte {error.start + 1})"
         raise Unreadable(fact, f"Line {number}", "Save the file as UTF-8.") from error
@@ -93,7 +102,13 @@ def _values(lines: Iterable[tuple[int, str]]) -> Rows:
 
 
 def _json(path: Path, names: Sequence[str]) -> Rows:
-    text = "\n".join(_decoded(line, number) for number, line in enumerate(_whole(path).split(b"\n"), 1))
+    content = _whole(path)
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError:
+        for number, line in enumerate(content.split(b"\n"), 1):
+            _decoded(line, number)
+        raise
     try:
         value = loads(text)
     except Unreadable as error:
@@ -155,7 +170,7 @@ def _xlsx(path: Path, names: Sequence[str]) -> Rows:
 
     with io.BytesIO(_whole(path)) if _is_packed(path) else _open(path) as file:
         with zipfile.ZipFile(file) as archive:
-            _check_size(sum(entry.file_size for entry in archive.infolist()))
+            _check_size(sum(entry.file_size for entry in archive.infolist()), _most(path))
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         sheet: Any = book.worksheets[0]
         sheet.reset_dimensions()  # what a file says of its size makes rows of it that are not there
@@ -173,7 +188,8 @@ def _parquet(path: Path, names: Sequence[str]) -> Rows:
     with io.BytesIO(_whole(path)) if _is_packed(path) else _open(path) as file:
         table = parquet.ParquetFile(file)
         groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
-        _check_size(max(sum(group.total_byte_size for group in groups), 64 * table.metadata.num_rows))
+        size = max(sum(group.total_byte_size for group in groups), ROW * table.metadata.num_rows)
+        _check_size(size, _most(path, 16 * LEAST))
         _check_header(table.schema_arrow.names)
         rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
         for number, row in enumerate(rows, start=1):

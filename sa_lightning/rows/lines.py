@@ -27,11 +27,11 @@ def json_line(row: Any, *, escaped: bool = False) -> str:
         row: What can be written as JSON.
         escaped: Whether letters beyond ASCII are written as escapes. Lone surrogates always are.
     """
-    text = json.dumps(row, ensure_ascii=escaped)
+    text = json.dumps(row, ensure_ascii=escaped, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold as an escape alone
-        return json.dumps(row)
+        return json.dumps(row, allow_nan=False)
     return text
 
 

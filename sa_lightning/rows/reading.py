@@ -11,6 +11,8 @@ from sa_lightning.files import Json
 from sa_lightning.rows.formats import READERS
 from sa_lightning.rows.json_text import Unreadable
 
+WHOLE = "Rows are read all or none: a result that leaves some out would look complete."
+
 
 def iter_rows(path: str | Path, names: Sequence[str] = (), otherwise: str = ".jsonl") -> Iterator[tuple[int, Any]]:
     """Yield the rows of a file, as they are needed, with their numbers from 1; its name says in which format.
@@ -44,7 +46,7 @@ def iter_rows(path: str | Path, names: Sequence[str] = (), otherwise: str = ".js
     except Unreadable as error:
         raise DataError(
             f"{f'{error.place} of ' if error.place else ''}{path} {error.fact}.\n"
-            f"Rows are read all or none: a result that leaves some out would look complete.\n"
+            f"{WHOLE if error.place else 'Rows are read from one file that holds them all, and nothing else.'}\n"
             f"{error.remedy or 'Mend it, or take it out.'}"
         ) from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

@@ -52,7 +52,7 @@ class Demonstration:
 def read_demonstrations(
     path: str | Path, limit: int | None = None, skip_incomplete: bool = False
 ) -> tuple[list[Demonstration], int]:
-    """Read pairs from JSON Lines (also gzipped), JSON or CSV; the columns tell the format.
+    """Read pairs from a file in any format of `rows`; the columns tell what a pair is.
 
     Args:
         path: File with columns `question`/`prompt`, `safe`, `unsafe`, or `chosen` (safe) and
@@ -74,7 +74,7 @@ def read_demonstrations(
         raise DataError(
             f"There are no demonstrations at {path}.\n"
             "A safety direction leads from unsafe to safe answers to the same questions.\n"
-            f"Give a .jsonl, .jsonl.gz, .json or .csv file with rows {FORMATS}: `--data.demonstrations FILE`."
+            f"Give a .jsonl, .json or .csv file with rows {FORMATS}: `--data.demonstrations FILE`."
         )
     found: list[Demonstration] = []
     skipped = 0

@@ -49,8 +49,8 @@ def test_no_text_is_read_or_written_in_the_encoding_of_the_locale(path):
     "code",
     [
         "open(p)", "open(p, 'w')", "p.open()", "p.open('a')", "p.read_text()", "p.write_text(t)",
-        "os.fdopen(h, 'w')", "gzip.open(p, 'rt')", "run(c, text=True)", "io.TextIOWrapper(f)", "NamedTemporaryFile('w')",
-        "open(p, mode='r+')",
+        "os.fdopen(h, 'w')", "gzip.open(p, 'rt')", "run(c, text=True)", "io.TextIOWrapper(f)",
+        "NamedTemporaryFile('w')", "open(p, mode='r+')",
     ],
 )  # fmt: skip
 def test_what_is_looked_for_is_found(code):

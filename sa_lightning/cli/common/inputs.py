@@ -1,8 +1,15 @@
 """What people write on the command line: configs by their shipped names, and the command itself."""
 
+import re
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
+from jsonargparse import SUPPRESS, ArgumentParser
+
+from sa_lightning.cli.options.checks import check_parsed
+from sa_lightning.cli.options.kept import options_for
+from sa_lightning.ranges import range_of
 from sa_lightning.resources import config_path
 
 
@@ -18,6 +25,26 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
         else:
             found.append(argument)
         is_config = argument in ("--config", "-c")
+    return found
+
+
+def parse(parser: ArgumentParser, verb: str, arguments: Sequence[str]) -> Any:
+    """Parse what was typed behind a verb, and check all values once more, wherever they came from.
+
+    Its help says the range of each number.
+
+    Raises:
+        ArgumentError: By the parser.
+        SettingError: If a value is out of its range.
+    """
+    for action in parser._actions:
+        known = range_of(action.dest) if re.search(r"\b(int|float)\b", str(getattr(action, "_typehint", ""))) else None
+        if known is not None and action.help and action.help != SUPPRESS:
+            action.help += f" {str(known).capitalize()}."
+    found = parser.parse_args(find_configs(arguments))
+    options = options_for(verb)
+    assert options is not None, verb
+    check_parsed(verb, options, found.as_dict())
     return found
 
 

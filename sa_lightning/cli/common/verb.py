@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jsonargparse import SUPPRESS
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 from sa_lightning.callbacks import (
@@ -19,8 +21,9 @@ from sa_lightning.callbacks import (
     SteeringCallback,
     SurgeryCallback,
 )
-from sa_lightning.cli.common.inputs import find_configs, typed
-from sa_lightning.errors import SettingError
+from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.cli.options.trainer import REFUSED
+from sa_lightning.errors import SaError, SettingError
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
@@ -60,7 +63,7 @@ class VerbCLI(LightningCLI):
             super().__init__(
                 CausalLMModule,
                 datamodule_class,
-                args=find_configs(arguments),
+                args=list(arguments),
                 run=False,
                 save_config_callback=None,
                 seed_everything_default=0,
@@ -75,7 +78,7 @@ class VerbCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        self.config = parse(parser, self.verb, args)
 
     @override
     def _add_arguments(self, parser: LightningArgumentParser) -> None:
@@ -83,7 +86,7 @@ class VerbCLI(LightningCLI):
         self.add_default_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
         parser.add_argument(
-            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that exist already."
+            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that this verb wrote."
         )
         parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
         parser.add_lightning_class_args(CausalLMModule, "model")
@@ -91,11 +94,20 @@ class VerbCLI(LightningCLI):
         self.add_arguments_to_parser(parser)
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        for action in parser._actions:  # taken with their defaults, as configs of earlier runs have them
+            if action.dest.removeprefix("trainer.") in REFUSED and action.dest.startswith("trainer."):
+                action.help = SUPPRESS
 
     @override
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
-        self.config_text = self.parser.dump(config, skip_unset=False)
+        try:
+            self.config_text = self.parser.dump(config, skip_unset=False)
+        except ValueError as error:  # a class of somebody else's that cannot be written down
+            raise SettingError(
+                f"The settings cannot be written down: {' '.join(str(error).split())[:300]}\n"
+                "Every result says by which settings it was made.\nGive classes in a `--config`, or leave them out."
+            ) from error
         if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
             raise SettingError(
                 f"`--trainer.strategy sharded` splits a model whose states are read; `sa {self.verb}` lets it reply.\n"
@@ -133,7 +145,9 @@ class VerbCLI(LightningCLI):
         self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
-        callback = SurgeryCallback.from_record(surgery)
+        callback = SurgeryCallback.from_record(surgery, steering.trust_record)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(f"The surgery that the artifact records reads: {callback.surgery.reads()}.", file=sys.stderr)
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits
@@ -159,7 +173,16 @@ class VerbCLI(LightningCLI):
             verb=self.verb,
         )
         config["callbacks"] = [*(config["callbacks"] or []), *self.callbacks(), self.provenance]
-        return Trainer(**config)
+        try:
+            return Trainer(**config)
+        except SaError:
+            raise
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            raise SettingError(
+                f"`--trainer…` asks for what cannot be here: {' '.join(str(error).split())}\n"
+                "Every process needs a device of its own, and every setting its meaning.\n"
+                "Mend what it names, or leave it out: accelerator, devices and strategy then suit this machine."
+            ) from error
 
 
 def quieten() -> None:

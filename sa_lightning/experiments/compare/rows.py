@@ -1,7 +1,6 @@
 """The rows of a comparison: one measurement a line, on disk as soon as it is made, and never made again."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -9,15 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from filelock import FileLock
-
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line
+from sa_lightning.outputs import locked
+from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line, loads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +120,7 @@ class Rows:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = loads(line.decode())
                 self._rows.setdefault(row["key"], row)
                 self._families |= {e["prompts"]: e["families"] for e in row["documents"] if "families" in e}
                 for entry in row["documents"]:
@@ -137,7 +135,7 @@ class Rows:
     def add(self, row: Row) -> None:
         """Append a measurement, unless another process has made it meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path), patience=60):
             self._check_end()
             self.refresh()
             if row["key"] in self._rows:
@@ -169,7 +167,7 @@ class Rows:
             )
         last = text[text.rfind(b"\n") + 1 :]
         try:
-            json.loads(last)
+            loads(last.decode())
         except ValueError:
             return
         with self.path.open("ab") as file:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
-from sa_lightning.evaluation.harness.settings import check_new_tokens
+from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.evaluation.statistics.rates import MEASURES, Rate
 from sa_lightning.experiments.bench import Bench
 from sa_lightning.experiments.settings import MODEL_PARTS, Config, Settings, made, with_settings
@@ -111,7 +111,7 @@ class Sweep:
     def _check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         settings = self.settings
-        check_new_tokens(self.config.evaluation.max_new_tokens)
+        EvaluationSettings(**vars(self.config.evaluation))
         unknown = [name for name in (*settings.objectives, *settings.limits) if name not in OBJECTIVES]
         if unknown or not settings.objectives or not settings.seeds:
             raise SettingError(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from sa_lightning.errors import SettingError, differences
@@ -75,8 +76,14 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
+        stale = Path(f"{path}.lock")
+        if stale.is_symlink():  # of a killed run, for which optuna would wait: the lock of the output is ours
+            stale.unlink()
         cut_tail(path, FIRST_KEY)  # a line that a kill has cut short is no line
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        for left in path.parent.glob(f"{path.name}.lock*"):  # optuna's own, which outlives a process that is killed
+            left.unlink()
+        alone: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)  # the output is locked for this run
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=alone))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental
             self._study = optuna.create_study(

@@ -24,6 +24,7 @@ from torch import Tensor
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json, whole_directory, write_whole
 from sa_lightning.outputs import sealed
+from sa_lightning.schema import check_types
 from sa_lightning.steering.artifact.card import card
 from sa_lightning.steering.artifact.format import (
     CHANGED_CARD,
@@ -36,7 +37,6 @@ from sa_lightning.steering.artifact.format import (
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.controls import in_words
 from sa_lightning.steering.intervention import check_strength
-from sa_lightning.steering.schema import check_types
 
 PAIRS = "pairs"  # the rule that is fitted on demonstrations
 

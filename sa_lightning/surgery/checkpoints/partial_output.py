@@ -122,7 +122,11 @@ class PartialOutput:
                 )
             _remove(self.path)
         self.path.mkdir()
-        note(self.path, "edit", JOURNAL, "")  # from here on it tells whose it is
+        try:
+            note(self.path, "edit", JOURNAL, "")  # from here on it tells whose it is
+        except OSError:  # the disk is full
+            _remove(self.path)
+            raise
 
 
 def _remove(directory: Path) -> None:

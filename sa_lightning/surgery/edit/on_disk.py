@@ -1,6 +1,7 @@
 """The edited checkpoint: streamed to disk, whole or not at all."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,9 @@ import xxhash
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json, sync
 from sa_lightning.outputs import RECORD, check_place, digest, note, noted, remove_empty
-from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
+from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from sa_lightning.surgery.checkpoints.inside import check_inside
+from sa_lightning.surgery.checkpoints.json_files import Config, read_json
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore
 from sa_lightning.surgery.checkpoints.shard import write_shard
 from sa_lightning.surgery.checkpoints.streaming import Progress
@@ -85,7 +87,7 @@ def check_output(
 
 def foreign_in_edit(path: Path) -> str | None:
     """Say what about a path is not as an edit has written it, if anything is: it would be lost with it."""
-    if path.is_symlink() or not path.is_dir():
+    if os.path.islink(path) or not os.path.isdir(path):  # which say no where a name is too long
         return "is no directory"
     names = {entry.name for entry in path.iterdir()}
     if names and REPORT not in names:
@@ -297,7 +299,7 @@ def _write_config(plan: EditPlan, directory: Path) -> None:
     path = directory / "config.json"
     if plan.settings.dtype == "auto" or not path.is_file():
         return
-    config: Json = read_json(path)
+    config: Json = read_json(path, Config)
     for part in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
             if key in part:
