@@ -2,14 +2,26 @@
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.schema import conforms
 
-__all__ = ["INDEX", "SINGLE", "StoredTensor", "index_shards", "read_header", "read_object", "stored_tensors"]
+__all__ = [
+    "INDEX",
+    "SINGLE",
+    "StoredTensor",
+    "check_index",
+    "check_places",
+    "no_weights",
+    "read_header",
+    "read_object",
+    "stored_tensors",
+]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,6 +41,7 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 LONGEST_HEADER = 100_000_000  # the bound of the format
+LONGEST_NAME = 500  # letters; far beyond any module's
 
 
 class StoredTensor(NamedTuple):
@@ -83,26 +96,30 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 
 def _header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
     total = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if total < 8 or length > min(total - 8, LONGEST_HEADER):
             raise ValueError(f"its header would need {length} bytes, but the file has {total}")
-        entries: Any = json.loads(file.read(length))
+        entries: Any = json.loads(file.read(length), object_pairs_hook=_once)
     if not isinstance(entries, dict):
         raise ValueError("its header is no JSON object")
     metadata = entries.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata are no JSON object")
+    if not conforms(metadata, dict[str, str]):
+        raise ValueError("its `__metadata__` is no object of texts")
     end = 8 + length
     tensors: dict[str, StoredTensor] = {}
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise ValueError(f"{name[:80]!r} of {len(name)} letters is no name of a tensor")
         if entry["dtype"] not in DTYPES:
             raise ValueError(f"`{name}` has the unknown data type {entry['dtype']}")
+        if not conforms([*entry["shape"], *entry["data_offsets"]], list[int]) or min(entry["shape"], default=0) < 0:
+            raise ValueError(f"`{name}` has the shape {entry['shape']} and the place {entry['data_offsets']}")
         dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
         start, stop = (8 + length + offset for offset in entry["data_offsets"])
-        if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"`{name}` has the shape {shape}")
         if start != end or stop - start != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"`{name}` does not have the place that its shape {shape} needs")
         tensors[name] = StoredTensor(dtype, shape, start, stop - start)
@@ -112,20 +129,24 @@ def _header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     return tensors, metadata
 
 
-def index_shards(index: Path) -> dict[str, str]:
-    """Read which tensor lies in which file beside an index.
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose names is there twice, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return found
+
+
+def check_index(index: Path, wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the shards that an index names, if they are files beside it.
 
     Raises:
-        CheckpointError: If the index says nothing, or names a file that is not there or not beside it.
+        CheckpointError: If one leads elsewhere, is hidden or no safetensors file, so that another file would be read or
+            written for it, or is not there.
     """
-    wanted = read_object(index).get("weight_map")
-    if not isinstance(wanted, dict) or not wanted:
-        raise CheckpointError(
-            f"{index} has no `weight_map`.\nIt does not say which file holds which tensor.\nFetch or save it again."
-        )
     for name in wanted.values():
-        printable = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
-        if not (printable and name.endswith(".safetensors") and name[0] != "." and len(name.encode()) <= 255):
+        plain = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
+        if not (plain and name.endswith(".safetensors") and name[0] != "." and len(name.encode()) <= 255):
             raise CheckpointError(
                 f"{index} names the shard {name!r}, which is no safetensors file beside it.\n"
                 "What an index names is read, and written under the same name.\n"
@@ -138,7 +159,27 @@ def index_shards(index: Path) -> dict[str, str]:
             f"{index} names {missing[0]}, which is not there ({len(missing)} of {len(files)} shards are missing).\n"
             "The download is probably incomplete.\nFetch the missing files."
         )
-    return wanted
+    return tuple(files)
+
+
+def check_places(index: Path, wanted: Mapping[str, str], held: Mapping[str, Iterable[str]]) -> None:
+    """Refuse an index that says otherwise than its shards which of them holds which tensor.
+
+    Args:
+        index: Where it is, for the message.
+        wanted: Tensor to shard, as it says.
+        held: Shard to its tensors.
+
+    Raises:
+        CheckpointError: With the first tensor.
+    """
+    stored = {(name, file) for file, names in held.items() for name in names}
+    for name, file in sorted(stored.symmetric_difference(wanted.items())):
+        where = "does not list it there" if (name, file) in stored else "says so, wrongly"
+        raise CheckpointError(
+            f"`{name}` in {file}: {index} {where}.\n"
+            "Index and shards do not belong together.\nFetch or save the checkpoint again."
+        )
 
 
 def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
@@ -151,39 +192,35 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     single, index = directory / SINGLE, directory / INDEX
     if not index.is_file():
         if not single.is_file():
-            raise _no_weights(directory)
+            raise no_weights(str(directory), directory)
         return read_header(single)[0]
-    wanted = index_shards(index)
-    if single.is_file() and set(wanted.values()) != {SINGLE}:
+    wanted = read_object(index).get("weight_map")
+    if not isinstance(wanted, dict) or not wanted:
+        raise CheckpointError(
+            f"{index} has no `weight_map`.\nIt does not say which file holds which tensor.\nFetch or save it again."
+        )
+    files = check_index(index, wanted)
+    if single.is_file() and files != (SINGLE,):
         raise CheckpointError(
             f"{directory} holds two checkpoints: `{SINGLE}`, and the shards that `{INDEX}` names.\n"
             "Nothing says which one is meant.\nMove one of the two elsewhere."
         )
-    tensors: dict[str, StoredTensor] = {}
-    held: set[tuple[str, str]] = set()
-    for file in sorted(set(wanted.values())):
-        header, _ = read_header(directory / file)
-        tensors |= header
-        held |= {(name, file) for name in header}
-    for name, file in sorted(held.symmetric_difference(wanted.items())):
-        where = "does not list it there" if (name, file) in held else "says so, wrongly"
-        raise CheckpointError(
-            f"`{name}` in {file}: {index} {where}.\n"
-            "Index and shards do not belong together.\nFetch or save the checkpoint again."
-        )
-    return tensors
+    headers = {file: read_header(directory / file)[0] for file in files}
+    check_places(index, wanted, headers)
+    return {name: tensor for header in headers.values() for name, tensor in header.items()}
 
 
-def _no_weights(directory: Path) -> CheckpointError:
+def no_weights(source: str, directory: Path) -> CheckpointError:
+    """Return what to say of a directory without weights that are read."""
     files = sorted(file.name for file in directory.iterdir() if file.is_file())
     if pickles := [name for name in files if name.endswith(PICKLES)]:
         return CheckpointError(
-            f"{directory} holds its weights as pickle only ({pickles[0]}).\n"
+            f"{source} holds its weights as pickle only ({pickles[0]}).\n"
             "No pickle is ever read: it can run any code.\n"
             "Where you trust it, convert it: `AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)`."
         )
     return CheckpointError(
-        f"{directory} has no weights: neither `{SINGLE}` nor `{INDEX}` is there, only "
+        f"{source} has no weights: neither `{SINGLE}` nor `{INDEX}` is there, only "
         f"{', '.join(files[:5]) or 'nothing'}.\nA config alone is no model.\n"
         "Give the directory that `save_pretrained` wrote."
     )

@@ -27,7 +27,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Index:
-    """What is read of `model.safetensors.index.json`; the names of shards are looked at by `shard_name`."""
+    """What is read of `model.safetensors.index.json`; the names of shards are looked at by `check_index`."""
 
     weight_map: dict[str, Any]
 

@@ -10,16 +10,11 @@ from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint, refuse_u
 from sa_lightning.surgery.checkpoints.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    INDEX,
-    SINGLE,
     Checkpoint,
 )
-from sa_lightning.surgery.checkpoints.inside import shard_name
 from sa_lightning.surgery.checkpoints.json_files import AdapterConfig, Config, Index, read_json
 from sa_lightning.surgery.checkpoints.shard import Shard
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
+from sa_lightning.weight_files import INDEX, SINGLE, check_index, check_places, no_weights
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 DEEPEST = 8  # adapters over each other
@@ -93,7 +88,7 @@ def _open_directory(source: str, path: Path) -> Checkpoint:
         return Checkpoint(source, path, {SINGLE: Shard(path / SINGLE)}, config)
     if (path / INDEX).is_file():
         return Checkpoint(source, path, _open_shards(path), config)
-    raise _no_weights(source, path)
+    raise no_weights(source, path)
 
 
 def _open_adapter(
@@ -159,23 +154,9 @@ def _find_directory(source: str, revision: str | None, fetch: bool) -> Path:
 
 
 def _open_shards(path: Path) -> dict[str, Shard]:
-    index = path / INDEX
     wanted = _weight_map(path)
-    files = sorted({shard_name(file, index) for file in wanted.values()})
-    missing = [file for file in files if not (path / file).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{index} names {missing[0]}, which is not there ({len(missing)} of {len(files)} shards "
-            "are missing).\nThe download is probably incomplete. Fetch the missing files."
-        )
-    shards = {file: Shard(path / file) for file in files}
-    stored = {(name, file) for file, shard in shards.items() for name in shard.tensors}
-    for name, file in sorted(stored.symmetric_difference(wanted.items())):
-        where = "does not list it there" if (name, file) in stored else "says so, wrongly"
-        raise CheckpointError(
-            f"`{name}` in {file}: {index} {where}.\n"
-            "Index and shards do not belong together. Fetch or save the checkpoint again."
-        )
+    shards = {file: Shard(path / file) for file in check_index(path / INDEX, wanted)}
+    check_places(path / INDEX, wanted, {file: shard.tensors for file, shard in shards.items()})
     return shards
 
 
@@ -185,19 +166,3 @@ def _weight_map(path: Path) -> dict[str, Any]:
     if not found:
         raise CheckpointError(f"{path / INDEX} has no `weight_map`, so it does not say where tensors are.")
     return found
-
-
-def _no_weights(source: str, path: Path) -> CheckpointError:
-    files = sorted(file.name for file in path.iterdir() if file.is_file())
-    pickles = [name for name in files if name.endswith(PICKLES)]
-    if pickles:
-        return CheckpointError(
-            f"{source} holds its weights as pickle only ({pickles[0]}), which we never read: a "
-            "pickle can run any code.\nConvert it to safetensors where you trust it: "
-            "`AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`."
-        )
-    found = ", ".join(files[:5]) or "nothing"
-    return CheckpointError(
-        f"{source} has no weights: neither `{SINGLE}` nor `{INDEX}` is there, only {found}.\n"
-        "Give the directory that `save_pretrained` wrote."
-    )
