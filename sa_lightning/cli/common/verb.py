@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from jsonargparse import SUPPRESS
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 from sa_lightning.callbacks import (
