@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress"),  # the ground, which every room may know
+    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns"),  # the ground, which every room may know
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -29,6 +29,9 @@ MAY_IMPORT = {
     "rows": {"openpyxl", "pyarrow"},
     "resources": {"yaml"},
     "progress": {"rich"},
+    "showing": set(),
+    "terminal": {"rich"},
+    "patterns": set(),
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
