@@ -11,17 +11,19 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
-__all__ = ["code", "in_markdown", "in_plot", "obey_nothing", "one_line", "shown"]
+__all__ = ["code", "in_markdown", "in_plot", "markdown_table", "obey_nothing", "one_line", "shown"]
 
 #: C0 but tab and line feed, DEL, C1; separators of lines, overrides and isolates of direction, annotations, tags that
 #: nobody sees, halves of surrogate pairs.
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
-_MARKUP = re.compile(r"[\\`|*\[\]<>~]|(?<![^\W_])_|_(?![^\W_])|&(?=#|\w+;)")
+#: What Markdown reads; brackets only where they could be a link's, for intervals are written in them.
+_MARKUP = re.compile(r"[\\`|*<>]|\](?=[(\[:])|~(?=~)|(?<![^\W_])_|_(?![^\W_])|&(?=#|\w+;)")
 
 
 def shown(text: object) -> str:
@@ -49,8 +51,8 @@ def in_markdown(text: object) -> str:
     r"""Return text that Markdown shows as it is, within a line or a cell: no link, image, HTML or end of the cell.
 
     Example:
-        >>> print(in_markdown("a|b ![x](http://y) <b> my_name _it_"))
-        a\|b !\[x\](http://y) &lt;b&gt; my_name \_it\_
+        >>> print(in_markdown("a|b ![x](http://y) <b> my_name _it_ [1, 2]"))
+        a\|b ![x\](http://y) &lt;b&gt; my_name \_it\_ [1, 2]
     """
     entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
     return _MARKUP.sub(lambda found: entities.get(found[0], f"\\{found[0]}"), one_line(text))
@@ -62,6 +64,12 @@ def code(text: object) -> str:
     ticks = re.findall("`+", line)
     fence, blank = "`" * (1 + max(map(len, ticks), default=0)), " " if ticks else ""
     return f"{fence}{blank}{line or ' '}{blank}{fence}".replace("|", "\\|")
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of Markdown, every cell as `in_markdown` shows it."""
+    lines = [list(map(in_markdown, head)), ["---"] * len(head), *(list(map(in_markdown, row)) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def in_plot(name: object) -> str:

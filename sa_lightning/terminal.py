@@ -45,5 +45,5 @@ class Terminal(Console):
 def styled(*parts: object) -> Text:
     """Put text together: each part as it is, or a pair of a part and a style."""
     return Text.assemble(
-        *((shown(part[0]), str(part[1])) if isinstance(part, tuple) else shown(part) for part in parts), end="\n"
+        *((shown(part[0]), str(part[1])) if isinstance(part, tuple) else shown(part) for part in parts)
     )

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from sa_lightning import __version__
 from sa_lightning.cli.common.first_words import first_look, new_words
 from sa_lightning.errors import SaError
+from sa_lightning.showing import obey_nothing, shown
 
 VERBS = {
     "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
@@ -58,6 +59,7 @@ Exit status: 0 success, 2 a mistake in what was asked for, 1 anything else.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `sa`; ends the process with the status that the help names."""
+    obey_nothing()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -67,11 +69,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0)
     verb, *rest = arguments
     if verb not in VERBS:
-        print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
+        _say(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.")
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     with _ended_by_signals() as ended:
         _run(verb, rest, first, ended)
+
+
+def _say(text: str) -> None:
+    """Print text on standard error, where paths and names in it are shown and not obeyed."""
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -108,17 +115,17 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
             print(text, end="")
             raise SystemExit(0)
         if verb in LOADED and first:
-            print(f"sa {verb}: loading {LOADED[verb]} …", file=sys.stderr, flush=True)
+            _say(f"sa {verb}: loading {LOADED[verb]} …")
         importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if not first:
             # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as
             # another one fails: give it time, and speak only if the mistake was this process's alone.
             time.sleep(5)
-        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        _say(f"\nsa {verb}: {error}")
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        print(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.", file=sys.stderr)
+        _say(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.")
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
@@ -128,8 +135,8 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         if isinstance(stop, SystemExit) and not ended:
             raise
         why = f"ended by {ended[0]}" if ended else "interrupted"
-        print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
+        _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.")
         raise SystemExit(1) from None
     if ended:
-        print(f"\nsa {verb}: ended by {ended[0]} before it had finished.", file=sys.stderr)
+        _say(f"\nsa {verb}: ended by {ended[0]} before it had finished.")
         raise SystemExit(1)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import find_configs, typed
 from sa_lightning.cli.common.verb import quieten
@@ -12,6 +11,7 @@ from sa_lightning.experiments.compare.comparison import Comparison
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import PARTS, add_parts
 from sa_lightning.module import CausalLMModule
+from sa_lightning.terminal import Terminal
 
 __all__ = ["run"]
 
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     found = parser()
     config = found.parse_args(find_configs(arguments))
     comparison = Comparison(config, found.get_defaults().as_dict()["model"], typed("compare", arguments))
-    console = Console()
+    console = Terminal()
     if config.rerun is not None:
         raise SystemExit(comparison.rerun(config.rerun, console))
     if not config.print:

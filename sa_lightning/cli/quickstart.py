@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli import fit, validate
 from sa_lightning.cli.common.inputs import typed
@@ -21,6 +20,7 @@ from sa_lightning.files import check_writable, refuse_existing
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import lines
 from sa_lightning.resources import shipped
+from sa_lightning.terminal import Terminal
 
 MODEL = "world:smol/chat"
 INVENTED = ("tiny", "micro")
@@ -103,7 +103,7 @@ def run_real(options: Any, command: str) -> None:
     refuse_existing([output / "results.json", output / "artifact"], options.overwrite)
     check_writable(output)
     quieten()
-    console, seconds = Console(), {}
+    console, seconds = Terminal(), {}
     configs = shipped("configs") / "quickstart"
 
     console.rule("1/4  the model")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import find_configs, typed
 from sa_lightning.cli.common.verb import quieten
@@ -11,6 +10,7 @@ from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
 from sa_lightning.module import CausalLMModule
+from sa_lightning.terminal import Terminal
 
 
 def parser() -> ArgumentParser:
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     quieten()
     found = parser()
     config = found.parse_args(find_configs(arguments))
-    console = Console()
+    console = Terminal()
     sweep = Sweep(found, config, typed("sweep", arguments))
     sweep.run(console)
     sweep.report.write(console)

@@ -12,8 +12,6 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TaskID
 from typing_extensions import override
 
@@ -46,7 +44,9 @@ from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import check_writable, refuse_existing, write_whole
 from sa_lightning.progress import Report, lines
 from sa_lightning.resources import shipped
+from sa_lightning.showing import shown
 from sa_lightning.steering import PAIRS, Rule, weights_fingerprint
+from sa_lightning.terminal import Terminal
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
 UNFINISHED = "unfinished"
@@ -344,7 +344,7 @@ def _first_judge(samples: Iterable[Any]) -> str:
 @contextmanager
 def _bars(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that shows how far each judge has come."""
-    with Progress(console=Console(stderr=True), disable=not shown) as bars:
+    with Progress(console=Terminal(stderr=True), disable=not shown) as bars:
         known: dict[str, TaskID] = {}
 
         def report(judge: str, done: int, total: int) -> None:
@@ -361,7 +361,7 @@ def _say_missing(missing: Mapping[str, str]) -> None:
     for reason in dict.fromkeys(missing.values()):
         tasks = [task for task, given in missing.items() if given == reason]
         more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
-        print(f"Left out: {', '.join(tasks[:3])}{more}. {reason}\n", file=sys.stderr)
+        print(shown(f"Left out: {', '.join(tasks[:3])}{more}. {reason}\n"), file=sys.stderr)
 
 
 def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float]:
@@ -383,13 +383,13 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     cli.provenance.seconds.update(seconds or {})
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
-        console, output = Console(), Path(cli.config.output)
+        console, output = Terminal(), Path(cli.config.output)
         console.print(table(cli.results))
         for line in reply_lines(cli.results):
-            console.print(escape(line), soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=True, highlight=False)
         for warning in cli.results["warnings"]:
-            console.print(f"[yellow]Warning.[/yellow] {escape(warning)}", soft_wrap=True, highlight=False)
+            console.warn("Warning.", warning)
         for phrase in cli.results["control"]:
-            console.print(f"[yellow]A control, not a method:[/yellow] {escape(phrase)}.", soft_wrap=True)
+            console.warn("A control, not a method:", f"{phrase}.")
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
-            console.print(f"[bold]{escape(str(output / name))}[/bold]  {what}")
+            console.wrote(output / name, what)

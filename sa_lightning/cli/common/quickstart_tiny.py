@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sa_lightning.cli import fit, validate
 from sa_lightning.errors import SaError
 from sa_lightning.files import refuse_existing
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped
+from sa_lightning.terminal import Terminal
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}
 CONFIGS = {"chat": "fit.yaml", "sft": "fit_sft.yaml"}
@@ -36,7 +35,7 @@ def run_invented(options: Any, command: str) -> None:
         )
     output = Path(options.output)
     refuse_existing([output / "results.json", output / "fit" / "artifact"], options.overwrite)
-    console = Console()
+    console = Terminal()
     world = f"world:{options.world}"
     target = f"{world}/{TARGETS[options.target]}"
 

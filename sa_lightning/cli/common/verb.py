@@ -26,6 +26,7 @@ from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.resources import versions
+from sa_lightning.showing import shown
 from sa_lightning.steering.template import check_template
 
 TRAINER_DEFAULTS = {
@@ -119,7 +120,7 @@ class VerbCLI(LightningCLI):
                 artifact, self.model.template, self.model.template_arguments, template_tail(self.model.tokenizer)
             )
             if self.template_warning and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-                print(f"Warning. {self.template_warning}\n", file=sys.stderr)
+                print(shown(f"Warning. {self.template_warning}\n"), file=sys.stderr)
         has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
         if artifact is not None:
             has["has_gate"] = bool(artifact.gated)
