@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns"),  # the ground, which every room may know
+    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns", "foreign"),  # the ground, which every room may know
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "rows": {"openpyxl", "pyarrow"},
-    "resources": {"yaml"},
+    "resources": set(),
+    "foreign": {"yaml"},
     "progress": {"rich"},
     "showing": set(),
     "terminal": {"rich"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
-        *("data", "models", "steering", "transformers", "datasets", "requests"),
+        *("data", "models", "steering", "transformers", "datasets", "requests", "urllib3"),
         *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
     },
     "testbed": {
@@ -66,6 +67,7 @@ EXTRA = {
     "evaluation/harness/harness.py": {"lm_eval"},
     "evaluation/harness/in_memory.py": {"lm_eval"},
     "evaluation/tasks/catalogue.py": {"lm_eval"},
+    "evaluation/tasks/foreign.py": {"lm_eval"},
 }
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 

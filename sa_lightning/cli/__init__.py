@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sa_lightning import __version__
 from sa_lightning.cli.common.first_words import first_look, new_words
+from sa_lightning.cli.common.inputs import limit_imports
 from sa_lightning.errors import SaError
+from sa_lightning.foreign import is_safe, safely
 from sa_lightning.showing import obey_nothing, shown
 
 VERBS = {
@@ -53,6 +55,7 @@ Start here:
       --artifact runs/mine/artifact --output runs/mine-measured
 
 A config that is not found below the current directory is taken from the package.
+Configs and tasks can name code. For those of others: --safe, with any verb, runs nothing that comes with a file.
 Exit status: 0 success, 2 a mistake in what was asked for, 1 anything else.
 """
 
@@ -72,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.")
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    with _ended_by_signals() as ended:
-        _run(verb, rest, first, ended)
+    safe = "--safe" in rest or is_safe()
+    with _ended_by_signals() as ended, safely() if safe else nullcontext():
+        _run(verb, [argument for argument in rest if argument != "--safe"], first, ended)
 
 
 def _say(text: str) -> None:
@@ -116,6 +120,7 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
             raise SystemExit(0)
         if verb in LOADED and first:
             _say(f"sa {verb}: loading {LOADED[verb]} …")
+        limit_imports()
         importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if not first:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SettingError
+from sa_lightning.foreign import is_safe
 from sa_lightning.resources import config_path, read_config
 
 HELP = Path(__file__).parent / "help"
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
 READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts")
+CODE = ("trust_remote_code", "confirm_run_unsafe_code")  # options that let code of others run
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 #: Words of settings of steering, and what these are called since.
 RENAMED = {"parts": "rules", "finds": "positive", "against": "negative", "spares": "exempt"}
@@ -76,6 +78,7 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     """
     path = HELP / f"{verb}.txt"
     if not path.exists():
+        _check_lm_eval(arguments)
         return None
     text = path.read_text(encoding="utf-8")
     if "--help" in arguments or "-h" in arguments:
@@ -84,9 +87,12 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     for name, value in _typed(arguments):
         if name in ("c", "config"):
             for key, setting in _flat(_read_config(value), options, f"`{value}`"):
+                _check_code(key, setting, options)
                 given[key] = setting
         elif not options.knows(name):
             raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
+        else:
+            _check_code(name, value, options)
         given[name] = value
     if given.get("steering.direction") == "none":  # as it was once written
         raise SettingError(
@@ -107,6 +113,44 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     for name in READ:
         _check_file(name, given.get(name))
     return None
+
+
+def _check_code(name: str, value: Any, options: Options) -> None:
+    """With `--safe`, refuse settings that let code of a model run, and files of settings that settings name.
+
+    Classes are refused where a parser would import them (`limit_imports`).
+    """
+    if not is_safe():
+        return
+    if name in (*options.groups, "config") and isinstance(value, str):
+        raise SettingError(
+            f"`{name}` names a file of settings, {value}, and `--safe` looks into configs alone.\n"
+            "What it names would be used unseen.\nGive it as a further `--config`, under the key of the group."
+        )
+    for key, setting in _within(name, value):
+        if key.rpartition(".")[2] in CODE and str(setting).lower() not in ("false", "no", "off", "0", "none"):
+            raise SettingError(
+                f"`{key}` is {setting}, and `--safe` runs nothing that comes with a file.\n"
+                "It runs Python code of the model's directory.\nRead that code, and leave `--safe` out if you trust it."
+            )
+
+
+def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A setting, and all that are within it."""
+    yield name, value
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _within(str(key), item)
+
+
+def _check_lm_eval(arguments: Sequence[str]) -> None:
+    """With `--safe`, refuse options of lm-eval's own that run code."""
+    unsafe = [one for one in arguments if any(word in one for word in CODE) or one.startswith(("--config", "-C"))]
+    if is_safe() and unsafe:
+        raise SettingError(
+            f"`{unsafe[0]}` is given, and `--safe` runs nothing that comes with a file.\n"
+            "It runs code of others, or names a config that is not looked into.\nLeave one of the two out."
+        )
 
 
 def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -144,7 +188,10 @@ def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterat
 def new_words(error: str) -> str:
     """Say what options are called now that a parser refuses by older words; nothing, or a line for each."""
     names = [name for name in re.findall(r"does not accept option '([\w.-]+)'", error) if _now(name) != name]
-    return "".join(f"`{name}` is called `{_now(name)}` now.\n" for name in names)
+    denied = "Classes and functions that run commands are refused; with `--safe`, all but ours.\n"
+    return "".join(f"`{name}` is called `{_now(name)}` now.\n" for name in names) + (
+        denied if "import path denylist" in error else ""
+    )
 
 
 def _now(name: str) -> str:

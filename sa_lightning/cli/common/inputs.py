@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from sa_lightning.foreign import is_safe
 from sa_lightning.resources import config_path
 
 
@@ -21,6 +22,13 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def limit_imports() -> None:
+    """Let settings name no class or function that runs commands; with `--safe` none but ours."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(import_path_denylist=["*"] if is_safe() else [], import_path_allowlist=["sa_lightning"])
+
+
 def typed(verb: str, arguments: Sequence[str]) -> str:
     """Return the command as it could be typed again."""
-    return shlex.join(["sa", verb, *arguments])
+    return shlex.join(["sa", verb, *arguments, *(["--safe"] if is_safe() else [])])
