@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -21,19 +22,17 @@ def serve(monkeypatch):
     servers = []
 
     def start(respond):
-        class Handler(BaseHTTPRequestHandler):
-            asked = []
+        asked = []
 
+        class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(404)
                 self.end_headers()
 
             def do_POST(self):
-                self.asked.append(self.headers)
-                try:
+                asked.append(self.headers)
+                with suppress(OSError):  # the other side may have gone
                     respond(self)
-                except OSError:
-                    pass  # the other side has gone
 
             def log_message(self, *_):
                 pass
@@ -42,7 +41,7 @@ def serve(monkeypatch):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", Handler.asked
+        return f"http://127.0.0.1:{server.server_port}/v1", asked
 
     yield start
     for server in servers:

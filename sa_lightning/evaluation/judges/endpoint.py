@@ -133,6 +133,7 @@ class Endpoint:
         self, session: Any, question: Question, new_tokens: int, stop: threading.Event, refused: list[str]
     ) -> str | None:
         import requests
+        from urllib3.exceptions import HTTPError
 
         path, body = self._request(question, new_tokens)
         problem = ""
@@ -159,14 +160,7 @@ class Endpoint:
                 asked_to_wait = _seconds(response.headers.get("Retry-After"))
             except _UnreadableError as error:
                 problem = str(error)
-            except (
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-                OSError,
-                ValueError,
-                LookupError,
-                TypeError,
-            ) as error:
+            except (requests.RequestException, HTTPError, OSError, ValueError, LookupError, TypeError) as error:
                 problem = self._short(error)
             if attempt < self.retries:
                 wait = FIRST_WAIT * 2**attempt * random.uniform(0.75, 1.25)
