@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns", "foreign"),  # the ground, which every room may know
+    # the ground, which every room may know
+    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns", "foreign"),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),

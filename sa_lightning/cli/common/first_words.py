@@ -18,6 +18,7 @@ from sa_lightning.resources import config_path, read_config
 HELP = Path(__file__).parent / "help"
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
 READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts")
+SAFE = "\nwith any verb:\n  --safe                Run nothing that comes with a config or task file of others; see SECURITY.md.\n"
 CODE = ("trust_remote_code", "confirm_run_unsafe_code")  # options that let code of others run
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 #: Words of settings of steering, and what these are called since.
@@ -82,7 +83,7 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         return None
     text = path.read_text(encoding="utf-8")
     if "--help" in arguments or "-h" in arguments:
-        return text
+        return text + SAFE
     options, given = options_of(text), {}
     for name, value in _typed(arguments):
         if name in ("c", "config"):
