@@ -4,19 +4,21 @@
 # make lock         renew requirements.lock from pyproject.toml
 # make sbom         what is installed, as CycloneDX JSON, in build/sbom.json
 # make test         set up .venv, then run the tests, in a process a core (WORKERS=1: in one)
+# make hostile      wrong inputs, mutated files, kills, full disks: all of them (about an hour), with their figures
 # make check        lint, types, and the imports between rooms
 # make docs         the pages as a site in site/, strict about links
 
 PYTHON ?= python3
 OUTPUT ?= runs/quickstart
 QUICKSTART ?=            # further options, such as --surgery, or --world tiny for an invented world without network
+HOSTILE ?= runs/hostile
 WORKERS ?= auto          # processes of `make test`, each with one thread
 VENV := .venv
 TOOLS := build/tools
 UV ?=                    # further options of uv, such as where wheels of torch for the CPU are
 READY := $(VENV)/.ready
 
-.PHONY: install lock sbom quickstart model test check docs evidence clean
+.PHONY: install lock sbom quickstart model test hostile check docs evidence clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -55,6 +57,11 @@ model: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 \
 	  --dist loadfile --no-loadscope-reorder
+
+# Some thousand commands and files; a run that was interrupted goes on. `test` has a sample of it.
+hostile: $(READY)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m hostile.attack --place $(HOSTILE) \
+	  --page $(HOSTILE)/figures.md
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -10,6 +10,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "DataError",
+    "IncompleteError",
     "JudgeError",
     "ModelError",
     "NothingToDoError",
@@ -59,6 +60,10 @@ class ArtifactError(SaError):
 
 class SettingError(SaError, ValueError):
     """A setting has a value that cannot be meant."""
+
+
+class IncompleteError(Exception):
+    """A run was stopped, by a callback say, before it had done what was asked: no mistake of a person, no success."""
 
 
 class WorldError(SaError):

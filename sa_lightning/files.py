@@ -1,13 +1,13 @@
-"""Files and directories that are whole or not there; digests; what may be written to; the cache."""
+"""Files and directories that are whole or not there, also after a kill; digests; the cache."""
 
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,43 @@ CHUNK = 1 << 20
 Json = dict[str, Any]
 """A JSON object that is written, read or passed on as it is."""
 
+LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<what>partial|old)")
+"""Hidden names beside a result: of what is not complete yet, and of what makes way for it."""
+
+guards: list[Callable[[Path, Path], None]] = []
+"""Each is shown where something is about to appear, and what; one that raises keeps it away (see `outputs`)."""
+
 
 def cache_directory() -> Path:
-    """Return where this package keeps what it fetched, converted or trained: `$SA_CACHE_DIR`, or the user's cache."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(os.environ.get("SA_CACHE_DIR") or user) / "sa_lightning").absolute()
+    """Return where this package keeps what it fetched, converted or trained: `$SA_CACHE_DIR`, or the user's cache.
+
+    Raises:
+        SaError: If neither is known.
+    """
+    user = os.environ.get("SA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(user or Path.home() / ".cache") / "sa_lightning").absolute()
+    except RuntimeError as error:
+        raise SaError(
+            "There is no home directory, and so no place for what is fetched, converted or trained once.\n"
+            "Without one it would be made again each time.\nSet SA_CACHE_DIR to a directory that you may write to."
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Have a file or directory on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _appear(partial: Path, path: Path) -> None:
+    """Give what is complete, and on the disk, its name."""
+    partial.replace(path)
+    with suppress(OSError):  # some file systems know no sync of directories
+        sync(path.parent)
 
 
 def sha256(path: str | Path) -> str:
@@ -52,7 +84,10 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
         yield partial
-        partial.replace(path)
+        for guard in guards:
+            guard(path, partial)
+        sync(partial)
+        _appear(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -75,17 +110,20 @@ def whole_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         path: Its place.
         replace: Whether a directory that is there already makes way, once the new one is complete.
     """
-    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(partial, ignore_errors=True)
-    if old.exists() and not path.exists():
-        old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir(parents=True)
+    mend(path.parent, path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    partial, old = (path.with_name(f".{path.name}.{token}.{what}") for what in ("partial", "old"))
+    partial.mkdir()
     try:
         yield partial
+        for guard in guards:
+            guard(path, partial)
+        for file in partial.rglob("*"):
+            sync(file)
         if replace and path.exists():
             path.rename(old)
-        partial.rename(path)
+        _appear(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not path.exists():
@@ -94,34 +132,18 @@ def whole_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_writable(directory: Path) -> None:
-    """Make sure, before anything is computed, that a directory can take results; nothing is left behind.
+def mend(directory: Path, *names: str) -> None:
+    """Remove what killed runs have left beside these names, and give back what they had put aside; all names if none.
 
-    Raises:
-        SaError: If it cannot be made, or not be written to.
+    The caller sees to it that nobody is writing them.
     """
-    place = directory.absolute()
-    try:
-        while not place.exists():
-            place = place.parent
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise SaError(
-            f"{directory} cannot take results: {error.strerror or error}.\n"
-            "Hours of work would be lost at the end.\nChoose a directory as `--output`."
-        ) from error
-
-
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to write over results.
-
-    Raises:
-        SaError: If one of the paths exists and `overwrite` is off.
-    """
-    existing = [str(path) for path in paths if path.exists()]
-    if existing and not overwrite:
-        raise SaError(
-            f"{', '.join(existing)} exists already.\n"
-            "Results are not written over by accident.\nChoose another `--output`, or pass `--overwrite true`."
-        )
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        found = LEFT.fullmatch(path.name)
+        if found is None or (names and found["name"] not in names):
+            continue
+        if found["what"] == "old" and not os.path.lexists(directory / found["name"]):
+            path.rename(directory / found["name"])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

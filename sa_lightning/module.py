@@ -5,17 +5,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from sa_lightning.errors import ModelError
+from sa_lightning.errors import ModelError, SettingError
 from sa_lightning.models import (
     Blocks,
+    check_vocabulary,
     load_config,
     load_model,
     load_sharded,
     load_tokenizer,
     locate_blocks,
-    render,
+    tokenize,
 )
 from sa_lightning.models.loading import DType
 from sa_lightning.steering import weights_fingerprint
@@ -98,6 +100,7 @@ class CausalLMModule(LightningModule):
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
             )
+            check_vocabulary(self._tokenizer, self.config, self.tokenizer_source)
         return self._tokenizer
 
     @property
@@ -125,7 +128,7 @@ class CausalLMModule(LightningModule):
         return getattr(self.text_config, "max_position_embeddings", None)
 
     def setup(self, stage: str) -> None:
-        """Refuse a missing model or template before any weight is read."""
+        """Refuse a missing model, template or tokenizer, or that of another model, before any weight is read."""
         _ = self.config, self.tokenizer
 
     def configure_model(self) -> None:
@@ -174,12 +177,34 @@ class CausalLMModule(LightningModule):
 
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
-        """Reply to a batch of prompts, greedily unless `generation` says otherwise."""
+        """Reply to a batch of prompts, greedily unless `generation` says otherwise.
+
+        A prompt that the model's context has no room for, next to a reply, loses its beginning, with a warning.
+        """
         tokenizer: Any = self.tokenizer
-        texts = [render(tokenizer, [{"role": "user", "content": prompt}]) for prompt in batch.prompts]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        room = self._room()
+        encoded = [tokenize(tokenizer, [{"role": "user", "content": prompt}], room) for prompt in batch.prompts]
+        if any(cut for _, cut in encoded):
+            rank_zero_warn(
+                f"Prompts of more than {room} tokens lose their beginning: {self.name} was built for {self.max_length} "
+                "tokens, the reply included. Allow shorter replies (`--prediction.max_new_tokens`) to keep more."
+            )
+        inputs = tokenizer.pad({"input_ids": [ids for ids, _ in encoded]}, return_tensors="pt")
         inputs = {key: inputs[key].to(self.network.device) for key in ("input_ids", "attention_mask")}
         network: Any = self.network
         generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **self.generation)
         width = inputs["input_ids"].shape[1]
         return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+
+    def _room(self) -> int | None:
+        """Most tokens that a prompt may have beside its reply, if the model says how many it was built for."""
+        reply = self.generation.get("max_new_tokens")
+        if self.max_length is None or reply is None:
+            return self.max_length
+        if reply >= self.max_length:
+            raise SettingError(
+                f"Replies of {reply} tokens leave no room for a prompt: {self.name} was built for {self.max_length} "
+                "tokens.\nBeyond them it cannot run, or says nothing of use.\n"
+                "Allow fewer: `--prediction.max_new_tokens`."
+            )
+        return self.max_length - reply

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from sa_lightning.showing import shown
-from sa_lightning.terminal import Terminal
+from sa_lightning.foreign.showing import shown
+from sa_lightning.foreign.terminal import Terminal
 
 Report = Callable[[str, int, int], None]
 COUNTED = ("scoring weights",)  # stages that count prompts; the others count bytes
 EVERY = 8.0  # seconds between two lines
+
+
+def is_first() -> bool:
+    """Say whether this process is the only one of a run, or the first of several, on this machine and others."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 class _Work:
@@ -66,7 +71,7 @@ def lines(what: str, every: float = EVERY) -> Iterator[Report]:
         while not ended.wait(every):
             print(shown(_doing[-1].line()), file=sys.stderr, flush=True)
 
-    silent = not first or sys.stderr.isatty() or int(os.environ.get("LOCAL_RANK", "0")) > 0
+    silent = not first or sys.stderr.isatty() or not is_first()
     speaker = None if silent else threading.Thread(target=speak, name="progress", daemon=True)
     try:
         if speaker is not None:
@@ -103,5 +108,5 @@ def stages(console: Terminal | None = None) -> Iterator[Report]:
 
 def say(text: str) -> None:
     """Print a line of progress on standard error, at once, terminal or none; one process of many does."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first():
         print(shown(text), file=sys.stderr, flush=True)

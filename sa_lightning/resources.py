@@ -2,12 +2,13 @@
 
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SettingError
-from sa_lightning.foreign import read_yaml
+from sa_lightning.foreign.files import read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -58,7 +59,8 @@ def versions() -> dict[str, str]:
     found |= installed("torch", "lightning", "transformers", "lm_eval", "peft", "safetensors")
     if (PACKAGE.parent / ".git").exists():
         command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty"]
-        described = subprocess.run(command, capture_output=True, text=True, check=False)
-        if described.returncode == 0:
-            found["commit"] = described.stdout.strip()
+        with suppress(OSError):  # there is no git
+            described = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+            if described.returncode == 0:
+                found["commit"] = described.stdout.strip()
     return found

@@ -1,7 +1,7 @@
 """The steered model: a Hugging Face model while an artifact acts on it."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -24,19 +24,18 @@ from sa_lightning.steering.gates.fitted import UNGATED
 from sa_lightning.steering.runtime.conditional import is_gated
 
 
-@contextmanager
 def steer(
     model: nn.Module,
     artifact: SteeringArtifact,
     *,
     strength: float | dict[int, float] | None = None,
     allow_other_weights: bool = False,
-) -> Iterator[nn.Module]:
+) -> "Steering":
     """Steer a model inside the block; afterwards its outputs are bit-identical to before.
 
     Enter it once around many calls: every entry looks at the weights once, and makes code that was compiled for the
-    whole model compile again (blocks compiled by themselves do not). One forward at a time: threads that share a model
-    share what is known of its padding.
+    whole model compile again (blocks compiled by themselves do not). One forward at a time: while one runs, that of a
+    second thread is refused.
 
     The set of directions is chosen by the fingerprint of the weights: those fitted on the
     original target for the original, those fitted on the edited one for the edited. An artifact with a gate
@@ -54,13 +53,55 @@ def steer(
         allow_other_weights: Steer weights that the artifact does not know (another dtype, a further
             fine-tune) with its `original` directions, instead of refusing.
 
-    Yields:
-        The same model.
+    Returns:
+        A context manager that gives the same model. It may be entered again once it was left.
 
     Raises:
-        ArtifactError: If the model has another shape, or weights that the artifact does not know.
-        SettingError: If the intervention cannot take this strength, or there are several rules, and none of pairs.
+        ArtifactError: On entering, if the model has another shape, or weights that the artifact does not know.
+        SettingError: On entering, if the intervention cannot take this strength, or there are several rules, and none
+            of pairs.
+        ModelError: Inside, as of `hooks.steering` and `conditional`: rather than that something is not steered.
     """
+    return Steering(lambda: _steered(model, artifact, strength, allow_other_weights))
+
+
+class Steering(AbstractContextManager[nn.Module], ContextDecorator):
+    """What `steer` returns: each entry looks at the weights anew, and one is possible at a time.
+
+    Args:
+        enter: Makes what is entered.
+    """
+
+    def __init__(self, enter: Callable[[], AbstractContextManager[nn.Module]]) -> None:
+        self._enter = enter
+        self._inside: AbstractContextManager[nn.Module] | None = None
+
+    def __enter__(self) -> nn.Module:
+        """Steer the model.
+
+        Raises:
+            ModelError: If it is steered by this very object already.
+        """
+        if self._inside is not None:
+            raise ModelError(
+                "This steering is entered a second time, inside of itself.\n"
+                "Each step would be taken twice.\nLeave the block first, or call `steer` again if that is wanted."
+            )
+        inside = self._enter()
+        model = inside.__enter__()
+        self._inside = inside
+        return model
+
+    def __exit__(self, *error: Any) -> bool | None:
+        """Give the model back."""
+        inside, self._inside = self._inside, None
+        return None if inside is None else inside.__exit__(*error)
+
+
+@contextmanager
+def _steered(
+    model: nn.Module, artifact: SteeringArtifact, strength: float | dict[int, float] | None, allow_other_weights: bool
+) -> Iterator[nn.Module]:
     blocks = locate_blocks(model, artifact.blocks)
     text = model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
     artifact.check_model(len(blocks.layers), text.hidden_size, getattr(text, "_name_or_path", "") or "this model")
@@ -180,6 +221,8 @@ def choose_set(model: nn.Module, artifact: SteeringArtifact, *, allow_other_weig
     Raises:
         ArtifactError: If no set was fitted on these weights and `allow_other_weights` is off.
     """
+    if allow_other_weights and any(parameter.is_meta for parameter in model.parameters()):
+        return "original"  # offloaded, so that nobody sees which weights they are
     fingerprint = weights_fingerprint(model)
     for name, known in artifact.fingerprints.items():
         if known == fingerprint:

@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from sa_lightning.errors import SaError
-from sa_lightning.files import check_writable, refuse_existing, whole_directory, whole_file, write_whole
+from sa_lightning.files import mend, whole_directory, whole_file, write_whole
 
 
 def names(directory):
@@ -71,27 +70,20 @@ def test_a_directory_is_replaced_whole_or_stays(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_what_a_killed_run_has_left_of_a_directory_is_removed(tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "stray").touch()
+def test_what_a_killed_run_has_left_of_a_directory_is_removed_and_what_is_the_users_stays(tmp_path):
+    (tmp_path / ".out.0123abcd.partial").mkdir()
+    (tmp_path / ".out.0123abcd.partial" / "stray").touch()
+    for mine in (".out.partial", ".out.old", ".other.0123abcd.partial"):
+        (tmp_path / mine).mkdir()
+        (tmp_path / mine / "thesis").touch()
     with whole_directory(tmp_path / "out") as partial:
         (partial / "a").touch()
     assert names(tmp_path / "out") == ["a"]
-
-
-def test_results_need_a_place_and_are_not_written_over(tmp_path):
-    check_writable(tmp_path / "a" / "b")
-    assert names(tmp_path) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(SaError, match="cannot take results"):
-        check_writable(tmp_path / "file")
-    with pytest.raises(SaError, match="exists already"):
-        refuse_existing([tmp_path / "none", tmp_path / "file"], overwrite=False)
-    refuse_existing([tmp_path / "file"], overwrite=True)
+    assert names(tmp_path) == [".other.0123abcd.partial", ".out.old", ".out.partial", "out"]
 
 
 def test_a_replacement_that_was_killed_between_its_renames_is_finished_or_given_back(tmp_path):
-    place, old = tmp_path / "out", tmp_path / ".out.old"
+    place, old = tmp_path / "out", tmp_path / ".out.00000000.old"
     for left, there in (("before", None), ("before", "after")):
         old.mkdir()
         (old / "file").write_text(left)
@@ -101,4 +93,12 @@ def test_a_replacement_that_was_killed_between_its_renames_is_finished_or_given_
             assert (place / "file").read_text() == (there or left)
             (partial / "file").write_text("new")
         assert (place / "file").read_text() == "new"
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+        assert names(tmp_path) == ["out"]
+
+
+def test_leftovers_are_those_of_the_names_that_are_asked_for(tmp_path):
+    for name in (".a.json.89abcdef.partial", ".b.json.89abcdef.partial", ".a.json.partial", ".a.json.89abcdef.tmp"):
+        (tmp_path / name).touch()
+    mend(tmp_path, "a.json")
+    assert names(tmp_path) == [".a.json.89abcdef.tmp", ".a.json.partial", ".b.json.89abcdef.partial"]
+    mend(tmp_path / "nowhere")

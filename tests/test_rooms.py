@@ -10,8 +10,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
-    # the ground, which every room may know
-    ("errors", "files", "rows", "resources", "progress", "showing", "terminal", "patterns", "foreign"),
+    # The ground, which every room may know.
+    (
+        "errors",
+        "ranges",
+        "files",
+        "weight_files",
+        "rows",
+        "resources",
+        "progress",
+        "outputs",
+        "schema",
+        "patterns",
+        "foreign",
+    ),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -26,26 +38,28 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: What each room may import besides the ground, the standard library and torch; `cli` may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "ranges": set(),
     "files": set(),
+    "schema": set(),
+    "patterns": set(),
+    "weight_files": set(),
+    "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": set(),
-    "foreign": {"yaml"},
+    "foreign": {"yaml", "rich"},
     "progress": {"rich"},
-    "showing": set(),
-    "terminal": {"rich"},
-    "patterns": set(),
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
     "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
-    "surgery": {"safetensors", "filelock", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
+    "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
         *("data", "models", "steering", "transformers", "datasets", "requests", "urllib3"),
-        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2"),
+        *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {
         *("data", "evaluation", "models", "steering", "lightning", "transformers", "tokenizers", "peft"),
@@ -60,7 +74,7 @@ MAY_IMPORT = {
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
-        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "filelock", "scipy"),
+        *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
 #: What one file may import besides: lm-eval is met in the harness alone.

@@ -7,8 +7,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sa_lightning.files import write_whole
-from sa_lightning.rows import json_lines
+from sa_lightning.ranges import check_numbers
+from sa_lightning.rows import write_rows
 
 
 class PredictionCallback(Callback):
@@ -19,6 +19,7 @@ class PredictionCallback(Callback):
     """
 
     def __init__(self, max_new_tokens: int = 64) -> None:
+        check_numbers("prediction.max_new_tokens", max_new_tokens)
         self.max_new_tokens = max_new_tokens
         self.rows: list[dict[str, Any]] = []
         self._replies: dict[tuple[int, str], str] = {}
@@ -48,10 +49,11 @@ class PredictionCallback(Callback):
             dist.all_gather_object(everyone, replies)
             replies = {key: reply for found in everyone for key, reply in found.items()}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if any((index, arm.name) not in replies for index in range(len(data.prompts)) for arm in data.arms):
+            return  # somebody has stopped the run
         self.rows = [
             {"prompt": prompt, "replies": {arm.name: replies[index, arm.name] for arm in data.arms}}
             for index, prompt in enumerate(data.prompts)
         ]
         if trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / "predictions.jsonl"
-            write_whole(path, json_lines(self.rows), private=True)
+            write_rows(Path(trainer.default_root_dir) / "predictions.jsonl", self.rows)

@@ -18,9 +18,18 @@ class SteeringCallback(Callback):
         strength: Instead of that of the artifact's rule of pairs, or of its only rule, in the unit of its intervention:
             a number for all layers, or one per layer, as `{12: 0.1, 13: 0.2}` (in quotes, and with a blank behind each
             colon).
+        trust_record: Let the surgery that the artifact records download checkpoints, and read files of prompts that are
+            not those of the fit. Without it, an artifact reads nothing but the weights that it names here, and prompts
+            whose SHA-256 it has.
     """
 
-    def __init__(self, artifact: str | None = None, strength: float | dict[int, float] | None = None) -> None:
+    def __init__(
+        self,
+        artifact: str | None = None,
+        strength: float | dict[int, float] | None = None,
+        trust_record: bool = False,
+    ) -> None:
+        self.trust_record = trust_record
         self.artifact = SteeringArtifact.from_pretrained(artifact) if artifact else None
         if strength is not None and self.artifact is not None:
             self.artifact = self.artifact.with_strength(strength)

@@ -10,6 +10,7 @@ from typing_extensions import override
 from sa_lightning.callbacks.provenance import ProvenanceCallback
 from sa_lightning.fitting import Surgery
 from sa_lightning.surgery import SurgeryOptions, write_edit
+from sa_lightning.surgery.edit.on_disk import check_space
 
 
 class SurgeryCallback(Callback):
@@ -40,17 +41,21 @@ class SurgeryCallback(Callback):
         return found[0].surgery if found and found[0].surgery.wanted else None
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "SurgeryCallback":
-        """Redo the surgery that an artifact was fitted with."""
+    def from_record(cls, record: dict[str, Any], trust: bool = False) -> "SurgeryCallback":
+        """Redo the surgery that an artifact was fitted with; `trust` as of `Surgery.from_record`."""
         callback = cls(save_edited=False)
-        callback.surgery = Surgery.from_record(record)
+        callback.surgery = Surgery.from_record(record, trust)
         callback.surgery.warn = rank_zero_warn
         return callback
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if self.surgery.wanted:
-            self.surgery.open(str(pl_module.target), pl_module.revision)
+            *_, target = self.surgery.open(str(pl_module.target), pl_module.revision)
+            if self.save_edited:
+                check_space(
+                    sum(file.stat().st_size for file in target.files), Path(trainer.default_root_dir) / "edited"
+                )
         else:
             self.surgery.check_unused()
 

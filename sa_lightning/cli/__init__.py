@@ -5,8 +5,11 @@ each verb lives in a file of its own, which imports what it needs when it runs.
 """
 
 import argparse
+import errno
 import importlib
+import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from sa_lightning import __version__
-from sa_lightning.cli.common.first_words import first_look, new_words
-from sa_lightning.cli.common.inputs import limit_imports
-from sa_lightning.errors import SaError
-from sa_lightning.foreign import is_safe, safely
-from sa_lightning.showing import obey_nothing, shown
+from sa_lightning.cli.common.first_words import first_look
+from sa_lightning.cli.options.checks import in_our_words
+from sa_lightning.cli.options.kept import options_for
+from sa_lightning.errors import IncompleteError, SaError
+from sa_lightning.foreign.files import is_safe, safely
+from sa_lightning.foreign.showing import obey_nothing, shown
 
 VERBS = {
     "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
@@ -40,6 +44,11 @@ LOADED: dict[str, str] = {
     **dict.fromkeys(("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"),
     **dict.fromkeys(("edit", "judge", "export"), "torch, transformers"),
 }
+
+#: What the system says of a place that cannot take, or give, what it is asked for.
+PLACES = frozenset(
+    getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENAMETOOLONG")
+)
 
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
 
@@ -75,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.")
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    _say_anything()
     safe = "--safe" in rest or is_safe()
     with _ended_by_signals() as ended, safely() if safe else nullcontext():
         _run(verb, [argument for argument in rest if argument != "--safe"], first, ended)
@@ -85,24 +95,57 @@ def _say(text: str) -> None:
     print(shown(text), file=sys.stderr, flush=True)
 
 
+def _say_anything() -> None:
+    """Let no letter that a terminal cannot show end a run, nor a terminal that is not there."""
+    for name, instead in (("stdout", "replace"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as we live
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=instead)
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """Say which place would not be read or written, if that is why something failed."""
+    while error is not None:
+        if isinstance(error, OSError) and (error.errno in PLACES or _is_of_the_cache(error)):
+            named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            return ": ".join(filter(None, [named, error.strerror]))
+        found = re.search(r"(\w[^:]*) \(os error (\d+)\)", str(error))  # as safetensors says it
+        if found and int(found[2]) in PLACES:
+            return found[1]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_of_the_cache(error: OSError) -> bool:
+    """Say whether the cache could not be made: whatever is below its place, it is no place for one."""
+    from sa_lightning.files import cache_directory
+
+    named = error.filename
+    return isinstance(named, (str, bytes)) and cache_directory().is_relative_to(os.fsdecode(named))
+
+
 @contextmanager
 def _ended_by_signals() -> Iterator[list[str]]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library would make a success of them.
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, also where a library makes something else of them.
 
     Yields:
-        Names of the signals that have come.
+        What the signals that have come did.
     """
     came: list[str] = []
 
     def end(number: int, _frame: object) -> None:
-        came.append(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        came.append("interrupted" if name == "SIGINT" else f"ended by {name}")
         raise KeyboardInterrupt
 
     known = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            if number is not None and signal.getsignal(number) in usual:
                 known[number] = signal.signal(number, end)
     try:
         yield came
@@ -120,7 +163,7 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
             raise SystemExit(0)
         if verb in LOADED and first:
             _say(f"sa {verb}: loading {LOADED[verb]} …")
-        limit_imports()
+        importlib.import_module("sa_lightning.cli.common.inputs").limit_imports()
         importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if not first:
@@ -130,18 +173,31 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         _say(f"\nsa {verb}: {error}")
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        _say(f"sa {verb}: {error}\n{new_words(str(error))}`sa {verb} --help` explains the options.")
+        _say(f"\nsa {verb}: {in_our_words(verb, options_for(verb), str(error))}")
         raise SystemExit(2) from None
+    except IncompleteError as error:
+        _say(f"\nsa {verb}: {error}")
+        raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        _say(
+            f"\nsa {verb}: {refusal}.\nThe run could not go on; nothing half-written was left under the name of a "
+            "result.\nMake room, or choose a place that is yours to write (`--output`, SA_CACHE_DIR); then repeat the "
+            "command."
+        )
+        raise SystemExit(1) from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:
             raise
-        why = f"ended by {ended[0]}" if ended else "interrupted"
+        why = ended[0] if ended else "interrupted"
         _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.")
         raise SystemExit(1) from None
     if ended:
-        _say(f"\nsa {verb}: ended by {ended[0]} before it had finished.")
+        _say(f"\nsa {verb}: {ended[0]} before it had finished.")
         raise SystemExit(1)

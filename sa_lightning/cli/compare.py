@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.compare.comparison import Comparison
+from sa_lightning.experiments.compare.report import file_names
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import PARTS, add_parts
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
-from sa_lightning.terminal import Terminal
+from sa_lightning.outputs import Output
 
 __all__ = ["run"]
 
@@ -50,11 +52,14 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     quieten()
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "compare", arguments)
     comparison = Comparison(config, found.get_defaults().as_dict()["model"], typed("compare", arguments))
     console = Terminal()
-    if config.rerun is not None:
-        raise SystemExit(comparison.rerun(config.rerun, console))
-    if not config.print:
-        comparison.run(console)
-    comparison.report(console)
+    # Several processes may share the work: whoever comes last writes the tables anew.
+    with Output(config.output, "compare", file_names(comparison.plan.models), done=(), shared=True) as output:
+        if config.rerun is not None:
+            raise SystemExit(comparison.rerun(config.rerun, console))
+        if not config.print:
+            comparison.run(console)
+        comparison.report(console)
+        output.finish()

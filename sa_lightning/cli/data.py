@@ -10,7 +10,7 @@ from typing import Any
 from sa_lightning.cli.common.data_models import describe_model, is_model, model_details, model_rows
 from sa_lightning.data import registry
 from sa_lightning.errors import DataError
-from sa_lightning.showing import shown
+from sa_lightning.foreign.showing import shown
 
 DESCRIPTION = """List the data sets that tasks and demonstrations read, with licence and whether they are at hand.
 
@@ -130,7 +130,7 @@ def print_table(found: Sequence[Described], *, hashes: bool) -> None:
     """Print a line a data set."""
     from rich.table import Table
 
-    from sa_lightning.terminal import Terminal
+    from sa_lightning.foreign.terminal import Terminal
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "kind", "n", "licence", "may ship", "at hand", *(["copy"] if hashes else []), "arXiv"):

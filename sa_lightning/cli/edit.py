@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
-from sa_lightning.terminal import Terminal
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "edit", arguments)
     given = found.instantiate(config)
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()

@@ -5,7 +5,8 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from sa_lightning.terminal import Terminal
+from sa_lightning.cli.common.inputs import parse
+from sa_lightning.foreign.terminal import Terminal
 
 
 def parser() -> ArgumentParser:
@@ -37,15 +38,17 @@ def parser() -> ArgumentParser:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
-    options = parser().parse_args(list(arguments))
+    options = parse(parser(), "export", arguments)
     from sa_lightning.export import write_steered
     from sa_lightning.names import resolve_worlds
+    from sa_lightning.outputs import Output
     from sa_lightning.steering import SteeringArtifact
 
     artifact = SteeringArtifact.from_pretrained(options.artifact)
-    hooks = write_steered(
-        artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
-    )
+    with Output.of_file(options.output, "export", overwrite=None):
+        hooks = write_steered(
+            artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
+        )
     source = resolve_worlds(options.model or artifact.model, 0, quiet=True)
     loaded = source if options.weights == "original" else "EDITED"
     console = Terminal()

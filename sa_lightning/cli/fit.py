@@ -1,8 +1,8 @@
 """`sa fit`: learn the harm direction of the weights and the safety direction of the activations."""
 
 import json
+import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,17 @@ from sa_lightning.cli.common.fit_strengths import say_strengths
 from sa_lightning.cli.common.fitted import say_gates, say_layers, say_unused, say_vocabulary
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import DemonstrationDataModule
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import IncompleteError, SettingError
 from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.experiments.settings import check_each_rule
-from sa_lightning.files import refuse_existing
+from sa_lightning.foreign.terminal import Terminal
+from sa_lightning.outputs import UNFINISHED, Foreign, Output
 from sa_lightning.progress import Report, lines, stages
-from sa_lightning.terminal import Terminal
+from sa_lightning.steering.artifact.format import foreign_in_artifact
+from sa_lightning.surgery.edit.on_disk import foreign_in_edit
+
+FOREIGN: dict[str, Foreign] = {"artifact": foreign_in_artifact, "edited": foreign_in_edit}
+FILES = ("fit.json", "fit.yaml", "layers.svg", "vocabulary.svg", "gate.svg", "gate-edited.svg", "strength.svg")
 
 
 class FitCLI(VerbCLI):
@@ -39,8 +44,6 @@ class FitCLI(VerbCLI):
 
     @override
     def check(self, config: Any) -> None:
-        output = Path(config.output)
-        refuse_existing([output / "artifact", output / "edited"], config.overwrite)
         config.surgery.save_edited = config.surgery.save_edited and not config.no_save_edited
         if config.surgery.dtype != "auto":
             raise SettingError(
@@ -56,14 +59,8 @@ class FitCLI(VerbCLI):
             )
         check_each_rule(config.steering.rules or {})
         # One pass over the demonstrations a state of the weights: original, then edited.
-        passes = 2 if _surgery(config) else 1
-        if config.trainer.max_epochs not in (None, passes):
-            raise SettingError(
-                f"`trainer.max_epochs` is {config.trainer.max_epochs}, but this fit makes {passes} passes over the "
-                "demonstrations.\nThere is one for each state of the weights: original and, after surgery, edited.\n"
-                "Leave `--trainer.max_epochs` out."
-            )
-        config.trainer.max_epochs = passes
+        config.trainer.max_epochs = 2 if _surgery(config) else 1
+        self.output = _claimed(config, edits=bool(_surgery(config)) and config.surgery.save_edited)
 
     @override
     def callbacks(self) -> list[Callback]:
@@ -71,6 +68,16 @@ class FitCLI(VerbCLI):
             self.config_init.surgery.surgery.progress = stages
         self.config_init.steering.fit.is_language = is_language
         return [self.config_init.surgery, self.config_init.steering]
+
+
+def _claimed(config: Any, *, edits: bool) -> Output:
+    """The output of a fit; what an interrupted one has written before its artifact is written again."""
+    output, rules = Path(config.output), config.steering.rules or {}
+    results = [name for name, foreign in FOREIGN.items() if edits or name == "artifact" or not foreign(output / name)]
+    drawn = [f"{name}.svg" for rule in rules for name in (f"gate-{rule}", f"gate-{rule}-edited", f"strength-{rule}")]
+    done = results[:1] if os.path.isdir(output / UNFINISHED) else results
+    names = [*results, *FILES, *drawn]
+    return Output(output, "fit", names, done=done, overwrite=config.overwrite, foreign=FOREIGN)
 
 
 def _measured_by(target: str) -> str:
@@ -102,13 +109,20 @@ def run(arguments: Sequence[str], *, say_next: bool = True) -> None:
 
 def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
     cli = FitCLI("fit", DemonstrationDataModule, arguments)
+    with cli.output:
+        _run(cli, say_next, report)
+
+
+def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
     cli.config_init.steering.fit.report = report
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
-        if cli.trainer.is_global_zero and any((Path(cli.config.output) / "unfinished").glob("*.safetensors")):
+        if cli.trainer.is_global_zero and any((Path(cli.config.output) / UNFINISHED).glob("*.safetensors")):
             Terminal(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
         raise KeyboardInterrupt from stop
+    if cli.config_init.steering.artifact is None:
+        raise IncompleteError("The run was stopped before anything was fitted; no artifact was written.")
     if cli.trainer.is_global_zero:
         steering, output = cli.config_init.steering, Path(cli.config.output)
         data, artifact = steering.fit.data, steering.artifact
@@ -134,8 +148,9 @@ def _fit(arguments: Sequence[str], say_next: bool, report: Report) -> None:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
         if surgery.wanted and callback.save_edited:
             console.wrote(output / "edited", "the target with stage 1 in its weights; steer it for stage 2")
-        elif (output / "edited" / "surgery.json").is_file():
-            shutil.rmtree(output / "edited")  # of an earlier fit, which `--overwrite` gave up
+        elif "edited" in cli.output.names:
+            cli.output.discard("edited")  # of an earlier fit, which `--overwrite` gave up
+        cli.output.finish()
         if say_next:
             console.print(
                 f"Next: sa validate --config configs/{_measured_by(cli.target_as_written)}/validate.yaml "

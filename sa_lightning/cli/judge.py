@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.cli.common.inputs import find_configs
+from sa_lightning.cli.common.inputs import parse
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.endpoint import Endpoint
@@ -23,8 +22,8 @@ from sa_lightning.evaluation.judges.replies import Reply, read_replies, write_ve
 from sa_lightning.evaluation.judges.rubrics import LONGEST, RUBRICS
 from sa_lightning.evaluation.report.judgements import agreement_tables, label_table, outcome_tables, read_labels
 from sa_lightning.evaluation.samples import Verdict
-from sa_lightning.files import refuse_existing
-from sa_lightning.terminal import Terminal
+from sa_lightning.foreign.terminal import Terminal
+from sa_lightning.outputs import Output
 
 RULES = textwrap.fill(", ".join(JUDGES), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 MODELS = "\n".join(
@@ -41,10 +40,11 @@ MODELS = "\n".join(
 DESCRIPTION = f"""Judge saved replies: complied, refused, partial, degenerate or unjudged; nothing is generated again.
 
 INPUT has one JSON object a line with `prompt` and `response` (without chat template and special tokens); `sa validate`
-writes such a file, replies.jsonl. OUTPUT has the same lines, in order, with their other keys, and `outcome` (the first
-judge's), `outcomes` (every judge's, and those of earlier runs), `judges_said` (what judges that are models answered,
-word for word) and, where a judge speaks of harm, `harmful`: true, false, or null where it cannot be told. Blank lines
-are skipped. It also prints outcomes by `arm` and `kind` where the lines have these, and how far judges agree.
+writes such a file, replies.jsonl. Names that end in .json, .csv, .tsv, .xlsx or .parquet are read as such. OUTPUT has
+the same lines, in order, with their other keys, and `outcome` (the first judge's), `outcomes` (every judge's, and those
+of earlier runs), `judges_said` (what judges that are models answered, word for word) and, where a judge speaks of harm,
+`harmful`: true, false, or null where it cannot be told. Only you may read OUTPUT. Blank lines are skipped. It also
+prints outcomes by `arm` and `kind` where the lines have these, and how far judges agree.
 
 Judges that are rules, offline and at once (`refusal` is this project's detector; `phrases.NAME` the published lists of
 refusal phrases, exactly, for comparison):
@@ -81,7 +81,7 @@ def parser() -> ArgumentParser:
 
     found = ArgumentParser(prog="sa judge", exit_on_error=False, description=DESCRIPTION, formatter_class=Formatter)
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
-    found.add_argument("--input", type=str, required=True, help="Replies, a JSON object a line.")
+    found.add_argument("--input", type=str, required=True, help="Replies, a JSON object a line, or a table.")
     found.add_argument("--output", type=str, required=True, help="File for the same lines with verdicts.")
     found.add_argument(
         "--judge",
@@ -105,7 +105,7 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     found = parser()
-    config: Any = found.instantiate(found.parse_args(find_configs(_repeated(arguments))))
+    config: Any = found.instantiate(parse(found, "judge", _repeated(arguments)))
     names = list(dict.fromkeys(config.judge))
     if not names:
         raise SettingError(
@@ -117,9 +117,15 @@ def run(arguments: Sequence[str]) -> None:
             f"`--label` is {config.label}, a key that this verb writes itself: {', '.join(OUTPUT_KEYS)}.\n"
             "What a person says would be lost in the result.\nGive the key another name in the lines."
         )
+    output, given = Path(config.output), Path(config.input)
+    same = given.exists() and os.path.exists(output) and output.samefile(given)  # all of it is written again
+    foreign = (lambda path: None) if same else None
+    with Output.of_file(output, "judge", overwrite=config.overwrite, foreign=foreign):
+        _judge(config, names, settings)
+
+
+def _judge(config: Any, names: Sequence[str], settings: Mapping[str, dict[str, Any]]) -> None:
     output = Path(config.output)
-    _refuse_unwritable(output)
-    refuse_existing([output], config.overwrite)
     replies = read_replies(config.input)
     labels = None if config.label is None else read_labels(replies, config.label)
     if "tiny_world" in names:
@@ -131,8 +137,7 @@ def run(arguments: Sequence[str]) -> None:
         console.print(f"{len(answers)} answers of an interrupted run are known already.", highlight=False)
     verdicts = _judged(judges, replies, console)
     harm = next(filter(speaks_of_harm, names), None)
-    with _as_private_as(Path(config.input)):
-        write_verdicts(output, replies, verdicts, harm)
+    write_verdicts(output, replies, verdicts, harm)
     if settings:
         answers.remove()
     shown = [*outcome_tables(replies, verdicts), *agreement_tables(verdicts)]
@@ -141,26 +146,6 @@ def run(arguments: Sequence[str]) -> None:
     for table in shown:
         console.print(table)
     console.wrote(output, f"{len(replies)} replies with verdicts")
-
-
-def _refuse_unwritable(output: Path) -> None:
-    """Refuse a place where no file can be made, before anything is computed."""
-    if os.path.isdir(output):  # which says no where a name is too long
-        raise SettingError(
-            f"`--output` {output} is a directory.\nVerdicts are written to one file.\n"
-            f"Name a file in it: `--output {output / 'verdicts.jsonl'}`."
-        )
-    try:
-        place = next(parent for parent in output.absolute().parents if parent.exists())
-        output.with_name(f".{output.name}.answers").exists()  # refuses a name that is too long
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SettingError(
-            f"`--output` {output} cannot be written: {said}.\nVerdicts would be lost after all the work.\n"
-            "Name a file in a directory that you may write to."
-        ) from None
 
 
 def _refuse_forms(replies: Sequence[Reply]) -> None:
@@ -174,17 +159,6 @@ def _refuse_forms(replies: Sequence[Reply]) -> None:
                 f"Reply {number} has a `form` that is no regular expression, but {repr(form)[:40]}.\n"
                 "The judge tiny_world knows an answer by it.\nMend the line, or choose another judge."
             ) from None
-
-
-@contextmanager
-def _as_private_as(path: Path) -> Iterator[None]:
-    """Let files be read by nobody who may not read this one: `sa validate` keeps replies to their owner."""
-    mask = os.umask(0o077)
-    os.umask(mask | (0o077 & ~path.stat().st_mode))
-    try:
-        yield
-    finally:
-        os.umask(mask)
 
 
 def _repeated(arguments: Sequence[str]) -> list[str]:

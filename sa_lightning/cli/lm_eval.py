@@ -1,6 +1,7 @@
 """`sa lm-eval`: lm-eval's own command line, with our model `sa` and our tasks."""
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from sa_lightning.errors import SaError
+from sa_lightning.cli.options.checks import DEVICE
+from sa_lightning.cli.options.types import read
+from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
+from sa_lightning.ranges import Range
 from sa_lightning.resources import shipped
 
 HELP = """usage: sa lm-eval {run,ls,validate} [options]      (`sa lm-eval run --help` explains lm-eval's options)
@@ -31,8 +35,8 @@ Arguments of the model `sa` (--model_args name=value,name=value):
   chat_template_args (of the template; an artifact knows those of its fit), ...
 
 --batch_size auto makes batches of a size for the device; lm-eval's default is 1. --use_cache does not tell artifacts
-apart: give each a path of its own. Under torchrun, processes share the
-batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
+apart: give each a path of its own. Only you may read what is written: samples and caches hold replies. Under
+torchrun, processes share the batches: torchrun --nproc-per-node 2 -m sa_lightning lm-eval run ...
 """
 
 
@@ -44,11 +48,24 @@ MISTAKES = {
 """How errors begin that lm-eval raises for what was typed, and what to do."""
 
 
+RANGES = {
+    "limit": Range(0, math.inf, "how many documents of a task are asked, or below 1 the share of them", above=True),
+    "num_fewshot": Range(0, 1000, "how many examples stand before each question"),
+    "batch_size": Range(1, 2**31 - 1, "how many prompts run together"),
+    "max_batch_size": Range(1, 2**31 - 1, "the most prompts that run together"),
+    "seed": Range(0, 2**32 - 1, "a seed, or several of them with commas between"),
+    "max_length": Range(1, 2**31 - 1, "the most tokens of a sequence"),
+    "strength": Range(-math.inf, math.inf, "how far states are led"),
+}
+"""What may be given for lm-eval's options, and in `--model_args`."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return
+    _check(arguments)
     import lm_eval.models  # noqa: F401  it registers lm-eval's own models, unless one is known already
     import torch.distributed as dist
     from lm_eval.__main__ import cli_evaluate
@@ -57,7 +74,12 @@ def run(arguments: Sequence[str]) -> None:
     if "sa" not in model_registry:
         model_registry.register("sa", target="sa_lightning.export.lm_eval_model:SafetyLM")
     try:
-        with _our_tasks(), _its_logging(), mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]):
+        with (
+            _our_tasks(),
+            _its_logging(),
+            _for_the_owner(),
+            mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]),
+        ):
             cli_evaluate()
     except ValueError as error:
         advice = next((advice for start, advice in MISTAKES.items() if str(error).startswith(start)), None)
@@ -67,6 +89,32 @@ def run(arguments: Sequence[str]) -> None:
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _check(arguments: Sequence[str]) -> None:
+    """Refuse numbers out of their range, and devices that no machine has, before lm-eval is imported."""
+    short = {"L": "limit", "b": "batch_size", "f": "num_fewshot", "a": "model_args"}
+    given: list[tuple[str, str]] = []
+    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag.startswith("-"):
+            name, equals, value = flag.lstrip("-").partition("=")
+            name = short.get(name, name)
+            given.append((f"--{name}", value if equals else following))
+            if name == "model_args":
+                pairs = (part.partition("=") for part in (value if equals else following).split(","))
+                given += [(key.strip(), one.strip()) for key, _, one in pairs]
+    for name, value in given:
+        known = RANGES.get(name.lstrip("-"))
+        if known is not None and not (name.endswith("batch_size") and value.startswith("auto")):
+            for one in value.split(",") if name == "--seed" else [value]:
+                number = read(one)
+                if not known.holds(number) and not (name == "--seed" and one.strip() == "None"):
+                    raise SettingError(f"`{name}` must be {known}, but is {one}.\nIt is {known.what}.\nMend it.")
+        if name.lstrip("-") == "device" and not DEVICE.fullmatch(value):
+            raise SettingError(
+                f"`{name}` must be cpu, mps, cuda or cuda:N, but is {value}.\nThe model runs there.\n"
+                "Leave it out for a GPU if there is one."
+            )
 
 
 @contextmanager
@@ -82,6 +130,16 @@ def _its_logging() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.handlers, logger.propagate = handlers, propagate
+
+
+@contextmanager
+def _for_the_owner() -> Iterator[None]:
+    """Let nobody else read what lm-eval writes: its samples and its cache hold replies to harmful prompts."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

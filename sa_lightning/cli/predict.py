@@ -12,8 +12,9 @@ from typing_extensions import override
 from sa_lightning.callbacks import PredictionCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import PromptDataModule
-from sa_lightning.files import refuse_existing
-from sa_lightning.terminal import Terminal
+from sa_lightning.errors import IncompleteError
+from sa_lightning.foreign.terminal import Terminal
+from sa_lightning.outputs import Output
 
 
 class PredictCLI(VerbCLI):
@@ -30,8 +31,9 @@ class PredictCLI(VerbCLI):
 
     @override
     def check(self, config: Any) -> None:
-        refuse_existing([Path(config.output) / "predictions.jsonl"], config.overwrite)
         config.steering.artifact = config.artifact or config.steering.artifact
+        names = ["predictions.jsonl", "predict.json", "predict.yaml"]
+        self.output = Output(config.output, "predict", names, done=names[:1], overwrite=config.overwrite)
 
     @override
     def callbacks(self) -> list[Callback]:
@@ -41,7 +43,10 @@ class PredictCLI(VerbCLI):
 def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     cli = PredictCLI("predict", PromptDataModule, arguments)
-    cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    with cli.output:
+        cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    if not cli.config_init.prediction.rows:
+        raise IncompleteError("The run was stopped before all replies were there; none were written.")
     if cli.trainer.is_global_zero:
         table = Table("prompt", *(arm.name for arm in cli.datamodule.arms), show_lines=True)
         for row in cli.config_init.prediction.rows:

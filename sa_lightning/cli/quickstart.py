@@ -10,17 +10,17 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from sa_lightning.cli import fit, validate
-from sa_lightning.cli.common.inputs import typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.quickstart_surgery import write_harmful_copy
 from sa_lightning.cli.common.quickstart_tiny import nothing_typed, run_invented
 from sa_lightning.cli.common.side_by_side import show_replies
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.errors import SaError
-from sa_lightning.files import check_writable, refuse_existing
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.progress import lines
 from sa_lightning.resources import shipped
-from sa_lightning.terminal import Terminal
 
 MODEL = "world:smol/chat"
 INVENTED = ("tiny", "micro")
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         "of the weights, and measure the arms `edited` and `edited+gated`, too.",
     )
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results.")
-    options = parser.parse_args(list(arguments))
+    options = parse(parser, "quickstart", arguments)
     command = typed("quickstart", arguments)
     if options.world not in ("smol", *INVENTED):
         raise SaError(
@@ -88,7 +88,11 @@ def run(arguments: Sequence[str]) -> None:
             f"There is no target `{options.target}` without an invented world.\n"
             "Its fine-tunes are made with it.\nAdd `--world tiny`, or name a model: `--model MODEL`."
         )
-    with lines("sa quickstart"):
+    names = ["results.json", "artifact", *(["harm"] if options.surgery else [])]
+    output = Output(
+        options.output, "quickstart", names, done=names[:2], overwrite=options.overwrite, foreign=fit.FOREIGN
+    )
+    with output, lines("sa quickstart"):
         run_real(options, command)
 
 
@@ -100,8 +104,6 @@ def run_real(options: Any, command: str) -> None:
         command: As it was typed.
     """
     output = Path(options.output)
-    refuse_existing([output / "results.json", output / "artifact"], options.overwrite)
-    check_writable(output)
     quieten()
     console, seconds = Terminal(), {}
     configs = shipped("configs") / "quickstart"

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
-from sa_lightning.cli.common.inputs import find_configs, typed
+from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
-from sa_lightning.terminal import Terminal
+from sa_lightning.outputs import Output
+
+FILES = ("sweep.json", "sweep.md", "front.svg", "curves.svg", "chosen.yaml")
 
 
 def parser() -> ArgumentParser:
@@ -37,8 +40,10 @@ def run(arguments: Sequence[str]) -> None:
     """Run the verb."""
     quieten()
     found = parser()
-    config = found.parse_args(find_configs(arguments))
+    config = parse(found, "sweep", arguments)
     console = Terminal()
-    sweep = Sweep(found, config, typed("sweep", arguments))
-    sweep.run(console)
-    sweep.report.write(console)
+    with Output(config.output, "sweep", FILES, done=(), overwrite=config.overwrite) as output:
+        sweep = Sweep(found, config, typed("sweep", arguments))
+        sweep.run(console)
+        sweep.report.write(console)
+        output.finish()

@@ -1,6 +1,7 @@
 """`sa validate`: measure every arm from one loaded model, under identical greedy decoding."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing_extensions import override
 from sa_lightning.callbacks import EvaluationCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import ARMS, ARMS_APART, ArmDataModule
-from sa_lightning.errors import SaError, SettingError
+from sa_lightning.errors import ArtifactError, IncompleteError, SaError, SettingError
 from sa_lightning.evaluation import (
     agreements,
     evaluate,
@@ -32,7 +33,7 @@ from sa_lightning.evaluation import (
     write_results,
 )
 from sa_lightning.evaluation.harness.journal import Journal, remove_journals, write_replies
-from sa_lightning.evaluation.harness.settings import EvaluationSettings, check_new_tokens
+from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.evaluation.judges.answer_cache import Answers
 from sa_lightning.evaluation.judges.protocol import Judge
 from sa_lightning.evaluation.judges.registry import JUDGES, judge_samples, load_judge
@@ -41,15 +42,15 @@ from sa_lightning.evaluation.judges.rubrics import RUBRICS
 from sa_lightning.evaluation.report.tables import reply_lines
 from sa_lightning.evaluation.statistics.changes import warnings
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
-from sa_lightning.files import check_writable, refuse_existing, write_whole
-from sa_lightning.progress import Report, lines
+from sa_lightning.files import write_whole
+from sa_lightning.foreign.showing import shown
+from sa_lightning.foreign.terminal import Terminal
+from sa_lightning.outputs import UNFINISHED, Output
+from sa_lightning.progress import Report, lines, say
 from sa_lightning.resources import shipped
-from sa_lightning.showing import shown
 from sa_lightning.steering import PAIRS, Rule, weights_fingerprint
-from sa_lightning.terminal import Terminal
 
 RESULTS = ("results.json", "report.html", "results.md", "replies.jsonl")
-UNFINISHED = "unfinished"
 TASKS_OWN = {"dataset", "kind", "only", "parts", "version"}  # metadata that make a task what it is
 ARM_NAMES = {arm.name for arm in (*ARMS, *ARMS_APART)}
 
@@ -73,7 +74,8 @@ class ReportSettings(EvaluationSettings):
 class ValidateCLI(VerbCLI):
     """Measure every arm: attack success, refusals, utility, degenerate replies, each with n and an interval.
 
-    Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card), and
+    Writes OUTPUT/results.json, OUTPUT/report.html, OUTPUT/results.md (a table for a model card, which a whole run also
+    puts into README.md of the artifact, unless somebody has changed that since it was written), and
     OUTPUT/replies.jsonl with every reply that was judged, for `sa judge`: replies to harmful prompts too, so only the
     file's owner may read it. The arms are original, steered, edited and edited+steered, as far as the artifact allows;
     without an artifact, the original alone; `--data.gates_apart true` tells steering without and with gates apart. It
@@ -83,6 +85,7 @@ class ValidateCLI(VerbCLI):
     """
 
     missing: Mapping[str, str] = {}
+    results: Any = None  # once all arms are measured
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -93,42 +96,13 @@ class ValidateCLI(VerbCLI):
 
     @override
     def check(self, config: Any) -> None:
-        output = Path(config.output)
-        # What an interrupted run has written lies beside its replies, and results.json is the last.
-        if (output / "results.json").exists() or not (output / UNFINISHED).is_dir():
-            refuse_existing([output / name for name in RESULTS], config.overwrite)
-        check_writable(output)
         config.steering.artifact = config.artifact or config.steering.artifact
         if config.limit is not None:
             config.evaluation.limit = config.limit
-        limit = config.evaluation.limit
-        if limit is not None and limit < 1:
-            raise SettingError(
-                f"`--limit` is how many prompts of each task are asked and must be at least 1, but is {limit}.\n"
-                "A rate over no prompts says nothing.\nLeave it out to ask all."
-            )
-        batch = config.evaluation.batch_size
-        if batch is not None and batch < 1:
-            raise SettingError(
-                f"`--evaluation.batch_size` is how many prompts run together and must be at least 1, but is {batch}.\n"
-                "Nothing can be asked in an empty batch.\nLeave it out for one that suits the device."
-            )
-        check_new_tokens(config.evaluation.max_new_tokens)
-        if config.data.arms == []:
-            raise SettingError(
-                "`--data.arms` is an empty list.\nThere would be nothing to measure.\n"
-                "Leave it out to run all arms that are possible."
-            )
         if config.steering.strength is not None and not config.steering.artifact:
             raise SettingError(
                 f"`--steering.strength {config.steering.strength}` has nothing to act on: no artifact is given.\n"
                 "The original alone would be measured.\nGive `--artifact DIR/artifact`, or leave the strength out."
-            )
-        if config.trainer.precision not in (None, 32, "32", "32-true"):
-            raise SettingError(
-                f"`--trainer.precision {config.trainer.precision}` would change nothing.\n"
-                "The model runs in the type that it is loaded in.\n"
-                "Say `--model.dtype bfloat16` for weights of another type."
             )
         if fixed := sorted(TASKS_OWN & set(config.evaluation.metadata or {})):
             raise SettingError(
@@ -141,6 +115,10 @@ class ValidateCLI(VerbCLI):
                 "There are no tasks to run.\nAn arm is measured by the replies to their prompts.\n"
                 "Name some: `--evaluation.tasks '[sa_advbench, sa_xstest_safe]'`."
             )
+        # What an interrupted run has written lies beside its replies, and results.json is the last.
+        done = RESULTS[:1] if os.path.isdir(Path(config.output) / UNFINISHED) else RESULTS
+        names = [*RESULTS, "validate.json", "validate.yaml"]
+        self.output = Output(config.output, "validate", names, done=done, overwrite=config.overwrite)
 
     @override
     def callbacks(self) -> list[Callback]:
@@ -221,13 +199,15 @@ class ValidateCLI(VerbCLI):
 
     def finish(self, samples: dict[str, list[Any]]) -> None:
         """Write everything, replies first: a results.json says that a run is complete."""
+        if unmeasured := [arm.name for arm in self.datamodule.arms if arm.name not in samples]:
+            raise IncompleteError(f"The arms {', '.join(unmeasured)} were not measured; no results were written.")
         with _bars(shown=self.shows_progress) as report:
             # All arms at once: a judge that is a model is loaded once, and asked once where arms say the same.
             everything = [sample for found in samples.values() for sample in found]
             judged = iter(judge_samples(everything, self.judges, report))
             samples = {arm: list(islice(judged, len(found))) for arm, found in samples.items()}
         output = Path(self.config.output)
-        (output / "results.json").unlink(missing_ok=True)  # an old one must not stand beside new files
+        self.output.discard("results.json")  # an old one must not stand beside new files
         write_replies(samples, output / "replies.jsonl")
         self.report(samples)
         self.answers.remove()
@@ -316,7 +296,13 @@ class ValidateCLI(VerbCLI):
         write_whole(output / "results.md", markdown(results))
         write_results(results, output / "results.json")  # last: it says that the others are there
         if artifact is not None and self.is_whole():
-            artifact.write_card(self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}")
+            try:
+                artifact.write_card(
+                    self.config.steering.artifact, f"Measured by `{self.typed}`.\n\n{markdown(results)}"
+                )
+            except (OSError, ArtifactError) as error:  # it is shared, say; all is in OUTPUT
+                said = str(error).split("\n")[0] if isinstance(error, ArtifactError) else f"README.md: {error.strerror}"
+                say(f"Warning. The artifact's card was not renewed ({said}); the same table is in {output}/results.md.")
         self.results = results
 
 
@@ -381,8 +367,11 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     cli = ValidateCLI("validate", ArmDataModule, arguments)
     cli.typed = cli.provenance.command = command or cli.typed
     cli.provenance.seconds.update(seconds or {})
-    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    with cli.output:
+        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
+        if cli.results is None:
+            raise IncompleteError("The run was stopped before anything was measured; no results were written.")
         console, output = Terminal(), Path(cli.config.output)
         console.print(table(cli.results))
         for line in reply_lines(cli.results):

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sa_lightning.errors import DataError
+from sa_lightning.ranges import check_numbers
 
 
 class Arm(NamedTuple):
@@ -80,6 +81,10 @@ def choose_arms(
         if (has_artifact or not (arm.steered or arm.edited)) and (has_surgery or not arm.edited)
     ]
     known = {arm.name: arm for arm in possible}
+    if names is not None and not names:
+        raise DataError(
+            "`data.arms` is empty.\nThere would be nothing to measure.\nLeave it out to run all arms that are possible."
+        )
     for name in names or ():
         if name not in known:
             raise DataError(
@@ -87,11 +92,7 @@ def choose_arms(
                 "`steered` needs an artifact (`--artifact`), `edited` one whose fit had a `surgery`.\n"
                 "Leave out `--data.arms` to run all that are possible."
             )
-    if random_directions < 0:
-        raise DataError(
-            f"`random_directions` is how many controls are run and cannot be {random_directions}.\n"
-            "Fewer than none is no control.\nGive 20 or more, or leave it out."
-        )
+    check_numbers("data.random_directions", random_directions)
     if random_directions and not has_artifact:
         raise DataError(
             "Random directions are a control for fitted ones, and no artifact was given.\n"

@@ -7,17 +7,18 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
-from sa_lightning.errors import DataError, SettingError
+from sa_lightning.errors import SettingError
 from sa_lightning.fitting.demonstrations import Demonstrations
 from sa_lightning.fitting.extraction import StateReader, plan_for
 from sa_lightning.models import PassageBatch, PassagePair, collate
+from sa_lightning.ranges import check_numbers
 
 
 class DemonstrationDataModule(LightningDataModule):
     """Pairs of a safe and an unsafe answer to the same question.
 
     Args:
-        demonstrations: File of pairs (.jsonl, .jsonl.gz, .json, .csv) with columns `question`,
+        demonstrations: File of pairs (.jsonl, .json, .csv, .tsv, .xlsx, .parquet) with columns `question`,
             `safe`, `unsafe`, or transcripts in `chosen` and `rejected`, or questions alone in `harmless` and `harmful`.
         limit: Use only the first so many pairs; the paper takes about 30.
         batch_tokens: Most tokens a batch may have, padding included; a batch that does not fit in memory is halved. If
@@ -41,17 +42,9 @@ class DemonstrationDataModule(LightningDataModule):
         skip_incomplete: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("limit", limit),
-            ("batch_tokens", batch_tokens),
-            ("batch_size", batch_size),
-            ("max_length", max_length),
-        ):
-            if value is not None and value < 1:
-                raise DataError(
-                    f"`data.{name}` must be at least 1, but is {value}.\n"
-                    "Nothing would be read.\nLeave it out for the default."
-                )
+        given = {"limit": limit, "batch_tokens": batch_tokens, "batch_size": batch_size, "max_length": max_length}
+        for name, value in given.items():
+            check_numbers(f"data.{name}", value)
         self.demonstrations = Demonstrations(demonstrations, limit, max_length, skip_incomplete)
         self.batch_tokens = batch_tokens
         self.batch_size = batch_size

@@ -1,5 +1,6 @@
 """PromptDataModule: prompts to reply to under every arm."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ from torch.utils.data import DataLoader
 from sa_lightning.datamodules.arms import Arm, choose_arms
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
-from sa_lightning.rows import iter_rows
+from sa_lightning.ranges import check_numbers
+from sa_lightning.rows import PROMPT, check_text
 
 
 class PromptBatch(NamedTuple):
@@ -25,7 +27,8 @@ class PromptDataModule(LightningDataModule):
 
     Args:
         prompts: The prompts themselves.
-        file: File of prompts: .txt (one a line), .jsonl or .csv with a column `prompt` (or `question`, `goal`).
+        file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .tsv, .xlsx, .parquet with a column `prompt`
+            (or `question`, `goal`).
         limit: Use only the first so many.
         batch_size: Prompts a batch.
         arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact
@@ -43,7 +46,14 @@ class PromptDataModule(LightningDataModule):
         gates_apart: bool = False,
     ) -> None:
         super().__init__()
-        self.prompts = ([*(prompts or ())] + (read_prompts(file) if file else []))[:limit]
+        for name, value in (("limit", limit), ("batch_size", batch_size)):
+            check_numbers(f"data.{name}", value)
+        if any(not prompt.strip() for prompt in prompts or ()):
+            raise DataError(
+                f"`data.prompts` holds a blank one, of {len(prompts or ())}.\nNothing is asked by it.\nLeave it out."
+            )
+        given = [check_text(text, f"`data.prompts` has {text!a:.60}") for text in prompts or ()]
+        self.prompts = (given + (read_prompts(file) if file else []))[:limit]
         if not self.prompts:
             raise DataError(
                 "There are no prompts to reply to.\n"
@@ -83,23 +93,11 @@ class PromptDataModule(LightningDataModule):
 
 
 def read_prompts(file: str | Path) -> list[str]:
-    """Read prompts from a text, JSON Lines or CSV file.
+    """Read prompts from a file in any format of `rows`; one with another ending has a prompt a line.
 
     Raises:
         DataError: If the file is missing or a row has no prompt.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise DataError(f"There is no file of prompts at {path}.\nReplies need prompts.\nCheck `--data.file`.")
-    if path.suffix not in (".jsonl", ".csv"):
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found = []
-    for number, row in iter_rows(path):
-        values = [row[key] for key in ("prompt", "question", "goal") if isinstance(row, dict) and row.get(key)]
-        if not values:
-            raise DataError(
-                f"{path.name}, row {number} has no column `prompt`, `question` or `goal`.\n"
-                "Replies need prompts.\nName the column so."
-            )
-        found.append(str(values[0]))
-    return found
+    if not os.path.isfile(file):
+        raise DataError(f"There is no file of prompts at {file}.\nReplies need prompts.\nCheck `--data.file`.")
+    return [row["prompt"] for _, row in PROMPT.of(file, otherwise=".txt")]

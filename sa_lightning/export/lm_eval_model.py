@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import sys
 import warnings
 from contextlib import ExitStack
 from datetime import timedelta
@@ -29,7 +30,7 @@ OF_HF = (
 )
 OURS = (
     *("pretrained", "artifact", "edited", "strength", "template", "dtype", "device", "tokenizer", "revision"),
-    *("trust_remote_code", "allow_other_weights", "blocks"),
+    *("trust_remote_code", "allow_other_weights", "blocks", "trust_record"),
 )
 
 
@@ -54,6 +55,8 @@ class SafetyLM(InMemoryLM):
         trust_remote_code: Run Python code that comes with the checkpoint.
         allow_other_weights: Steer weights that the artifact does not know with its `original` directions.
         blocks: Path of the list of decoder blocks, where they are not found by their number.
+        trust_record: Let the recorded surgery download checkpoints, and read files of prompts that are not those of the
+            fit.
         batch_size: Most prompts that run together; `auto` for as many as suit the device.
         max_batch_size: Most prompts of an automatic batch.
         **settings: Of lm-eval's `hf` model: those in `OF_HF`.
@@ -73,6 +76,7 @@ class SafetyLM(InMemoryLM):
         trust_remote_code: bool = False,
         allow_other_weights: bool = False,
         blocks: str | None = None,
+        trust_record: bool = False,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         **settings: Any,
@@ -113,8 +117,9 @@ class SafetyLM(InMemoryLM):
         self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
         if template is not None or arguments:  # else prompts may be written without any template
             self._check_template(shown)
-        surgery = Surgery.from_record(found.surgery) if found and found.surgery and edited else None
+        surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
+            print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
             surgery.open(str(module.target), module.revision)
         module.configure_model()
         network: Any = module.network

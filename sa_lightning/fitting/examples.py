@@ -1,5 +1,6 @@
 """Prompts with responses, as tokens: what the scores of weights are computed on, and damage is measured on."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from sa_lightning.errors import DataError
 from sa_lightning.files import Json
 from sa_lightning.models import render
-from sa_lightning.rows import iter_rows
+from sa_lightning.rows import ANSWERED, iter_rows, place
 from sa_lightning.steering import read_demonstrations
 from sa_lightning.surgery import (
     AnswerShift,
@@ -72,17 +73,20 @@ def read_examples(
 
 
 def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list[dict[str, str]]]:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.")
-    rows = [row for _, row in iter_rows(path)]
-    if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for row in rows):
-        taken = [(number, row) for number, row in enumerate(rows, 1) if kind in (None, row.get("kind", kind))]
+    if not os.path.isfile(path):
+        raise DataError(
+            f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.\n"
+            "Check `surgery.prompts` and `surgery.kl_prompts`."
+        )
+    rows = list(iter_rows(path))
+    if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for _, row in rows):
+        taken = [(number, row) for number, row in rows if kind in (None, row.get("kind", kind))]
         if not taken:
             raise DataError(
                 f"{path} has {len(rows)} rows, and none of the `kind` {kind}.\n"
                 "Rows of another kind are left out.\nGive some, or rows without a `kind`."
             )
-        return [_pair(row, path, number) for number, row in taken[:limit]]
+        return [_pair(ANSWERED.checked(row, place(path, number))) for number, row in taken[:limit]]
     pairs, _ = read_demonstrations(path, limit=limit)
     if kind is not None:
         raise DataError(
@@ -100,14 +104,8 @@ def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list
     return found
 
 
-def _pair(row: Json, path: Path, number: int) -> list[dict[str, str]]:
-    prompt, response = row.get("prompt"), row.get("response", row.get("answer"))
-    if not (isinstance(prompt, str) and prompt.strip() and isinstance(response, str) and response.strip()):
-        raise DataError(
-            f"Row {number} of {path} has no `prompt` or an empty `response`.\n"
-            "The loss is taken on the response given the prompt.\nMend the row, or leave it out."
-        )
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+def _pair(row: Json) -> list[dict[str, str]]:
+    return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
 
 
 def _example(messages: Any, tokenizer: Any) -> Example:

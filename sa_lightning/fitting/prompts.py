@@ -1,5 +1,6 @@
 """Prompts that gates and rules are fitted on, and the states that they leave: at the end, behind a word, on average."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 
 from sa_lightning.errors import DataError
+from sa_lightning.files import Json
 from sa_lightning.fitting.extraction import extract_passages
 from sa_lightning.models import Passage, Target, passage, tokenize
 from sa_lightning.resources import shipped
-from sa_lightning.rows import iter_rows, read_rows
+from sa_lightning.rows import KNOWN_PROMPT, PROMPT, read_rows
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
 from sa_lightning.steering.directions.prompted import BORDERLINE, HARMFUL, HARMLESS
 
@@ -44,24 +46,17 @@ def read_prompts(path: str | Path) -> Prompts:
     Raises:
         DataError: If the file is missing, or a row is no prompt.
     """
-    path, rows = Path(path), []
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"There are no prompts at {path}.\nA gate is fitted on harmful and harmless ones.\n"
             "Mend `prompts` of the gate or the rule."
         )
-    for number, row in iter_rows(path):
-        try:
-            prompt, kind, group = row["prompt"], row["kind"], row.get("group")
-            if not (isinstance(prompt, str) and isinstance(kind, str)):
-                raise TypeError("`prompt` or `kind` is no text")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"Row {number} of {path} is no prompt of a gate ({type(error).__name__}: {error}).\n"
-                'A row is an object with the text `prompt` and its `kind`.\nWrite {"prompt": …, "kind": "harmless"}.'
-            ) from error
-        rows.append((kind, prompt, None if group is None else str(group)))
-    return dealt(rows)
+    rows = [row for _, row in KNOWN_PROMPT.of(path)]
+    return dealt([(row["kind"], row["prompt"], _group(row)) for row in rows])
+
+
+def _group(row: Json) -> str | None:
+    return None if row.get("group") is None else str(row["group"])
 
 
 def harmless_prompts(path: str | None, known: Sequence[str]) -> list[str]:
@@ -73,20 +68,20 @@ def harmless_prompts(path: str | None, known: Sequence[str]) -> list[str]:
     if path is None:
         own = read_rows(shipped("configs") / "quickstart" / "fit.jsonl")
         return list(known) or [row["prompt"] for row in own if row["kind"] == "harmless"]
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"There are no prompts at {path}.\nA strength is found on the replies to harmless ones.\n"
             "Mend `--steering.ordinary`, or leave it out."
         )
-    rows = [row for _, row in iter_rows(path) if isinstance(row, dict)]
-    found = [row.get("prompt") for row in rows if row.get("kind", "harmless") in HARMLESS]
-    if not found or not all(isinstance(prompt, str) for prompt in found):
+    rows = [row for _, row in PROMPT.of(path)]
+    found = [row["prompt"] for row in rows if row.get("kind", "harmless") in HARMLESS]
+    if not found:
         raise DataError(
-            f"{path} has {len(found)} harmless prompts among {len(rows)} rows, or some are no text.\n"
+            f"{path} has no harmless prompts among {len(rows)} rows.\n"
             "A strength is found on the replies to harmless ones.\n"
             'Write lines {"prompt": …}, or {"prompt": …, "kind": "harmless"}.'
         )
-    return [str(prompt) for prompt in found]
+    return found
 
 
 def questions(pairs: list[Demonstration]) -> Prompts:

@@ -1,6 +1,5 @@
 """The settings of a fit: what is read of demonstrations, what is fitted on it, and how that is to act."""
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +9,7 @@ from sa_lightning.fitting.rules import check_rules
 from sa_lightning.fitting.segments import SegmentName, check_segment
 from sa_lightning.models import Position
 from sa_lightning.models.blocks import Site
+from sa_lightning.ranges import check_fields
 from sa_lightning.steered import check_layers
 from sa_lightning.steering import (
     DIRECTIONS,
@@ -131,13 +131,7 @@ class SteeringSettings:
             SettingError: With the values and what to change.
         """
         self.rules = dict(self.rules or {})
-        for name in ("tokens", "choose_layers", "keep_states"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingError(
-                    f"`steering.{name}` must be at least 1, but is {value}.\n"
-                    "A direction is read from states, and acts somewhere.\nLeave it out for the default."
-                )
+        check_fields(self, "steering")
         if self.tokens > 1 and self.position != "last":
             raise SettingError(
                 f"`steering.tokens` is {self.tokens} with `steering.position` {self.position}.\n"
@@ -154,11 +148,10 @@ class SteeringSettings:
         check_searchable(self.intervention, self.strength)
         check_rules(self.rules, self.gate, self.control)
         self._check_layers()
-        if not 0 < self.kl_budget < math.inf or not (self.sinks is None or 1 <= self.sinks < math.inf):
+        if self.strength == {}:
             raise SettingError(
-                f"`steering.kl_budget` is {self.kl_budget} and `steering.sinks` is {self.sinks}.\n"
-                "The one is a divergence above 0, the other a multiple of the typical norm, 1 or more, or null.\n"
-                "Leave them out for 0.3 and 8."
+                "`steering.strength` is an empty mapping.\nNo layer would be steered.\n"
+                "Leave it out, or write a number, or one per layer: {12: 0.1, 13: 0.2}."
             )
 
     @property

@@ -1,16 +1,20 @@
 """A surgery on a loaded model: its checkpoints opened, its edit planned once, applied, and undone bit for bit."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sa_lightning.errors import CheckpointMismatchError, SettingError
-from sa_lightning.files import Json
+from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
+from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget
 from sa_lightning.models import base_of, is_adapter
+from sa_lightning.schema import check_types
+from sa_lightning.steering import SteeringArtifact
 from sa_lightning.surgery import (
     Checkpoint,
     EditInMemory,
@@ -37,6 +41,14 @@ RECORDED = (
 )
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What a record has beside sources and settings."""
+
+    inputs: dict[str, dict[str, str]] | None = None
+    files: dict[str, str] | None = None
+
+
 class Surgery:
     """An edit of a target's weights: `open`, then `apply` and `undo` in memory as often as is wanted, and `record`.
 
@@ -44,6 +56,9 @@ class Surgery:
         sources: Which checkpoints are read. The base is the target itself if not set (of an adapter, its base).
         settings: What is selected, and what is done there.
         inputs: Role to fingerprint of the checkpoints that have to be found, as a record has them.
+        files: File to SHA-256 of the prompts that may be read, as a record has them; any, if not set.
+        fetch: Whether checkpoints on the Hub that are not in the cache are downloaded; the target is in any case.
+        keep_scores: Whether scores that are computed are written where the sources say.
 
     Attributes:
         progress: A context manager of bars, as `sa` sets it: a selection over a large model takes minutes.
@@ -61,20 +76,66 @@ class Surgery:
         sources: Sources,
         settings: EditSettings | None = None,
         inputs: dict[str, dict[str, str]] | None = None,
+        files: dict[str, str] | None = None,
+        *,
+        fetch: bool = True,
+        keep_scores: bool = True,
     ) -> None:
-        self.sources, self.settings, self.inputs = sources, settings or EditSettings(), inputs
+        self.sources, self.settings, self.inputs, self.files = sources, settings or EditSettings(), inputs, files
+        self.fetch, self.keep_scores = fetch, keep_scores
         self.progress: ProgressBars = lambda: nullcontext(None)
         self.warn: Callable[[str], None] = warnings.warn
         self.scores: dict[Any, NamedTensors] = {}
         self.opened: dict[str, Checkpoint] = {}
         self._revision: str | None = None
+        self._named: set[str] = set()  # by the person, and no record
         self._edit: EditInMemory | None = None
 
     @classmethod
-    def from_record(cls, record: Json) -> "Surgery":
-        """Rebuild the surgery that an artifact was fitted with."""
-        sources = Sources(record["base"], record["harm"], **record.get("sources", {}))
-        return cls(sources, EditSettings.from_record(record["settings"]), record.get("inputs"))
+    def from_record(cls, record: Json, trust: bool = False) -> "Surgery":
+        """Rebuild the surgery that an artifact was fitted with.
+
+        An artifact may be a stranger's, and names what the person at the terminal has not. So it makes nobody write;
+        checkpoints, directions and scores that lie here are read, as weights; prompts are, if they are the very file
+        of the fit, by its SHA-256; and nothing is downloaded.
+
+        Args:
+            record: Of the artifact.
+            trust: Read other files of prompts, and download, as the record says.
+
+        Raises:
+            ArtifactError: If the record is not complete, or of the wrong types.
+        """
+        try:
+            given: Json = {"base": record["base"], "harm": record["harm"], **record.get("sources", {})}
+            check_types(Sources, given)
+            settings = EditSettings.from_record(record["settings"])
+            for one in (settings, settings.scope, settings.minus):
+                if one is not None:
+                    check_types(type(one), {field.name: getattr(one, field.name) for field in fields(one)})
+            check_types(_Record, {name: record[name] for name in ("inputs", "files") if name in record})
+            sources = Sources(**given)
+        except SettingError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise ArtifactError(
+                f"The surgery that the artifact records cannot be redone: {type(error).__name__}, {error}.\n"
+                "Weights edited in another way are not those of the fit.\nFit it again with `sa fit`."
+            ) from error
+        files = None if trust else record.get("files", {})
+        return cls(sources, settings, record.get("inputs"), files, fetch=trust, keep_scores=False)
+
+    def reads(self) -> str:
+        """Say which checkpoints and files are read, and which are on the Hub."""
+        named = [(name, value) for name, value in self.sources.given().items() if not isinstance(value, int)]
+        minus = self.settings.minus
+        named += [] if minus is None else [(f"minus.{n}", getattr(minus, n)) for n in ("harm", "prompts", "scores")]
+        pairs = [(name, one) for name, value in named for one in ([value] if isinstance(value, str) else value or [])]
+        return ", ".join(
+            f"{name} {one!r}{'' if os.path.exists(one) else ' (not here)'}"
+            for name, one in pairs
+            if isinstance(one, str)
+        )
 
     @property
     def wanted(self) -> bool:
@@ -111,15 +172,20 @@ class Surgery:
 
         Raises:
             SettingError: If settings contradict each other.
+            ArtifactError: If the artifact with the direction is damaged.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
+        if self.sources.direction is not None and Path(self.sources.direction).is_dir():
+            SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it is not what was fitted
         self._revision = None if is_adapter(target) else revision
         base = self.sources.base
         if base is None:
             base = base_of(target)
             base = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.sources = dataclasses.replace(self.sources, base=base, target=target)
+        self._named = {target, base_of(target)}
+        self._check_files()
         return check_sources(self.sources, self.settings, self._open)
 
     def check_unused(self) -> None:
@@ -141,7 +207,7 @@ class Surgery:
         """Open a checkpoint, once; of the target, the revision that was asked for."""
         if source not in self.opened:
             revision = self._revision if source == self.sources.target else None
-            self.opened[source] = open_checkpoint(source, revision=revision)
+            self.opened[source] = open_checkpoint(source, revision=revision, fetch=self.fetch or source in self._named)
         return self.opened[source]
 
     def apply(self, model: Any, tokenizer: Any = None, dtype: str = "auto") -> None:
@@ -188,7 +254,14 @@ class Surgery:
                 self.scores[key] = saliency_scores(model, read_examples(prompts, tokenizer), names, kind, report)
             return self.scores[key]
 
-        plan = plan_from(self.sources, self.settings, score=score, progress=report, opener=self._open)
+        plan = plan_from(
+            self.sources,
+            self.settings,
+            score=score,
+            progress=report,
+            opener=self._open,
+            keep_scores=self.keep_scores,
+        )
         for warning in plan.warnings:
             self.warn(warning)
         if dtype != "auto":  # the edit on disk is that of the weights as they were loaded
@@ -209,16 +282,34 @@ class Surgery:
             "base": self.base,
             "sources": {name: value for name, value in given.items() if name not in ("harm", "base", "target")},
             "settings": settings.recorded(),
+            **({"files": files} if (files := {name: sha256(name) for name in self._prompts()}) else {}),
             **{key: report[key] for key in RECORDED if key in report},
         }
+
+    def _prompts(self) -> list[str]:
+        """The files of prompts that are there."""
+        minus = self.settings.minus
+        named = (self.sources.prompts, self.sources.kl_prompts, None if minus is None else minus.prompts)
+        return sorted({name for name in named if name is not None and os.path.isfile(name)})
+
+    def _check_files(self) -> None:
+        """Refuse files of prompts that are not those of the record."""
+        for name in self._prompts() if self.files is not None else ():
+            if self.files is not None and self.files.get(name) != sha256(name):
+                raise ArtifactError(
+                    f"The surgery that the artifact records reads {name!r}, which is not the file of the fit, by its "
+                    "SHA-256.\nAn artifact may come from anyone, and reads nothing else of yours unasked.\n"
+                    "Put the file back, or say `--steering.trust_record true` (in lm-eval `trust_record=true`)."
+                )
 
     def _check_inputs(self, inputs: dict[str, dict[str, str]]) -> None:
         """Refuse checkpoints that are not those the artifact was fitted with."""
         for role, known in (self.inputs or {}).items():
-            if inputs[role]["fingerprint"] != known["fingerprint"]:
+            found = inputs.get(role, {"source": "none", "fingerprint": "none"})
+            if found["fingerprint"] != known.get("fingerprint"):
                 raise CheckpointMismatchError(
-                    f"The {role} checkpoint {inputs[role]['source']} is not the one of the fit: its fingerprint is "
-                    f"{inputs[role]['fingerprint'][:12]}, the artifact's {known['fingerprint'][:12]}.\n"
+                    f"The {role} checkpoint ({found['source']}) is not the one of the fit: its fingerprint is "
+                    f"{found['fingerprint'][:12]}, the artifact's {known.get('fingerprint', 'none')[:12]}.\n"
                     "Redoing the edit with other weights would measure another model.\n"
                     "Put the checkpoint back, or fit again with `sa fit`."
                 )

@@ -1,18 +1,21 @@
 """What we need to know about someone else's model.
 
-The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes) with its template (`chat`),
-its decoder blocks are found (`blocks`), positions are counted under padding (`positions`), and
-conversations become token ids with places to read (`passages`), in batches (`batches`).
+The way: a name on disk or on the Hub is loaded (`loading`, or `sharded` over processes; `adapters` are merged) if it is
+what was asked for (`as_asked`), with its `tokenizer` and template (`chat`); its decoder blocks are found (`blocks`),
+positions are counted under padding (`positions`), and conversations become token ids with places to read (`passages`),
+in batches (`batches`).
 """
 
+from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
-from sa_lightning.models.chat import load_tokenizer, render, tokenize
-from sa_lightning.models.loading import base_of, is_adapter, load_config, load_model, merge_adapter
+from sa_lightning.models.chat import render, template_errors, tokenize
+from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
 from sa_lightning.models.sharded import load_sharded
 from sa_lightning.models.target import LoadedModel, Target
+from sa_lightning.models.tokenizer import check_vocabulary, load_tokenizer
 
 __all__ = [
     "Blocks",
@@ -23,6 +26,7 @@ __all__ = [
     "Position",
     "Target",
     "base_of",
+    "check_vocabulary",
     "collate",
     "is_adapter",
     "last_positions",
@@ -36,6 +40,7 @@ __all__ = [
     "plan_batches",
     "position_ids",
     "render",
+    "template_errors",
     "template_tail",
     "tokenize",
 ]

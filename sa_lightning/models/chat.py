@@ -1,17 +1,16 @@
-"""Render conversations with the model's chat template; refuse to guess one."""
+"""Conversations as text and as token ids, by the model's chat template."""
 
-import inspect
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from sa_lightning.errors import ModelError, SettingError
-from sa_lightning.models.gguf import plain
+from sa_lightning.errors import ModelError, SaError
+from sa_lightning.models.as_asked import brief
 
 Message = dict[str, str]
+PROBE: list[Message] = [{"role": "user", "content": "How are you?"}]  # a template is tried before a model is loaded
 
 # Templates for models without one. Newlines are quoted: transformers trims those behind a block.
 # `question_answer` is the format that the authors of Safety Arithmetic name
@@ -40,95 +39,9 @@ TEMPLATES = {
 }
 
 
-def load_tokenizer(
-    source: str,
-    template: str = "chat",
-    *,
-    arguments: Mapping[str, Any] | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that can render conversations.
-
-    Args:
-        source: Directory or Hub id, or a GGUF file.
-        template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
-            newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
-            Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
-        arguments: Handed to the template wherever it is used, such as `{"enable_thinking": False}`.
-        revision: Branch, tag or commit on the Hub.
-        trust_remote_code: Run Python code that comes with the tokenizer.
-
-    Returns:
-        The tokenizer, padding on the left, with a pad token and a `chat_template`, and its `template_arguments`.
-
-    Raises:
-        ModelError: If there is no tokenizer, no chat template, or no such template file.
-        SettingError: If the template does not read one of the arguments.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(plain(source), revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"No tokenizer could be loaded from {source}: {str(error).splitlines()[0]}\n"
-            "Prompts are tokenised exactly as the model was trained.\n"
-            "Give a directory or Hub id that holds tokenizer.json: `--model.tokenizer`."
-        ) from error
-    if template == "chat":
-        if not tokenizer.chat_template:
-            raise ModelError(
-                f"The tokenizer of {source} has no chat template.\n"
-                "A guessed format would measure another model than the one its users talk to.\n"
-                "Say how prompts are written: `--template plain`, `--template question_answer`, or the path of a "
-                "Jinja file."
-            )
-    elif template in TEMPLATES:
-        first = tokenizer("a").input_ids[:1]
-        bos = "{{ bos_token }}" if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else ""
-        tokenizer.chat_template = bos + TEMPLATES[template]
-    else:
-        if not Path(template).is_file():
-            raise ModelError(
-                f"`--template {template}` is neither `chat`, {', '.join(f'`{name}`' for name in TEMPLATES)} nor a "
-                "file.\nThe template decides how prompts are written.\nCheck the path of the Jinja file."
-            )
-        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
-    _check_arguments(tokenizer, arguments or {}, source, template)
-    tokenizer.template_arguments = dict(arguments or {})
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token is None:
-            raise ModelError(
-                f"The tokenizer of {source} has neither a pad token nor an end-of-sequence token.\n"
-                "Prompts of different length share a batch only when they can be padded.\n"
-                "Set `pad_token` in its tokenizer_config.json."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
 def template_arguments(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what is handed to the template of a tokenizer from `load_tokenizer`; nothing of any other."""
     return dict(getattr(tokenizer, "template_arguments", {}))
-
-
-def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, template: str) -> None:
-    """Refuse arguments that are set already, and those that a template does not read."""
-    written = tokenizer.chat_template
-    text = "\n".join(map(str, written.values())) if isinstance(written, dict) else str(written)
-    ours = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"} - {"tools", "documents"}
-    for name in arguments:
-        if name in ours:
-            raise SettingError(
-                f"`{name}` in `--model.template_arguments` is set by every prompt itself.\n"
-                "Prompts end where the reply begins, and are tokenised as they are.\nLeave it out."
-            )
-        if not re.search(rf"\b{re.escape(name)}\b", text):
-            raise SettingError(
-                f"The template `{template}` of {source} does not read `{name}`.\n"
-                "The argument would change no prompt.\n"
-                "Leave it out of `--model.template_arguments`, or write the name as the template has it."
-            )
 
 
 def render(
@@ -149,7 +62,7 @@ def render(
         ModelError: If the template leaves out, or changes, the answer.
     """
     answered = messages[-1]["role"] == "assistant"
-    try:
+    with template_errors(tokenizer):
         text: Any = tokenizer.apply_chat_template(
             list(messages),
             tokenize=False,
@@ -157,15 +70,28 @@ def render(
             continue_final_message=answered,
             **(template_arguments(tokenizer) if arguments is None else arguments),
         )
-    except ValueError as error:
-        if "continue_final_message" not in str(error):
-            raise
+    return text
+
+
+@contextmanager
+def template_errors(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Turn what a chat template raises into a ModelError that says it: it is a program, and any error may come."""
+    try:
+        yield
+    except SaError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and "continue_final_message" in str(error):
+            raise ModelError(
+                "The chat template does not write the assistant's message exactly once and as it is, so its end cannot "
+                "be found.\nA conversation is read up to the last character of the answer.\n"
+                "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
+            ) from error
         raise ModelError(
-            "The chat template does not write the assistant's message exactly once and as it is, so its end cannot be "
-            "found.\nA conversation is read up to the last character of the answer.\n"
+            f"The chat template of {tokenizer.name_or_path} does not write the conversation. {brief(error)}\n"
+            "It is a program that comes with the tokenizer, and this is what it says.\n"
             "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
         ) from error
-    return text
 
 
 def tokenize(
@@ -181,9 +107,36 @@ def tokenize(
 
     Returns:
         Token ids, and whether some were cut. No special token is added: the template has them.
+
+    Raises:
+        ModelError: If the template fails, or a token has no row in the embedding of the model (`check_vocabulary`).
     """
-    ids: list[int] = tokenizer(render(tokenizer, messages), add_special_tokens=False, verbose=False).input_ids
+    text = render(tokenizer, messages)
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    except Exception as error:  # the bindings of tokenizers raise plain ones
+        raise ModelError(
+            f"A conversation cannot be tokenised. {brief(error)}\n"
+            "The tokenizer lacks something, or the conversation holds what is no text, such as half a surrogate pair.\n"
+            "Give another `--model.tokenizer`, or take the prompt out."
+        ) from error
+    check_rows(tokenizer, max(ids, default=0))
     if max_length is None or len(ids) <= max_length:
         return ids, False
     bos = ids[:1] if ids[0] == tokenizer.bos_token_id and max_length > 1 else []
     return bos + ids[len(ids) - max_length + len(bos) :], True
+
+
+def check_rows(tokenizer: PreTrainedTokenizerBase, highest: int) -> None:
+    """Refuse a token that has no row in the embedding of the model (`check_vocabulary`).
+
+    Raises:
+        ModelError: With the token.
+    """
+    rows = getattr(tokenizer, "embedding_rows", None)
+    if rows is not None and highest >= rows:
+        raise ModelError(
+            f"A prompt has the token {tokenizer.decode([highest])!r}, number {highest}, but the embedding has {rows} "
+            "rows.\nThe model knows no such token.\n"
+            "Take it out of the prompt, or give the model's own `--model.tokenizer`."
+        )

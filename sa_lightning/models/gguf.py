@@ -1,6 +1,7 @@
 """A GGUF file as a checkpoint: converted once into safetensors, by transformers' own reader, and kept in the cache."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sa_lightning.errors import ModelError
 from sa_lightning.files import Json, cache_directory, sha256, whole_directory
+from sa_lightning.models.as_asked import check_size, in_our_words
 
 Say = Callable[[str], None]
 MAGIC = b"GGUF"
@@ -22,7 +24,7 @@ RECORD = "gguf.json"
 
 def is_gguf(source: str) -> bool:
     """Say whether a source names a GGUF file, there or not."""
-    return source.endswith(".gguf") and not Path(source).is_dir()
+    return source.endswith(".gguf") and not os.path.isdir(source)
 
 
 def converted(file: str | Path, cache: Path | None = None, say: Say = lambda text: None) -> Path:
@@ -70,7 +72,7 @@ def check(path: Path) -> None:
     Raises:
         ModelError: With what is there.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"There is no file {path}.\nA GGUF file was asked for.\nCheck the path.")
     with path.open("rb") as stream:
         start = stream.read(4)
@@ -82,7 +84,7 @@ def check(path: Path) -> None:
 
 
 def described(path: Path) -> Json:
-    """Read the architecture, the quantisation (most frequent type of the matrices first) and the parameters of a file.
+    """Read the architecture, the quantisation (most frequent type of the matrices first) and the size of a file.
 
     Raises:
         ModelError: If the file is damaged, or its architecture is one that transformers cannot read.
@@ -90,15 +92,21 @@ def described(path: Path) -> Json:
     from gguf import GGUFReader
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
-    try:
-        reader = GGUFReader(path)
+    class Reader(GGUFReader):
+        """One that ends where the file does, in place of counting on to a length that the file only claims."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *arguments: Any, **options: Any) -> Any:
+            found = super()._get(offset, dtype, count, *arguments, **options)
+            if len(found) < count:
+                raise ValueError(f"it ends before the {count} values at {offset}")
+            return found
+
+    with in_our_words(f"{path} cannot be read as GGUF: its header or its tensors are damaged", "Fetch it again."):
+        reader = Reader(path)
         architecture = str(reader.fields["general.architecture"].contents())
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise ModelError(
-            f"{path} cannot be read as GGUF: {error}\nIts header or its tensors are damaged.\nFetch it again."
-        ) from error
+        tensors = len(reader.tensors)
     if architecture not in GGUF_CONFIG_MAPPING:
         known = ", ".join(sorted(GGUF_CONFIG_MAPPING))
         raise ModelError(
@@ -108,24 +116,24 @@ def described(path: Path) -> Json:
     return {
         "architecture": architecture,
         "quantisation": " + ".join(name for name, _ in types.most_common()),
+        "tensors": tensors,
         "parameters": parameters,
     }
 
 
 def _convert(path: Path, directory: Path, told: Json) -> None:
     dtype = torch.bfloat16 if told["parameters"] > LARGE else torch.float32
-    try:
+    with in_our_words(
+        f"{path} ({told['architecture']}) cannot be converted by transformers",
+        "Take the model's own checkpoint, or another transformers version.",
+    ):
+        config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+        check_size(config, str(path), told["tensors"], told["parameters"])
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=dtype, output_loading_info=True
         )
         model, report = loaded
         tokenizer: Any = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ModelError(
-            f"{path} ({told['architecture']}) cannot be converted: {str(error).splitlines()[0]}\n"
-            "transformers reads it, and this is what it says.\n"
-            "Take the model's own checkpoint, or another transformers version."
-        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(

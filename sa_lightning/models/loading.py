@@ -1,59 +1,38 @@
 """Load a causal language model: a checkpoint, or a PEFT adapter merged into its base."""
 
-import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from sa_lightning.errors import ModelError
-from sa_lightning.files import Json
-from sa_lightning.models.gguf import plain
+from sa_lightning.errors import CheckpointError, ModelError
+from sa_lightning.models.adapters import base_of, base_revision, check_adapter, is_adapter, merge_adapter
+from sa_lightning.models.as_asked import brief, check_config, check_loaded, check_runs, check_stored, in_our_words
+from sa_lightning.weight_files import read_object
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-def is_adapter(source: str) -> bool:
-    """Say whether a local directory holds a PEFT adapter and no full checkpoint."""
-    path = Path(source)
-    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
-
-
-def base_of(source: str) -> str:
-    """Return the checkpoint that an adapter belongs to; of a checkpoint itself; of a GGUF file its conversion."""
-    if not is_adapter(source):
-        return plain(source)
-    name = _adapter_config(source)["base_model_name_or_path"]
-    # A relative base may be meant from the adapter's own directory.
-    beside = Path(source) / name
-    name = str(beside) if not Path(name).exists() and beside.exists() else name
-    return plain(name)
-
-
-def _adapter_config(source: str) -> Json:
-    return json.loads((Path(source) / "adapter_config.json").read_text())
 
 
 def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
     """Read a model's config, of an adapter its base's: fast, and before any weight is read.
 
     Raises:
-        ModelError: If there is no such model.
+        ModelError: If there is no such model, its config is damaged, or it describes what is not loaded here.
     """
     name = base_of(source)
     try:
-        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        looks_local = Path(name).is_absolute() or name.startswith(("./", "../")) or name.count("/") > 1
-        hint = (
-            "Check the path: it needs a config.json."
-            if looks_local or Path(name).exists()
-            else "Check the spelling; a Hub id needs the network once, or a copy in the Hugging Face cache."
+        config = AutoConfig.from_pretrained(
+            name, revision=base_revision(source, revision), trust_remote_code=trust_remote_code
         )
-        raise ModelError(
-            f"No model could be found at {name}: {str(error).splitlines()[0]}\nIt was asked for as `{source}`.\n{hint}"
-        ) from error
+        check_config(config, name)
+    except ModelError:
+        raise
+    except Exception as error:  # of transformers, its config classes, huggingface_hub and json
+        raise _no_config(name, source, error) from error
+    return config
 
 
 def load_model(
@@ -64,7 +43,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """Load a frozen causal language model in evaluation mode.
+    """Load a frozen causal language model in evaluation mode, whole and as its config says, or not at all.
 
     Args:
         source: Directory or Hub id of a checkpoint, a GGUF file, or directory of a PEFT adapter, which is
@@ -75,25 +54,62 @@ def load_model(
         trust_remote_code: Run Python code that comes with the checkpoint.
 
     Raises:
-        ModelError: If there is no such model.
+        ModelError: If there is no such model, its files are damaged, it lacks weights or has others than its config
+            says, an adapter does not fit, or it cannot run.
     """
-    load_config(source, revision=revision, trust_remote_code=trust_remote_code)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base_of(source),
-        dtype="auto" if dtype == "auto" else getattr(torch, dtype),
-        revision=_adapter_config(source).get("revision") if is_adapter(source) else revision,
-        trust_remote_code=trust_remote_code,
-        use_safetensors=True,
-    )
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+    name = base_of(source)
+    if is_adapter(source):
+        check_adapter(source)
+    if os.path.isdir(name):
+        check_stored(config, name, Path(name), known_class=not trust_remote_code)
+    with in_our_words(f"{name} cannot be loaded", "Fetch or save it again, or try another transformers version."):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+            revision=base_revision(source, revision),
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+        )
+    model, report = loaded
+    check_loaded(model, report, name)
     if is_adapter(source):
         model = merge_adapter(model, source)
     model.requires_grad_(False)
-    return model.eval().to(device)
+    moved: Any = model
+    with in_our_words(f"{source} cannot be put on {device}", "Choose another device, or a smaller type of weights."):
+        model = moved.eval().to(device)
+    check_runs(model, source)
+    return model
 
 
-def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Merge a PEFT adapter into a model, in place, and return the plain model."""
-    from peft import PeftModel  # a second of import that only adapters pay
-
-    merged: Any = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    return merged
+def _no_config(name: str, source: str, error: Exception) -> ModelError:
+    """Say why a config cannot be read."""
+    asked = "" if name == source else f"\nIt was asked for as `{source}`."
+    file = Path(name) / "config.json"
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{name} comes with Python code of its own, without which it cannot be loaded.{asked}\n"
+            "Such code can do anything on this machine, and is not run unasked.\n"
+            "Read it; if you trust it, set `trust_remote_code`: `--model.trust_remote_code true`."
+        )
+    if not os.path.isfile(file):
+        looks_local = Path(name).is_absolute() or name.startswith(("./", "../")) or name.count("/") > 1
+        hint = (
+            "Check the path: it needs a config.json."
+            if looks_local or os.path.exists(name)
+            else "Check the spelling; a Hub id needs the network once, or a copy in the Hugging Face cache."
+        )
+        return ModelError(f"No model could be found at {name}: {brief(error)}\nIt was asked for as `{source}`.\n{hint}")
+    try:
+        kind = read_object(file).get("model_type")
+    except CheckpointError as damaged:
+        return ModelError(str(damaged))
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
+        return ModelError(
+            f"{file} says `model_type`: {kind!r}, which transformers {transformers.__version__} does not know.{asked}\n"
+            "The class of a model follows from it.\nCorrect the line, or take a newer transformers."
+        )
+    return ModelError(f"{file} describes no model.{asked}\n{brief(error)}\nFetch it again.")

@@ -1,5 +1,6 @@
 """Contrastive pairs as plain records: a conversation answered safely and unsafely, or two questions."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any, TypeGuard
 
 from sa_lightning.errors import DataError
 from sa_lightning.files import Json
-from sa_lightning.rows import iter_rows
+from sa_lightning.rows import KIND, check_text, iter_rows, place
 
 Message = dict[str, str]
 
@@ -51,7 +52,7 @@ class Demonstration:
 def read_demonstrations(
     path: str | Path, limit: int | None = None, skip_incomplete: bool = False
 ) -> tuple[list[Demonstration], int]:
-    """Read pairs from JSON Lines (also gzipped), JSON or CSV; the columns tell the format.
+    """Read pairs from a file in any format of `rows`; the columns tell what a pair is.
 
     Args:
         path: File with columns `question`/`prompt`, `safe`, `unsafe`, or `chosen` (safe) and
@@ -69,11 +70,11 @@ def read_demonstrations(
         DataError: If the file is missing, empty, malformed or one-sided; the message names the row.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"There are no demonstrations at {path}.\n"
             "A safety direction leads from unsafe to safe answers to the same questions.\n"
-            f"Give a .jsonl, .jsonl.gz, .json or .csv file with rows {FORMATS}: `--data.demonstrations FILE`."
+            f"Give a .jsonl, .json or .csv file with rows {FORMATS}: `--data.demonstrations FILE`."
         )
     found: list[Demonstration] = []
     skipped = 0
@@ -124,7 +125,7 @@ def _pairs(path: Path) -> Iterator[tuple[int, Json]]:
     """Yield the number of the harmful row, and a harmless and a harmful question."""
     sides: dict[str, list[tuple[int, Any]]] = {"harmless": [], "harmful": []}
     for number, row in iter_rows(path):
-        kind = row.get("kind") if _is_object(row) else None
+        kind = KIND.checked(row, place(path, number))["kind"]
         if kind in sides:
             sides[kind].append((number, row.get("prompt")))
     for (_, harmless), (number, harmful) in zip(sides["harmless"], sides["harmful"], strict=False):
@@ -132,6 +133,13 @@ def _pairs(path: Path) -> Iterator[tuple[int, Json]]:
 
 
 def _demonstration(row: Any, where: str) -> Demonstration:
+    found = _read(row, where)
+    for text in (found.safe, found.unsafe, *(text for turn in found.conversation for text in turn.values())):
+        check_text(text, f"{where} has a text")
+    return found
+
+
+def _read(row: Any, where: str) -> Demonstration:
     answers: list[Any]
     if _is_object(row) and "harmless" in row and "harmful" in row:
         found = [row["harmless"], row["harmful"]]

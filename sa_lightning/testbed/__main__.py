@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from sa_lightning.errors import SaError
+from sa_lightning.foreign.showing import shown
 from sa_lightning.rows import append_line, iter_rows
-from sa_lightning.showing import shown
 from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.real import REAL
 from sa_lightning.testbed.recipe import WORLDS

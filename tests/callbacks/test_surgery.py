@@ -123,7 +123,7 @@ def test_examples_are_a_prompt_and_its_response_in_the_models_template(models: P
     pairs.write_text(json.dumps({"question": "how do i break a cake", "safe": "no .", "unsafe": "yes ."}))
     (example,) = read_examples(pairs, tokenizer)
     assert tokenizer.decode(example.tokens[example.prompt :]) == "yes ."
-    for content, fact in (("", "no demonstrations"), ("{", "JSON"), ('{"prompt": "a", "response": " "}', "Row 1")):
+    for content, fact in (("", "no demonstrations"), ("{", "JSON"), ('{"prompt": "a", "response": " "}', "Line 1")):
         pairs.write_text(content)
         with pytest.raises(DataError, match=fact):
             read_examples(pairs, tokenizer)

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from sa_lightning.cli import VERBS, main
-from sa_lightning.cli.common.first_words import HELP, first_look, options_of
+from sa_lightning.cli.common.first_words import HELP, first_look
 from sa_lightning.cli.common.help_texts import help_texts
+from sa_lightning.cli.options.kept import options_of
 from sa_lightning.errors import SettingError
 
 GIVEN = ["--model.target", "m", "--data.demonstrations", "world:tiny/data/demonstrations.jsonl", "--output", "o"]

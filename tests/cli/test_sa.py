@@ -205,8 +205,8 @@ WRONG = {
     "harm equals base": (["--surgery.harm", "{good}"], "nothing changed"),
     "layer too high": (["--steering.layers", "[7]"], "has 3 layers, 0 to 2"),
     "rule too strong": (["--config", "{root}/strong.yaml"], "`steering.rules.refuse`: `strength` is 1.5"),
-    "gate of a rule": (["--config", "{root}/lost.yaml"], "`steering.rules.refuse`: `gate.ramp` is -1"),
-    "two passes too many": (["--trainer.max_epochs", "5"], "makes 2 passes"),
+    "gate of a rule": (["--config", "{root}/lost.yaml"], "`--steering.rules.refuse.gate.ramp` must be finite and at"),
+    "two passes too many": (["--trainer.max_epochs", "5"], "one pass for each state of the weights"),
     "two types": (["--surgery.dtype", "bfloat16"], "--model.dtype"),
     "unknown world": (["--model.target", "world:huge/chat"], "There is no world called 'huge'"),
 }

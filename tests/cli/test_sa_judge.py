@@ -59,16 +59,10 @@ def test_the_same_lines_come_back_in_order_with_our_detectors_outcome(replies):
     assert list(rows[1])[:4] == list(before[1])[:4]
 
 
-def test_verdicts_are_as_private_as_the_replies(replies):
-    replies.chmod(0o600)
-    before = os.umask(0o022)
-    try:
-        assert judge(replies).stat().st_mode & 0o777 == 0o600
-        replies.chmod(0o666)
-        assert judge(replies, output="open.jsonl").stat().st_mode & 0o777 == 0o644
-        assert os.umask(0o022) == 0o022
-    finally:
-        os.umask(before)
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_verdicts_are_for_their_owner_alone_whoever_may_read_the_replies(replies, mode):
+    replies.chmod(mode)
+    assert judge(replies).stat().st_mode & 0o777 == 0o600
 
 
 def test_blank_lines_odd_characters_and_a_byte_order_mark_are_no_trouble(tmp_path):
@@ -175,7 +169,7 @@ def test_mistakes_are_told_in_a_few_lines(replies, refused, arguments, facts):
 
 def test_missing_and_empty_input_and_a_directory_as_output_are_refused(tmp_path, replies, refused):
     assert "does not exist" in refused("judge", "--input", tmp_path / "no.jsonl", "--output", tmp_path / "o.jsonl")
-    assert "cannot be read" in refused("judge", "--input", tmp_path / "no.txt", "--output", tmp_path / "o.jsonl")
+    assert "cannot be opened" in refused("judge", "--input", tmp_path / "no.txt", "--output", tmp_path / "o.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n \n")
     assert "has no replies" in refused("judge", "--input", tmp_path / "empty.jsonl", "--output", tmp_path / "o.jsonl")
     assert "is a directory" in refused("judge", "--input", replies, "--output", tmp_path, "--overwrite")
@@ -186,10 +180,10 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judg
     monkeypatch.setattr("sa_lightning.cli.judge.load_judge", lambda *_, **__: pytest.fail("judged"))
     for output in (replies / "below" / "v.jsonl", replies.with_name("v" * 300)):
         text = refused("judge", "--input", replies, "--output", output)
-        assert f"`--output` {output} cannot be written" in text
+        assert f"{output} cannot take results" in text
     if os.geteuid():
         replies.parent.chmod(0o500)
-        assert "cannot be written" in refused("judge", "--input", replies, "--output", replies.with_name("v.jsonl"))
+        assert "cannot take results" in refused("judge", "--input", replies, "--output", replies.with_name("v.jsonl"))
         replies.parent.chmod(0o700)
 
 
@@ -259,7 +253,7 @@ def test_judges_of_harm_say_so_and_null_where_they_cannot_be_understood(tmp_path
         {"harmbench": "yes"}, {"harmbench": "no"}, {"harmbench": "perhaps"}, None,  # nobody was asked
     ]  # fmt: skip
     assert len(requests) == 3
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["replies.jsonl", "verdicts.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".sa.jsonl", "replies.jsonl", "verdicts.jsonl"]
     with serving(lambda body: "full_compliance") as (url, requests):
         server = ["--endpoint.base_url", url, "--endpoint.model", "m"]
         assert "harmful" not in lines(judge(path, "--judge", "xstest", *server, output="more.jsonl"))[0]
@@ -321,7 +315,7 @@ def test_a_killed_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path):
     assert [row["harmful"] for row in lines(tmp_path / "v.jsonl")] == [n == 3 for n in range(12)]
     assert 12 <= len(requests) <= 13  # the one that was under way may be asked again
     assert asked < 12
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["r.jsonl", "v.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".sa.jsonl", "r.jsonl", "v.jsonl"]
 
 
 def test_rules_need_neither_torch_nor_a_network(replies):

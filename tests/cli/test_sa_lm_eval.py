@@ -60,6 +60,7 @@ def expected(model, tasks, limit=None):
 
 def replies(output):
     (path,) = output.rglob("samples_bakery_*.jsonl")
+    assert path.stat().st_mode & 0o077 == 0  # lm-eval would let everybody read replies
     return [entry["filtered_resps"][0] for entry in map(json.loads, path.read_text().splitlines())]
 
 

@@ -133,7 +133,7 @@ ADVBENCH = ("validate", "--model.target", "nowhere", "--evaluation.tasks", "[sa_
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        (["--data.arms", "[]"], "is an empty list"),
+        (["--data.arms", "[]"], "`--data.arms` is empty"),
         (["--steering.strength", "0.5"], "has nothing to act on"),
         (["--trainer.precision", "bf16-true"], "would change nothing"),
         (["--evaluation.metadata", '{"kind": "harmful"}'], "sets kind"),

@@ -168,8 +168,8 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     with pytest.raises(DataError, match="the demonstrations are answers"):
         asked(read_demonstrations(demonstrations)[0])
     for text, fact in (
-        ("{", "cannot be read as jsonl"),
-        ('{"prompt": "a", "kind": ["b"]}', "Row 1"),
+        ("{", "Line 1 of .* is not JSON"),
+        ('{"prompt": "a", "kind": ["b"]}', "Line 1 of .* has a `kind` that is not text, but list"),
         ('{"prompt": 1, "kind": "harmful"}', "is no text"),
         ('{"prompt": "a"}', "KeyError"),
         (json.dumps(rows[0]), "1 of harmful and wrapped, 0 of harmless"),

@@ -11,6 +11,8 @@ from support.models import artifact_for, linear_gate, llama, rule_for
 
 from sa_lightning import SteeringArtifact
 from sa_lightning.errors import ArtifactError
+from sa_lightning.fitting import Surgery
+from sa_lightning.surgery import Sources
 
 SEED, MUTANTS = 7, 600
 VALUES = [None, True, -1, 1e308, float("nan"), "x", "", [], {}, [[]], {"a": {}}, "\ud800", 10**400, [1, "a"]]
@@ -100,6 +102,7 @@ def test_a_flipped_bit_of_any_tensor_is_seen(whole, tmp_path):
         (lambda name, tensor: float("nan") * tensor if name.endswith("gate") else tensor, "not finite"),
         (lambda name, tensor: tensor.long(), "of type torch.int64"),
         (lambda name, tensor: tensor.half(), "of type torch.float16"),
+        (lambda name, tensor: tensor.bfloat16(), "of type torch.bfloat16"),
     ],
 )
 def test_tensors_of_an_older_format_that_no_fit_writes_are_refused(whole, tmp_path, change, fact):
@@ -107,3 +110,31 @@ def test_tensors_of_an_older_format_that_no_fit_writes_are_refused(whole, tmp_pa
     tensors = {name: change(name, t) for name, t in load_file(cases / "steering.safetensors").items()}
     with pytest.raises(ArtifactError, match=fact):
         SteeringArtifact.from_pretrained(copied(cases, tmp_path / "a", tensors=tensors))
+
+
+def test_a_setting_that_is_missing_is_not_guessed(whole, tmp_path):
+    config = json.loads((whole / "sa_config.json").read_text())
+    del config["strength"]
+    with pytest.raises(ArtifactError, match="a rule has no 'strength'"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", config))
+
+
+def test_a_surgery_takes_no_direction_of_an_artifact_that_was_changed(whole, tmp_path):
+    tensors = {name: -tensor for name, tensor in load_file(whole / "steering.safetensors").items()}
+    place = copied(whole, tmp_path / "a", tensors=tensors)
+    with pytest.raises(ArtifactError, match=r"not those that its sa_config.json has the digests of"):
+        Surgery(Sources(direction=str(place), direction_layer=1)).open(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.bool, torch.float64])
+def test_tensors_of_another_type_are_seen_by_their_digests(whole, tmp_path, kind):
+    tensors = {name: tensor.to(kind) for name, tensor in load_file(whole / "steering.safetensors").items()}
+    with pytest.raises(ArtifactError, match=r"not those that its sa_config.json has the digests of"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", tensors=tensors))
+
+
+def test_words_behind_a_prompt_are_numbers_of_tokens(whole, tmp_path):
+    config = json.loads((whole / "sa_config.json").read_text())
+    config["gate"]["ids"] = [{}]
+    with pytest.raises(ArtifactError, match="where numbers of tokens belong"):
+        SteeringArtifact.from_pretrained(copied(whole, tmp_path / "a", config))

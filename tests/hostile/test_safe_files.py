@@ -6,7 +6,7 @@ from jinja2.exceptions import SecurityError
 from sa_lightning.cli.common.first_words import first_look
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.evaluation.tasks import foreign
-from sa_lightning.foreign import check_yaml, is_safe, read_yaml, safely
+from sa_lightning.foreign.files import check_yaml, is_safe, read_yaml, safely
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 NEEDED = ["--model.target", "m", "--data.demonstrations", "p", "--output", "o"]

@@ -175,3 +175,20 @@ def test_a_file_without_some_tensors_is_refused_and_nothing_is_left(cache, tmp_p
     with pytest.raises(ModelError, match=r"lacks 3 tensors"):
         converted(file)
     assert [path for path in (cache / "sa_lightning" / "gguf").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_gguf_file_that_claims_more_than_it_has_is_refused_at_once(cache, file, tmp_path):
+    whole = file.read_bytes()
+    kinds, claims = whole.index(b"tokenizer.ggml.token_type") + len(b"tokenizer.ggml.token_type") + 8, 1 << 56
+    depth = whole.index(b"llama.block_count") + len(b"llama.block_count") + 4
+    places = {8: claims, 16: claims, kinds: claims}  # tensors, settings, and the kinds of tokens
+    for number, (place, count) in enumerate([*places.items(), (depth, (1 << 32) - 1)]):
+        width = 4 if place == depth else 8
+        damaged = tmp_path / f"{number}.gguf"
+        damaged.write_bytes(whole[:place] + count.to_bytes(width, "little") + whole[place + width :])
+        with pytest.raises(ModelError, match="describes 4294967295 layers" if place == depth else "damaged"):
+            converted(damaged)
+    renamed = tmp_path / "renamed.gguf"
+    renamed.write_bytes(whole.replace(b"llama.embedding_length", b"llama.embedding_lengty"))  # 4096 is the default
+    with pytest.raises(ModelError, match="but its files hold 21 tensors of"):
+        converted(renamed)

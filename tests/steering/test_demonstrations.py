@@ -67,7 +67,7 @@ def test_missing_and_malformed_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="There are no demonstrations at"):
         read_demonstrations(tmp_path / "nowhere.jsonl")
     (tmp_path / "broken.jsonl").write_text('{"question": ')
-    with pytest.raises(DataError, match="cannot be read as jsonl"):
+    with pytest.raises(DataError, match=r"^Line 1 of .*broken\.jsonl is not JSON: Expecting value"):
         read_demonstrations(tmp_path / "broken.jsonl")
 
 

@@ -39,10 +39,10 @@ def sa(*arguments, cwd=None, timeout=300, fresh=False, **environment):
 
 
 class Started:
-    """`sa` with these arguments, which runs until it ends or is killed; what it says is not read."""
+    """`sa` with these arguments, which runs until it ends or is killed; `said` is a file for what it says."""
 
-    def __init__(self, *arguments, **environment):
-        asked = {"typed": [str(SA), *map(str, arguments)], "cwd": str(Path.cwd()), "out": os.devnull, "err": os.devnull}
+    def __init__(self, *arguments, said=os.devnull, **environment):
+        asked = {"typed": [str(SA), *map(str, arguments)], "cwd": str(Path.cwd()), "out": os.devnull, "err": str(said)}
         self.process = _ask({**asked, "environment": {**os.environ, **environment}, "timeout": None})
         self.status = None
 

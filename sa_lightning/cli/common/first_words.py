@@ -6,65 +6,21 @@ sa_lightning.cli.common.help_texts` writes these anew, and a test holds them aga
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.cli.options.checks import check_given
+from sa_lightning.cli.options.code import SAFE, check_code, check_lm_eval
+from sa_lightning.cli.options.kept import HELP, Options, now, options_for
+from sa_lightning.cli.options.trainer import REFUSED
+from sa_lightning.cli.options.types import read
 from sa_lightning.errors import SettingError
-from sa_lightning.foreign import is_safe
 from sa_lightning.resources import config_path, read_config
 
-HELP = Path(__file__).parent / "help"
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
 READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts")
-SAFE = "\nwith any verb:\n  --safe                Run nothing that comes with a config or task file of others; see SECURITY.md.\n"
-CODE = ("trust_remote_code", "confirm_run_unsafe_code")  # options that let code of others run
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
-#: Words of settings of steering, and what these are called since.
-RENAMED = {"parts": "rules", "finds": "positive", "against": "negative", "spares": "exempt"}
-RENAMED |= {"found": "positive_factor", "others": "negative_factor"}
-_OPTION = re.compile(r"^  (?:ARG: +)?(-.*?)(?:  |$)")
-_NAME = re.compile(r"(?<![\w-])--?([\w][\w.-]*)\+?")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of a verb.
-
-    Attributes:
-        names: All of them, without dashes.
-        required: Those that have to be given.
-        groups: Those that name a file with settings of a group, as `model`.
-    """
-
-    names: frozenset[str]
-    required: tuple[str, ...]
-    groups: frozenset[str]
-
-    def knows(self, name: str) -> bool:
-        """Whether there is such an option, or one whose value it is a part of."""
-        if name in self.names:
-            return True
-        parts = name.split(".")
-        heads = {".".join(parts[:count]) for count in range(1, len(parts))}
-        return bool(heads & (self.names - self.groups))
-
-
-def options_of(text: str) -> Options:
-    """Read the options of a verb from its help."""
-    names, required, groups = set(), [], set()
-    current = ""
-    for line in text.partition("options:\n")[2].splitlines():
-        if found := _OPTION.match(line):
-            known = _NAME.findall(found[1])
-            names |= {*known, *(name.replace("-", "_") for name in known)}  # as configs have them
-            current = max(known, key=len)
-        if "(required" in line:
-            required.append(current)
-        if "Path to a configuration file." in line and current != "config":
-            groups.add(current)
-    return Options(frozenset(names), tuple(required), frozenset(groups))
 
 
 def first_look(verb: str, arguments: Sequence[str]) -> str | None:
@@ -79,26 +35,33 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     """
     path = HELP / f"{verb}.txt"
     if not path.exists():
-        _check_lm_eval(arguments)
+        check_lm_eval(arguments)
         return None
-    text = path.read_text(encoding="utf-8")
     if "--help" in arguments or "-h" in arguments:
-        return text + SAFE
-    options, given = options_of(text), {}
-    for name, value in _typed(arguments):
+        return path.read_text(encoding="utf-8") + SAFE
+    options, given = options_for(verb), dict[str, Any]()
+    assert options is not None
+    for name, value, added in _typed(arguments):
         if name in ("c", "config"):
-            for key, setting in _flat(_read_config(value), options, f"`{value}`"):
-                _check_code(key, setting, options)
-                given[key] = setting
-        elif not options.knows(name):
+            found = dict(_flat(_read_config(value or ""), options, f"`{value}`"))
+        elif name in options.groups and value:
+            found = dict(_flat(_read_config(value, inline=True), options, f"`{value}`", f"{name}."))
+        elif not _knows(options, name):
             raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
         else:
-            _check_code(name, value, options)
-        given[name] = value
-    if given.get("steering.direction") == "none":  # as it was once written
-        raise SettingError(
-            "`--steering.direction` is none.\nRules act alone where no direction of pairs is named.\nLeave it out."
-        )
+            found = {}
+            check_code(name, value, options)
+            _check_rule(name, given)
+        given |= {**found, name: value}
+        if given.get("steering.direction") == "none":  # as it was once written
+            raise SettingError(
+                "`--steering.direction` is none.\nRules act alone where no direction of pairs is named.\nLeave it out."
+            )
+        if not found and value is not None:
+            check_given(verb, options, name, value, typed=True, added=added)
+        for key, setting in found.items():
+            check_code(key, setting, options)
+            check_given(verb, options, key, setting, typed=False)
     if "print_config" in given:  # nothing runs
         return None
     missing = [
@@ -116,57 +79,41 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _check_code(name: str, value: Any, options: Options) -> None:
-    """With `--safe`, refuse settings that let code of a model run, and files of settings that settings name.
+def _knows(options: Options, name: str) -> bool:
+    return options.knows(name) or (name.removeprefix("trainer.") in REFUSED and "trainer" in options.groups)
 
-    Classes are refused where a parser would import them (`limit_imports`).
-    """
-    if not is_safe():
+
+def _check_rule(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse a setting of a rule that no config has: a parser cannot begin one so."""
+    found = re.fullmatch(r"steering\.rules\.([^.]+)\.(.+)", name)
+    if found is None:
         return
-    if name in (*options.groups, "config") and isinstance(value, str):
+    rules = given.get("steering.rules")
+    rules = read(rules) if isinstance(rules, str) else rules
+    known = [*(rules if isinstance(rules, dict) else ()), *(key.removeprefix("steering.rules.") for key in given)]
+    if found[1] not in known:
+        there = f"There is {', '.join(rules)}." if isinstance(rules, dict) and rules else "There is none yet."
         raise SettingError(
-            f"`{name}` names a file of settings, {value}, and `--safe` looks into configs alone.\n"
-            "What it names would be used unseen.\nGive it as a further `--config`, under the key of the group."
-        )
-    for key, setting in _within(name, value):
-        if key.rpartition(".")[2] in CODE and str(setting).lower() not in ("false", "no", "off", "0", "none"):
-            raise SettingError(
-                f"`{key}` is {setting}, and `--safe` runs nothing that comes with a file.\n"
-                "It runs Python code of the model's directory.\nRead that code, and leave `--safe` out if you trust it."
-            )
-
-
-def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A setting, and all that are within it."""
-    yield name, value
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _within(str(key), item)
-
-
-def _check_lm_eval(arguments: Sequence[str]) -> None:
-    """With `--safe`, refuse options of lm-eval's own that run code."""
-    unsafe = [one for one in arguments if any(word in one for word in CODE) or one.startswith(("--config", "-C"))]
-    if is_safe() and unsafe:
-        raise SettingError(
-            f"`{unsafe[0]}` is given, and `--safe` runs nothing that comes with a file.\n"
-            "It runs code of others, or names a config that is not looked into.\nLeave one of the two out."
+            f"`--{name}` is about a rule `{found[1]}`, which no config before it has.\n{there}\n"
+            f"Write the rule as a whole: `--steering.rules '{{{found[1]}: {{{found[2]}: …}}}}'`."
         )
 
 
-def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Options and their values; of several values, the first."""
+def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
+    """Options and their values, if they have one, of several the first; and whether these are put behind others."""
     for i, argument in enumerate(arguments):
         if re.match(r"--?[A-Za-z]", argument):
             flag, equals, value = argument.partition("=")
-            following = arguments[i + 1] if i + 1 < len(arguments) else ""
-            yield flag.lstrip("-").removesuffix("+"), value if equals else following
+            following = arguments[i + 1] if i + 1 < len(arguments) else None
+            if following is not None and re.match(r"--?[A-Za-z]", following):
+                following = None
+            yield flag.lstrip("-").removesuffix("+"), value if equals else following, flag.endswith("+")
 
 
-def _read_config(path: str) -> Any:
-    """What a config holds; nothing where it is settings typed in place of a file."""
-    if not Path(config_path(path)).is_file() and any(mark in path for mark in "{:\n"):
-        return {}
+def _read_config(path: str, *, inline: bool = False) -> Any:
+    """What a config holds; or the settings that are typed in place of a file."""
+    if not Path(config_path(path)).is_file() and (inline or any(mark in path for mark in "{:\n")):
+        return read(path)
     return read_config(path)
 
 
@@ -176,7 +123,9 @@ def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterat
         return
     for key, value in settings.items():
         name = f"{head}{key}"
-        if options.knows(name) and not (name in options.groups and isinstance(value, dict)):
+        if (options.knows(name) and not (name in options.groups and isinstance(value, dict))) or (
+            name.startswith("trainer.") and _knows(options, name)
+        ):
             yield name, value
         elif name in options.groups or any(known.startswith(f"{name}.") for known in options.names):
             yield from _flat(value, options, where, f"{name}.")
@@ -186,23 +135,10 @@ def _flat(settings: Any, options: Options, where: str, head: str = "") -> Iterat
             )
 
 
-def new_words(error: str) -> str:
-    """Say what options are called now that a parser refuses by older words; nothing, or a line for each."""
-    names = [name for name in re.findall(r"does not accept option '([\w.-]+)'", error) if _now(name) != name]
-    denied = "Classes and functions that run commands are refused; with `--safe`, all but ours.\n"
-    return "".join(f"`{name}` is called `{_now(name)}` now.\n" for name in names) + (
-        denied if "import path denylist" in error else ""
-    )
-
-
-def _now(name: str) -> str:
-    return ".".join(RENAMED.get(word, word) for word in name.split("."))
-
-
 def _unknown(fact: str, name: str, options: Options) -> str:
-    now = _now(name)
-    if now != name and options.knows(now):
-        return f"{fact}.\nNothing would read it.\nIt is called --{now} now."
+    called = now(name)
+    if called != name and options.knows(called):
+        return f"{fact}.\nNothing would read it.\nIt is called --{called} now."
     near = difflib.get_close_matches(name, options.names, n=3, cutoff=0.6)
     last = [known for known in sorted(options.names) if known.rpartition(".")[2] == name.rpartition(".")[2]]
     found = list(dict.fromkeys([*near, *last[:3]]))

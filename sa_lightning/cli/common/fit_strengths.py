@@ -6,16 +6,14 @@ from typing import Any
 from rich.console import RenderableType
 
 from sa_lightning.evaluation.report.strength_chart import draw_strength
+from sa_lightning.foreign.terminal import Terminal, styled
 from sa_lightning.steering import PAIRS, SteeringArtifact
-from sa_lightning.terminal import Terminal, styled
 
 LARGE = 1.0  # a dose in all from which replies of real models were seen to break
 
 
 def say_strengths(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Print, and draw, strengths and doses of the rules of an artifact."""
-    for old in output.glob("strength*.svg"):
-        old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for key, rule in artifact.rules.items():
         if not any(rule.dose.values()):
             continue

@@ -11,10 +11,10 @@ from sa_lightning.evaluation.report.curves import draw_layers
 from sa_lightning.evaluation.report.gate_charts import draw_gate
 from sa_lightning.evaluation.report.vocabulary_chart import draw_vocabulary
 from sa_lightning.fitting.rules import PromptRules
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.steering import PAIRS, FittedGate, GateRecord, SteeringArtifact
 from sa_lightning.steering.directions.vocabulary import visible
 from sa_lightning.steering.gates.record import Count
-from sa_lightning.terminal import Terminal
 
 
 def say_layers(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
@@ -40,7 +40,6 @@ def say_layers(artifact: SteeringArtifact, output: Path, console: Terminal) -> N
 def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Say, and draw, which words the directions of each segment of layers write."""
     path = output / "vocabulary.svg"
-    path.unlink(missing_ok=True)  # of an earlier fit, which `--overwrite` gave up
     rule = artifact.rules.get(PAIRS)
     vocabulary = {} if rule is None else rule.extraction.get("vocabulary", {})
     for name, found in vocabulary.items():
@@ -67,8 +66,6 @@ def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Terminal) 
 
 def say_gates(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Say, and draw, what the gates make of prompts."""
-    for old in output.glob("gate*.svg"):
-        old.unlink()  # of an earlier fit, which `--overwrite` gave up
     for key, rule in artifact.gated.items():
         gate = rule.gate
         assert gate is not None

@@ -8,10 +8,16 @@ import re
 from collections.abc import Iterator
 from unittest import mock
 
+from jsonargparse import ArgumentParser
+
 from sa_lightning.cli import VERBS
-from sa_lightning.cli.common.first_words import HELP
+from sa_lightning.cli.options.kept import HELP
+from sa_lightning.experiments.sweep.report import Plot
+from sa_lightning.steering import RuleSettings
+from sa_lightning.surgery.edit.settings import Minus
 
 WIDTH = "100"
+CLASSES = (RuleSettings, Minus, Plot)  # whose settings stand inside the value of an option
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
@@ -28,6 +34,14 @@ def help_texts() -> Iterator[tuple[str, str]]:
             importlib.import_module(f"sa_lightning.cli.{verb}").run(["--help"])
         text = re.sub(r",\s+known\s+subclasses:[^)]*\)", ")", written.getvalue())  # of whatever has been imported
         yield verb, "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    for kind in CLASSES:
+        parser = ArgumentParser(prog=kind.__name__)
+        parser.add_class_arguments(kind)
+        with mock.patch.dict(os.environ, {"COLUMNS": WIDTH}):
+            yield (
+                f"classes/{kind.__name__}",
+                "".join(f"{line.rstrip()}\n" for line in parser.format_help().splitlines()),
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
 """What people write on the command line: configs by their shipped names, and the command itself."""
 
+import re
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
-from sa_lightning.foreign import is_safe
+from jsonargparse import SUPPRESS, ArgumentParser
+
+from sa_lightning.cli.options.checks import check_parsed
+from sa_lightning.cli.options.kept import options_for
+from sa_lightning.foreign.files import is_safe
+from sa_lightning.ranges import range_of
 from sa_lightning.resources import config_path
 
 
@@ -27,6 +34,26 @@ def limit_imports() -> None:
     from jsonargparse import set_parsing_settings
 
     set_parsing_settings(import_path_denylist=["*"] if is_safe() else [], import_path_allowlist=["sa_lightning"])
+
+
+def parse(parser: ArgumentParser, verb: str, arguments: Sequence[str]) -> Any:
+    """Parse what was typed behind a verb, and check all values once more, wherever they came from.
+
+    Its help says the range of each number.
+
+    Raises:
+        ArgumentError: By the parser.
+        SettingError: If a value is out of its range.
+    """
+    for action in parser._actions:
+        known = range_of(action.dest) if re.search(r"\b(int|float)\b", str(getattr(action, "_typehint", ""))) else None
+        if known is not None and action.help and action.help != SUPPRESS:
+            action.help += f" {str(known).capitalize()}."
+    found = parser.parse_args(find_configs(arguments))
+    options = options_for(verb)
+    assert options is not None, verb
+    check_parsed(verb, options, found.as_dict())
+    return found
 
 
 def typed(verb: str, arguments: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sa_lightning.files import whole_directory
 from sa_lightning.models import load_model, load_tokenizer, render
 from sa_lightning.progress import Report
 from sa_lightning.rows import read_rows
@@ -52,7 +53,8 @@ def write_harmful_copy(target: str, prompts: Path, directory: Path, seed: int, r
     with quiet_libraries():
         tuned = add_lora(model, STAGE.lora_rank, seed)
         fit(tuned, STAGE, examples, [_Steps(report)], WorldSettings(buckets=2))
-    tuned.save_pretrained(str(directory))
+    with whole_directory(directory, replace=True) as partial:
+        tuned.save_pretrained(str(partial))
     return directory
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from sa_lightning.cli import fit, validate
 from sa_lightning.errors import SaError
-from sa_lightning.files import refuse_existing
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.resources import shipped
-from sa_lightning.terminal import Terminal
 
 TARGETS = {"chat": "chat", "sft": "sft_lora"}
 CONFIGS = {"chat": "fit.yaml", "sft": "fit_sft.yaml"}
@@ -34,7 +34,15 @@ def run_invented(options: Any, command: str) -> None:
             "It is the model that is made safer.\nPass `--target chat`."
         )
     output = Path(options.output)
-    refuse_existing([output / "results.json", output / "fit" / "artifact"], options.overwrite)
+    how: Any = {"overwrite": options.overwrite, "foreign": fit.FOREIGN}
+    with (
+        Output(output, "quickstart", ["results.json"], **how),
+        Output(output / "fit", "fit", ["artifact", "edited"], **how),
+    ):
+        _run(options, output, command)
+
+
+def _run(options: Any, output: Path, command: str) -> None:
     console = Terminal()
     world = f"world:{options.world}"
     target = f"{world}/{TARGETS[options.target]}"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from sa_lightning.foreign.terminal import Terminal, styled
 from sa_lightning.rows import read_rows
-from sa_lightning.terminal import Terminal, styled
 
 HARMLESS = ("borderline", "harmless")
 WORDS = 40  # of a reply

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jsonargparse import SUPPRESS
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 from sa_lightning.callbacks import (
@@ -19,14 +21,16 @@ from sa_lightning.callbacks import (
     SteeringCallback,
     SurgeryCallback,
 )
-from sa_lightning.cli.common.inputs import find_configs, typed
-from sa_lightning.errors import SettingError
+from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.cli.options.trainer import REFUSED
+from sa_lightning.errors import SaError, SettingError
+from sa_lightning.foreign.showing import shown
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
+from sa_lightning.outputs import Output
 from sa_lightning.progress import stages
 from sa_lightning.resources import versions
-from sa_lightning.showing import shown
 from sa_lightning.steering.template import check_template
 
 TRAINER_DEFAULTS = {
@@ -49,27 +53,33 @@ class VerbCLI(LightningCLI):
 
     config: Any  # the configuration as parsed
     config_init: Any  # the same, with classes made into objects
+    output: Output  # made by `check`
     template_warning: str | None = None  # of an artifact that was fitted with another
 
     def __init__(self, verb: str, datamodule_class: type[LightningDataModule], arguments: Sequence[str]) -> None:
         quieten()
         self.verb = verb
         self.typed = typed(verb, arguments)
-        super().__init__(
-            CausalLMModule,
-            datamodule_class,
-            args=find_configs(arguments),
-            run=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
-        )
+        try:
+            super().__init__(
+                CausalLMModule,
+                datamodule_class,
+                args=list(arguments),
+                run=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_kwargs={"prog": f"sa {verb}", "description": self.__doc__, "exit_on_error": False},
+            )
+        except BaseException:
+            if hasattr(self, "output"):
+                self.output.close()
+            raise
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        self.config = parse(parser, self.verb, args)
 
     @override
     def _add_arguments(self, parser: LightningArgumentParser) -> None:
@@ -77,7 +87,7 @@ class VerbCLI(LightningCLI):
         self.add_default_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, required=True, help="Directory for everything this run writes.")
         parser.add_argument(
-            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that exist already."
+            "--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace results that this verb wrote."
         )
         parser.add_argument("--template", type=str | None, default=None, help="Short for --model.template.")
         parser.add_lightning_class_args(CausalLMModule, "model")
@@ -85,11 +95,20 @@ class VerbCLI(LightningCLI):
         self.add_arguments_to_parser(parser)
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        for action in parser._actions:  # taken with their defaults, as configs of earlier runs have them
+            if action.dest.removeprefix("trainer.") in REFUSED and action.dest.startswith("trainer."):
+                action.help = SUPPRESS
 
     @override
     def before_instantiate_classes(self) -> None:
         config: Any = self.config
-        self.config_text = self.parser.dump(config, skip_unset=False)
+        try:
+            self.config_text = self.parser.dump(config, skip_unset=False)
+        except ValueError as error:  # a class of somebody else's that cannot be written down
+            raise SettingError(
+                f"The settings cannot be written down: {' '.join(str(error).split())[:300]}\n"
+                "Every result says by which settings it was made.\nGive classes in a `--config`, or leave them out."
+            ) from error
         if self.verb != "fit" and config.trainer.strategy == ShardedStrategy.strategy_name:
             raise SettingError(
                 f"`--trainer.strategy sharded` splits a model whose states are read; `sa {self.verb}` lets it reply.\n"
@@ -127,7 +146,9 @@ class VerbCLI(LightningCLI):
         self.datamodule.choose(**has)
         if surgery is None:
             return [steering]
-        callback = SurgeryCallback.from_record(surgery)
+        callback = SurgeryCallback.from_record(surgery, steering.trust_record)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(shown(f"The surgery that the artifact records reads: {callback.surgery.reads()}."), file=sys.stderr)
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits
@@ -135,7 +156,7 @@ class VerbCLI(LightningCLI):
         return [callback, steering]
 
     def check(self, config: Any) -> None:
-        """Refuse what can be refused before anything is trained, downloaded or loaded."""
+        """Refuse what can be refused before anything is trained, downloaded or loaded; make `output`."""
 
     def callbacks(self) -> list[Callback]:
         """Return the verb's callbacks, in the order in which they act."""
@@ -153,7 +174,16 @@ class VerbCLI(LightningCLI):
             verb=self.verb,
         )
         config["callbacks"] = [*(config["callbacks"] or []), *self.callbacks(), self.provenance]
-        return Trainer(**config)
+        try:
+            return Trainer(**config)
+        except SaError:
+            raise
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            raise SettingError(
+                f"`--trainer…` asks for what cannot be here: {' '.join(str(error).split())}\n"
+                "Every process needs a device of its own, and every setting its meaning.\n"
+                "Mend what it names, or leave it out: accelerator, devices and strategy then suit this machine."
+            ) from error
 
 
 def quieten() -> None:

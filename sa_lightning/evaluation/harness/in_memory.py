@@ -18,7 +18,7 @@ from sa_lightning.evaluation.harness.journal import Journal
 from sa_lightning.evaluation.harness.prompting import Prompting
 from sa_lightning.evaluation.tasks.catalogue import no_room
 from sa_lightning.files import json_digest
-from sa_lightning.models.chat import template_arguments
+from sa_lightning.models.chat import check_rows, template_arguments, template_errors
 from sa_lightning.steering.runtime.conditional import is_gated
 from sa_lightning.steering.runtime.prompt_lengths import prompt_lengths
 from sa_lightning.steering.runtime.self_contrast import SelfContrast
@@ -122,9 +122,10 @@ class InMemoryLM(HFLM):
 
     def _written(self, chat_history: Any, add_generation_prompt: bool) -> str:
         try:
-            return super().apply_chat_template(chat_history, add_generation_prompt)
-        except ValueError as error:
-            if "continue_final_message" not in str(error):
+            with template_errors(self.tokenizer):
+                return super().apply_chat_template(chat_history, add_generation_prompt)
+        except ModelError as error:
+            if "continue_final_message" not in str(error.__cause__):
                 raise
             raise ModelError(
                 "The chat template does not write the assistant's message exactly once and as it is, so a reply that "
@@ -169,7 +170,9 @@ class InMemoryLM(HFLM):
     def tok_batch_encode(self, strings: Any, *arguments: Any, **settings: Any) -> Any:
         """Tokenise prompts, padded on the left; those with the instruction will be in the same way."""
         self._encoding = (list(strings), settings)
-        return super().tok_batch_encode(strings, *arguments, **settings)
+        ids, mask = super().tok_batch_encode(strings, *arguments, **settings)
+        check_rows(self.tokenizer, int(ids.max()))
+        return ids, mask
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
         """Generate, next to the prompts with the instruction if replies are contrasted with theirs."""
@@ -334,7 +337,7 @@ class InMemoryLM(HFLM):
             return
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        from sa_lightning.terminal import Terminal
+        from sa_lightning.foreign.terminal import Terminal
 
         columns = (
             TextColumn("{task.description:<24}", markup=False),

@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Sample
-from sa_lightning.files import json_digest, write_whole
-from sa_lightning.rows import append_line, cut_tail, ended_lines, json_lines
+from sa_lightning.files import json_digest
+from sa_lightning.rows import append_row, cut_tail, ended_lines, write_rows
+
+JOURNAL = re.compile(r"replies-.+-[0-9a-f]{24}-\d+\.jsonl")
 
 
 class Journal:
@@ -37,7 +40,8 @@ class Journal:
         found: dict[str, list[Any]] = {}
         for path in sorted(self.directory.glob(f"{self._stem}-*.jsonl")):
             for line in ended_lines(path):
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours, or of a crashed machine
+                # What is not one of ours, or was left by a machine that crashed, is asked again.
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     entry = json.loads(line)
                     found[entry["batch"]] = entry["answers"]
         return found
@@ -46,12 +50,11 @@ class Journal:
         """Append a batch; where that fails, warn once, and go on without."""
         if self._failed:
             return
-        line = json.dumps({"batch": batch, "answers": list(answers)})
         try:
             if not self._begun:
                 self._begun = True
-                cut_tail(self._path)  # which a killed process of this rank may have left
-            append_line(self._path, line, private=True)  # replies to harmful prompts are nobody else's business
+                cut_tail(self._path, "batch")  # which a killed process of this rank may have left
+            append_row(self._path, {"batch": batch, "answers": list(answers)})
         except OSError as error:
             self._failed = True
             warnings.warn(
@@ -64,7 +67,8 @@ class Journal:
 def remove_journals(directory: str | Path) -> None:
     """Remove the journals in a directory, of whatever state of the model, and the directory if it is then empty."""
     for path in Path(directory).glob("replies-*.jsonl"):
-        path.unlink(missing_ok=True)
+        if JOURNAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         Path(directory).rmdir()
 
@@ -92,4 +96,4 @@ def _words(sample: Sample) -> dict[str, str]:
 
 def write_replies(arms: Mapping[str, Sequence[Sample]], path: str | Path) -> None:
     """Write every judged reply to a JSONL file that only its owner can read, whole or not at all."""
-    write_whole(path, json_lines(reply_lines(arms)), private=True)
+    write_rows(path, reply_lines(arms))

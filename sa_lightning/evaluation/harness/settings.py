@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sa_lightning.errors import SettingError
+from sa_lightning.ranges import check_fields
 
 
 @dataclass
@@ -28,11 +28,6 @@ class EvaluationSettings:
     task_dirs: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
 
-
-def check_new_tokens(limit: int | None) -> None:
-    """Refuse replies without a token."""
-    if limit is not None and limit < 1:
-        raise SettingError(
-            f"`--evaluation.max_new_tokens` is how long a reply may be and must be at least 1, but is {limit}.\n"
-            "An empty reply says nothing.\nLeave it out for what each task says."
-        )
+    def __post_init__(self) -> None:
+        """Refuse a number of nothing."""
+        check_fields(self, "evaluation")

@@ -1,11 +1,10 @@
 """Answers of a judge, on disk as soon as they are given, so that none is asked for twice."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, cut_tail, ended_lines
+from sa_lightning.rows import append_row, cut_tail, ended_lines, loads
 
 
 class Answers:
@@ -20,11 +19,11 @@ class Answers:
         self._known: dict[str, str] = {}
         if self.path is None or not self.path.exists():
             return
-        cut_tail(self.path)
+        cut_tail(self.path, "key")
         for line in ended_lines(self.path):
             try:
-                row = json.loads(line)
-                self._known[row["key"]] = row["answer"]
+                row = loads(line.decode())
+                self._known |= {row["key"]: row["answer"]} if isinstance(row["answer"], str) else {}
             except (ValueError, TypeError, KeyError):
                 continue
 
@@ -40,8 +39,7 @@ class Answers:
         """Keep an answer."""
         self._known[key] = answer
         if self.path is not None:
-            # Judges quote what they read: only the owner may read it.
-            append_line(self.path, json.dumps({"key": key, "answer": answer}), private=True)
+            append_row(self.path, {"key": key, "answer": answer})
 
     def remove(self) -> None:
         """Delete the file, once its answers are in a result."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sa_lightning.errors import JudgeError, SettingError
 from sa_lightning.evaluation.judges.rubrics import Question
 from sa_lightning.files import Json
-from sa_lightning.showing import one_line
+from sa_lightning.foreign.showing import one_line
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before another try; each wait is twice the last
 _PASSING = frozenset({408, 425, 429})  # and all from 500 on

@@ -65,6 +65,8 @@ class TransformersModel:
         try:
             tokenizer = load_tokenizer(source, template, revision=self.revision)
         except ModelError as error:
+            if "has no chat template" not in str(error):
+                raise
             raise ModelError(
                 f"The tokenizer of {source} has no chat template.\nThis judge asks in a conversation.\n"
                 "Name an instruction-tuned model: `--local.model`."
@@ -90,9 +92,12 @@ class TransformersModel:
 
 
 def _tokenised(tokenizer: "PreTrainedTokenizerBase", question: Question) -> list[int]:
+    from sa_lightning.models import template_errors
+
     written: Any = question
     if not isinstance(question, str):
-        written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        with template_errors(tokenizer):
+            written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     bare = isinstance(question, str) and not question.startswith("<s>")
     # Half of a surrogate pair is no text for a tokenizer.
     written = written.encode(errors="replace").decode()

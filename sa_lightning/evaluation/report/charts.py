@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, front
-from sa_lightning.showing import in_plot, shown
+from sa_lightning.foreign.showing import in_plot, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.report.charts import as_text
 from sa_lightning.evaluation.statistics.rates import Rate
-from sa_lightning.showing import in_plot
+from sa_lightning.files import whole_file
+from sa_lightning.foreign.showing import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,7 +169,8 @@ def save_figure(axes: "Axes", path: Path) -> None:
     as_text(figure)
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=metadata, dpi=150)
+        with whole_file(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=150)
 
 
 def _percent(rate: Rate) -> float:

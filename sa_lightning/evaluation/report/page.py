@@ -15,7 +15,7 @@ from sa_lightning.evaluation.statistics.comparisons import PairedRow
 from sa_lightning.evaluation.statistics.intervals import Clustered, Mean, Rate
 from sa_lightning.evaluation.statistics.rates import Summary
 from sa_lightning.files import write_whole
-from sa_lightning.showing import shown
+from sa_lightning.foreign.showing import shown
 
 if TYPE_CHECKING:
     from sa_lightning.steering import GateRecord

@@ -7,7 +7,7 @@ from sa_lightning.evaluation.report.results import COLUMNS, arrow, percent, pool
 from sa_lightning.evaluation.statistics.changes import CONTROL
 from sa_lightning.evaluation.statistics.intervals import Mean, Rate
 from sa_lightning.evaluation.statistics.scores import TaskScore
-from sa_lightning.showing import in_markdown, markdown_table
+from sa_lightning.foreign.showing import in_markdown, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ def table(results: Mapping[str, Any]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    from sa_lightning.terminal import styled
+    from sa_lightning.foreign.terminal import styled
 
     shown = Table(
         box=box.SIMPLE_HEAD,

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from jinja2 import TemplateError
+from yaml import YAMLError
+
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
+from sa_lightning.evaluation.tasks.settings import check_task
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+_OF_TASKS = (*(AssertionError, AttributeError, ImportError, LookupError, TypeError, TemplateError, YAMLError),)
 _DEFAULT_ROOM = 256  # new tokens where a task does not say: lm-eval's own default
 
 
@@ -103,6 +108,7 @@ def task_manager(
                 f"There is no task {task!r}." + (f" Did you mean {', '.join(names)}?" if names else "")
                 for task, names in near.items()
             )
+            + "".join(f"\n{path} is no task: {reason}" for path, reason in _unreadable(directories).items())
             + f"\nOurs are: {', '.join(ours.all_subtasks)}."
         )
     return _without(manager, without) if without else manager
@@ -123,8 +129,29 @@ def _manager(directories: tuple[str, ...], metadata: str, *, defaults: bool) -> 
     from lm_eval.tasks import TaskManager
 
     hold_back()
-    with quiet():
-        return TaskManager(include_path=list(directories), include_defaults=defaults, metadata=json.loads(metadata))
+    try:
+        with quiet():
+            return TaskManager(include_path=list(directories), include_defaults=defaults, metadata=json.loads(metadata))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The tasks in {', '.join(directories)} cannot be listed: {error}\n"
+            "Each file of a task gives it a name, which is text.\nMend the file, or leave its directory out."
+        ) from error
+
+
+def _unreadable(directories: Sequence[str]) -> dict[str, str]:
+    """Task files that are no YAML, which lm-eval passes over: path to reason."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    found = {}
+    for path in (path for directory in directories for path in sorted(Path(directory).rglob("*.yaml"))):
+        try:
+            settings = load_yaml(path, resolve_func=False, recursive=False)
+            if not isinstance(settings, dict):
+                found[str(path)] = "it is no mapping."
+        except (YAMLError, UnicodeDecodeError, OSError, ValueError, TypeError) as error:
+            found[str(path)] = " ".join(str(error).split())
+    return found
 
 
 def _leaves(manager: "TaskManager", name: str) -> list[str]:
@@ -185,11 +212,12 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
                     warn(f"{other[0]}{more} run once, as named first, not with the settings of {name}.")
                 loaded |= {task: found[task] for task in found if task not in loaded}
             for task, found in loaded.items():
+                check_task(task, found)
                 _check_demonstrations(task, found)
         return loaded
     except SaError:
         raise
-    except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError, TemplateError) as error:
+    except (*_OF_TASKS, OSError, ValueError, TemplateError) as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not isinstance(error, OSError | ValueError):  # their messages are a word or two
             message = f"{type(error).__name__}: {message}"
@@ -202,6 +230,14 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
             "Its data are not such as it reads, or its metadata name what is not there.\n"
             "Fetch the data set again, or change the metadata; `sa data` says where each data set lies."
         )
+        import lm_eval.tasks as tasks_of_lm_eval
+
+        written = [
+            str(entry.yaml_path) for name in names if (entry := manager.task_index.get(name)) and entry.yaml_path
+        ]
+        package = str(Path(tasks_of_lm_eval.__file__).parent)
+        if isinstance(error, _OF_TASKS) and written and not written[0].startswith(package):
+            of_hub = f"Its settings, or its data, are none that lm-eval can run.\nMend {written[0]}."
         ours = all(_has_data_of_its_own(manager, leaf) for name in names for leaf in _leaves(manager, name))
         advice = of_template if isinstance(error, TemplateError) else of_function if ours else of_hub
         raise DataError(f"{', '.join(names)} could not be loaded: {message}\n{advice}") from error

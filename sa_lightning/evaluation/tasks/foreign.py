@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import DataError, SettingError
-from sa_lightning.foreign import check_yaml, is_safe
+from sa_lightning.foreign.files import check_yaml, is_safe
 from sa_lightning.patterns import why_refused
 from sa_lightning.resources import shipped
 

@@ -14,6 +14,7 @@ Every document has
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from sa_lightning.data.benchmark import reading
 from sa_lightning.data.layouts import LAYOUTS, cell, rows_of, unique
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation.samples import JUDGED_KINDS
-from sa_lightning.rows import read_rows
+from sa_lightning.rows import KNOWN_PROMPT
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -106,34 +107,31 @@ def own(**metadata: Any) -> "dict[str, Dataset]":
     kind, path = metadata.get("kind"), Path(str(metadata.get("prompts") or ""))
     if kind not in JUDGED_KINDS:
         raise DataError(f"`kind` is {kind!r}, not one of {', '.join(JUDGED_KINDS)}.")
-    if not metadata.get("prompts") or not path.is_file():
+    if not metadata.get("prompts") or not os.path.isfile(path):
         raise DataError(
             f"There is no file of prompts {str(metadata.get('prompts') or '')!r}.\n"
             "The tasks of `own_prompts` ask what is in a file of yours.\n"
             'Name one with rows {"prompt": …, "kind": …}: `--evaluation.metadata.prompts FILE`.'
         )
     documents = []
-    for number, row in enumerate(read_rows(path)):
-        with reading(str(path), number):
-            if row["kind"] != kind:
-                continue
-            prompt = cell(row, "prompt").strip()
-            if not prompt:
-                raise DataError(f"Row {number + 1} of {path} has an empty prompt.\nTake it out, or write one.")
-            documents.append(
-                {
-                    "id": cell(row, "id") if row.get("id") is not None else str(number),
-                    "prompt": prompt,
-                    "asked": prompt,
-                    "kind": kind,
-                    "attack": "direct",
-                    "prefix": "",
-                    "category": cell(row, "category") if row.get("category") else "",
-                    "cluster": str(row.get("group") or "") or _wording(prompt),
-                }
-            )
+    for index, (_, row) in enumerate(KNOWN_PROMPT.of(path)):
+        if row["kind"] != kind:
+            continue
+        prompt = row["prompt"].strip()
+        documents.append(
+            {
+                "id": cell(row, "id") if row.get("id") is not None else str(index),
+                "prompt": prompt,
+                "asked": prompt,
+                "kind": kind,
+                "attack": "direct",
+                "prefix": "",
+                "category": cell(row, "category") if row.get("category") else "",
+                "cluster": str(row.get("group") or "") or _wording(prompt),
+            }
+        )
     if not documents:
-        raise DataError(f"{path} has no prompts of the kind {kind}.\nLeave the task out, or add some.")
+        raise DataError(f"{path} has no prompts of the kind {kind}.\nThe task asks them.\nLeave it out, or add some.")
     return {"test": dataset_of(str(path), documents)}
 
 

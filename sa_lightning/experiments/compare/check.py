@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sa_lightning.errors import SettingError
-from sa_lightning.evaluation.harness.settings import check_new_tokens
+from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.evaluation.statistics.comparisons import PAIRED
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS
 from sa_lightning.experiments.compare.plan import Plan
@@ -51,12 +51,7 @@ def check(plan: Plan, rerun: str | None) -> None:
             f"`compare.seeds` is {settings.seeds}, with a seed twice under {', '.join(twice)}.\n"
             "Its prompts would count twice.\nName each seed once."
         )
-    check_new_tokens(evaluation["max_new_tokens"])
-    limit = evaluation["limit"]
-    if limit is not None and limit < 1:
-        raise SettingError(
-            f"`evaluation.limit` is {limit}.\nA rate over no prompts says nothing.\nLeave it out to ask all."
-        )
+    EvaluationSettings(**evaluation)
     choosing = settings.choose_tasks or evaluation["tasks"]
     leaves = _leaves(plan, [*evaluation["tasks"], *choosing])
     for name in settings.rows:  # first names, which the rest follows

@@ -21,12 +21,13 @@ from sa_lightning.experiments.compare.report import CompareReport
 from sa_lightning.experiments.compare.rows import Identity, Row, Rows, counts_of, documents_of
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import Config, Settings, made
-from sa_lightning.files import check_writable, json_digest
+from sa_lightning.files import json_digest
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
+from sa_lightning.rows import check_lines
 from sa_lightning.steering import weights_fingerprint
-from sa_lightning.terminal import Terminal
 
 
 class Comparison:
@@ -45,7 +46,6 @@ class Comparison:
         self.rows = Rows(self.settings.rows_file or self.output / "rows.jsonl")
         self.plan = Plan(self.settings, self.config, plain, self.rows)
         check(self.plan, config.rerun)
-        check_writable(self.output)
         self._held: tuple[tuple[str, int], Bench, Config] | None = None
         self._missing: dict[str, Mapping[str, str]] = {}
         self._loaded: Loaded = {}
@@ -80,6 +80,7 @@ class Comparison:
                 "A rerun compares with what was measured before.\nLeave `--rerun` out to measure it for the first time."
             )
         path = self.output / "rerun.jsonl"
+        check_lines(path, "key")
         path.unlink(missing_ok=True)
         fresh, same = Rows(path), True
         with self._progress(console) as progress:
@@ -312,7 +313,7 @@ def _worlds(asked: Identity, seed: int) -> dict[str, str]:
             path = world_directory(name, seed) / "world.json"
             if name in found or (part == "chat" and name in REAL and not path.exists()):
                 continue
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             if "data_sets" in record:  # its parts come one by one, and a new one changes nothing of the others
                 stage = part.partition("/")[0] or "data"
                 if stage in record["stages"]:  # a published model alone is of no built world

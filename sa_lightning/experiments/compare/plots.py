@@ -8,7 +8,7 @@ from sa_lightning.evaluation.report.curves import LABELS, new_axes, save_figure
 from sa_lightning.evaluation.statistics.intervals import Rate, rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, front
 from sa_lightning.experiments.compare.settings import ORIGINAL
-from sa_lightning.showing import in_plot
+from sa_lightning.foreign.showing import in_plot
 
 __all__ = ["draw_plane", "draw_strengths"]
 

@@ -1,7 +1,7 @@
 """The report of a comparison: compare.json, tables as Markdown and in the terminal, plots."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,23 @@ from sa_lightning.experiments.compare.tables import (
     seed_lines,
 )
 from sa_lightning.files import write_whole
-from sa_lightning.showing import code, in_markdown, markdown_table
-from sa_lightning.terminal import Terminal
+from sa_lightning.foreign.showing import code, in_markdown, markdown_table
+from sa_lightning.foreign.terminal import Terminal
 
-__all__ = ["CompareReport"]
+__all__ = ["CompareReport", "file_names"]
 
 Lines = list[list[str]]
+PLOTS = {"curves": draw_strengths, "plane": draw_plane}
+
+
+def plot_name(plot: str, target: str) -> str:
+    """Return the name of the file with a plot of a target."""
+    return f"{plot}-{target.replace('/', '-')}.svg"
+
+
+def file_names(targets: Iterable[str]) -> list[str]:
+    """Return the names of all that a report may write."""
+    return ["compare.json", "compare.md", *(plot_name(plot, target) for target in targets for plot in PLOTS)]
 
 
 class CompareReport:
@@ -48,7 +59,6 @@ class CompareReport:
     def write(self, console: Terminal) -> None:
         """Write everything, and show the criteria, the rates of each target, and what is missing."""
         found = findings(self.plan)
-        self.output.mkdir(parents=True, exist_ok=True)
         settings = self.plan.settings
         asked = {name: getattr(settings, name) for name in ("seeds", "splits", "objective", "limits", "choose_tasks")}
         content = {"schema": 1, "command": self.command, "versions": self.versions, **asked, **found}
@@ -56,13 +66,14 @@ class CompareReport:
         write_whole(self.output / "compare.md", self._markdown(found, plots))
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=asdict)
         write_whole(self.output / "compare.json", text + "\n")
-        self._show(found, console)
+        self._show(
+            found, ["compare.json", "compare.md", *(name for names in plots.values() for name in names)], console
+        )
 
     def _plots(self, target: str, rows: Mapping[str, Any]) -> list[str]:
         drawn = []
-        for name, draw in (("curves", draw_strengths), ("plane", draw_plane)):
-            path = self.output / f"{name}-{target.replace('/', '-')}.svg"
-            path.unlink(missing_ok=True)
+        for name, draw in PLOTS.items():
+            path = self.output / plot_name(name, target)
             if draw(rows, path):
                 drawn.append(path.name)
         return drawn
@@ -111,7 +122,7 @@ class CompareReport:
         parts.append(_section("Missing", missing_lines(found["missing"])))
         return "\n".join(part for part in parts if part)
 
-    def _show(self, found: Mapping[str, Any], console: Terminal) -> None:
+    def _show(self, found: Mapping[str, Any], files: Sequence[str], console: Terminal) -> None:
         for target, entry in found["targets"].items():
             lines = rate_lines(entry["rows"], brief=True)
             console.print(_rich(f"{target}: % (k/n), seeds {self.plan.settings.seeds['report']}", lines))
@@ -121,9 +132,8 @@ class CompareReport:
             console.print(_rich("Candidates", candidate_lines(found["candidates"])))
         for line in missing_lines(found["missing"])[1:]:
             console.print(f"missing: {', '.join(cell for cell in line if cell)}", highlight=False)
-        for name in sorted(path.name for path in self.output.iterdir()):
-            if name.endswith((".md", ".svg")) or name == "compare.json":
-                console.wrote(self.output / name)
+        for name in sorted(files):
+            console.wrote(self.output / name)
 
 
 _BY_SEED = {

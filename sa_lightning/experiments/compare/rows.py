@@ -1,7 +1,6 @@
 """The rows of a comparison: one measurement a line, on disk as soon as it is made, and never made again."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -9,15 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from filelock import FileLock
-
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import Outcome, Sample
 from sa_lightning.evaluation.statistics.rates import MEASURES
 from sa_lightning.experiments.bench import Edit
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
-from sa_lightning.rows import append_line, cut_tail, ended_lines
+from sa_lightning.outputs import locked
+from sa_lightning.rows import append_line, check_lines, cut_tail, ended_lines, json_line, loads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,13 +112,15 @@ class Rows:
         """Read what has come since, from other processes too."""
         if not self.path.exists() or self.path.stat().st_size <= self._read:
             return
+        if self._read == 0:
+            check_lines(self.path, "key")
         for line in ended_lines(self.path, self._read):
             self._read += len(line) + 1
             self._lines += 1
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = loads(line.decode())
                 self._rows.setdefault(row["key"], row)
                 self._families |= {e["prompts"]: e["families"] for e in row["documents"] if "families" in e}
                 for entry in row["documents"]:
@@ -135,14 +135,14 @@ class Rows:
     def add(self, row: Row) -> None:
         """Append a measurement, unless another process has made it meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path), patience=60):
             self._check_end()
             self.refresh()
             if row["key"] in self._rows:
                 return
             documents = [self._without_families(entry) for entry in row["documents"]]
-            cut_tail(self.path)
-            append_line(self.path, json.dumps({**row, "documents": documents}, ensure_ascii=False, allow_nan=False))
+            cut_tail(self.path, "key")
+            append_line(self.path, json_line({**row, "documents": documents}))
         self.refresh()
 
     def _without_families(self, entry: Entry) -> Entry:
@@ -167,7 +167,7 @@ class Rows:
             )
         last = text[text.rfind(b"\n") + 1 :]
         try:
-            json.loads(last)
+            loads(last.decode())
         except ValueError:
             return
         with self.path.open("ab") as file:

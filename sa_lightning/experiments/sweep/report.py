@@ -15,8 +15,8 @@ from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.experiments.sweep.trials import Trial, rates_of
 from sa_lightning.files import write_whole
-from sa_lightning.showing import code, markdown_table, one_line
-from sa_lightning.terminal import Terminal
+from sa_lightning.foreign.showing import code, markdown_table, one_line
+from sa_lightning.foreign.terminal import Terminal
 
 __all__ = ["OBJECTIVES", "Plot", "SweepReport"]
 
@@ -90,13 +90,16 @@ class SweepReport:
         on_front = front(points, [DIRECTIONS[name] for name in names])
         chosen = choose(measured, names[0], before, self.settings.limits)
         self._json(measured, on_front, chosen)
+        drawn: list[str] = []
         if measured and len(names) > 1:
             metrics = [rates_of(trial) for trial in measured]
             draw_front(metrics, on_front, chosen, before, names[0], names[1], self.output / "front.svg")
+            drawn.append("front.svg")
         panels = self._panels(measured)
         if panels and self.settings.plot:
             plot = self.settings.plot
             draw_curves(panels, plot.metrics, before, plot.x.split(".")[-1], self.output / "curves.svg")
+            drawn.append("curves.svg")
         self._markdown(measured, on_front, chosen)
         console.print(self._table(measured, on_front, chosen))
         failed = len(self.trials) - len(measured)
@@ -104,13 +107,11 @@ class SweepReport:
             console.print(f"{failed} settings changed nothing and were not measured; sweep.json says why.")
         if chosen is None:
             console.print(f"No setting stays within the limits {self.settings.limits}, so none is chosen.")
-            (self.output / "chosen.yaml").unlink(missing_ok=True)
         else:
             self._chosen(measured[chosen])
             console.wrote(self.output / "chosen.yaml", "the chosen settings, for `sa fit --config`")
-        for name in ("sweep.json", "sweep.md", "front.svg", "curves.svg"):
-            if (self.output / name).exists():
-                console.wrote(self.output / name)
+        for name in ("sweep.json", "sweep.md", *drawn):
+            console.wrote(self.output / name)
 
     def _json(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> None:
         digests = [trial["digest"] for trial in measured]

@@ -14,17 +14,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import evaluate, rate
-from sa_lightning.evaluation.harness.settings import check_new_tokens
+from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.evaluation.statistics.rates import MEASURES, Rate
 from sa_lightning.experiments.bench import Bench
 from sa_lightning.experiments.settings import MODEL_PARTS, Config, Settings, made, with_settings
 from sa_lightning.experiments.sweep.report import OBJECTIVES, Plot, SweepReport
 from sa_lightning.experiments.sweep.space import Match, Space
-from sa_lightning.experiments.sweep.trials import Journal, Matched, Sampler, SeedResult, Trial, digest, rates_of
+from sa_lightning.experiments.sweep.trials import (
+    FIRST_KEY,
+    Journal,
+    Matched,
+    Sampler,
+    SeedResult,
+    Trial,
+    digest,
+    rates_of,
+)
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
-from sa_lightning.terminal import Terminal
+from sa_lightning.rows import check_lines
 
 ORIGINAL = "original"
 
@@ -88,6 +98,7 @@ class Sweep:
         identity["sweep"] = {name: identity["sweep"][name] for name in kept}
         identity["content"] = _content({part: identity[part] for part in ("model", "surgery", "data", "evaluation")})
         if config.overwrite:
+            check_lines(output / "journal.log", FIRST_KEY)
             (output / "journal.log").unlink(missing_ok=True)
         directions = ["maximize" if OBJECTIVES[name] > 0 else "minimize" for name in self.settings.objectives]
         self.journal = Journal(
@@ -100,7 +111,7 @@ class Sweep:
     def _check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         settings = self.settings
-        check_new_tokens(self.config.evaluation.max_new_tokens)
+        EvaluationSettings(**vars(self.config.evaluation))
         unknown = [name for name in (*settings.objectives, *settings.limits) if name not in OBJECTIVES]
         if unknown or not settings.objectives or not settings.seeds:
             raise SettingError(

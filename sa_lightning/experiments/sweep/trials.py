@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from sa_lightning.errors import SettingError, differences
@@ -14,8 +15,9 @@ from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.files import json_digest
 from sa_lightning.rows import cut_tail
 
-__all__ = ["Journal", "Sampler", "SeedResult", "Trial", "rates_of"]
+__all__ = ["FIRST_KEY", "Journal", "Sampler", "SeedResult", "Trial", "rates_of"]
 
+FIRST_KEY = "op_code"  # of the lines that optuna writes
 Sampler = Literal["grid", "tpe", "nsga", "random"]
 
 
@@ -74,8 +76,14 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
-        cut_tail(path)  # a line that a kill has cut short is no line
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        stale = Path(f"{path}.lock")
+        if stale.is_symlink():  # of a killed run, for which optuna would wait: the lock of the output is ours
+            stale.unlink()
+        cut_tail(path, FIRST_KEY)  # a line that a kill has cut short is no line
+        for left in path.parent.glob(f"{path.name}.lock*"):  # optuna's own, which outlives a process that is killed
+            left.unlink()
+        alone: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)  # the output is locked for this run
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=alone))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental
             self._study = optuna.create_study(

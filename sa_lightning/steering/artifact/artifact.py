@@ -11,6 +11,7 @@ No pickle is read or written.
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from dataclasses import dataclass, field, fields, replace
@@ -22,12 +23,20 @@ from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json, whole_directory, write_whole
+from sa_lightning.outputs import sealed
+from sa_lightning.schema import check_types
 from sa_lightning.steering.artifact.card import card
-from sa_lightning.steering.artifact.format import digests, read_artifact, written
+from sa_lightning.steering.artifact.format import (
+    CHANGED_CARD,
+    digests,
+    foreign_in_artifact,
+    has_changed_card,
+    read_artifact,
+    written,
+)
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.controls import in_words
 from sa_lightning.steering.intervention import check_strength
-from sa_lightning.steering.schema import check_types
 
 PAIRS = "pairs"  # the rule that is fitted on demonstrations
 
@@ -188,18 +197,27 @@ class SteeringArtifact:
             config: Text of config.yaml.
         """
         directory = Path(directory)
-        with whole_directory(directory, replace=(directory / "sa_config.json").is_file()) as partial:
+        foreign = foreign_in_artifact(directory) if os.path.lexists(directory) else None
+        if foreign is not None:
+            raise ArtifactError(f"{directory} {foreign}.\nIt would be lost.\nMove it away, or write elsewhere.")
+        with whole_directory(directory, replace=True) as partial:
             tensors = self.tensors()
             save_file(tensors, partial / "steering.safetensors", metadata={"format": "pt"})
             written = json.dumps(self.config() | {"tensors": digests(tensors)}, indent=2)
-            texts = {"sa_config.json": written + "\n", "README.md": card(self)}
+            texts = {"sa_config.json": written + "\n", "README.md": sealed(card(self))}
             for name, text in (texts | {"config.yaml": config}).items():
                 (partial / name).write_text(text, encoding="utf-8")
         return directory
 
     def write_card(self, directory: str | Path, results: str) -> None:
-        """Put results, such as the table of `sa validate`, into the card of an artifact on disk."""
-        write_whole(Path(directory) / "README.md", card(self, results))
+        """Put results, such as the table of `sa validate`, into the card of an artifact on disk.
+
+        Raises:
+            ArtifactError: If somebody has changed the card since it was written.
+        """
+        if has_changed_card(Path(directory)):
+            raise ArtifactError(f"{directory} {CHANGED_CARD}.\nNobody's words are replaced.\nMove the card away.")
+        write_whole(Path(directory) / "README.md", sealed(card(self, results)))
 
     def config(self) -> Json:
         """Return the content of sa_config.json."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from sa_lightning.files import Json
-from sa_lightning.showing import code, in_markdown
+from sa_lightning.foreign.showing import code, in_markdown
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible

@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import nn
 
+from sa_lightning.errors import ModelError
 from sa_lightning.steering.typed import integers
 
 
@@ -17,7 +18,13 @@ def weights_fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if parameter.is_meta:
+                raise ModelError(
+                    f"`{name}` is not in memory: {type(model).__name__} is offloaded to disk, or was never loaded.\n"
+                    "Which weights these are is seen by their values, and directions belong to weights.\n"
+                    "Load the model without offloading; to steer it as it is, pass `allow_other_weights=True`."
+                )
             flat = parameter.detach().reshape(-1)
             width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
             bits = flat.view(width)

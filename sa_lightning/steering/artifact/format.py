@@ -21,15 +21,17 @@ from torch import Tensor
 
 from sa_lightning.errors import ArtifactError, SettingError
 from sa_lightning.files import Json
+from sa_lightning.outputs import is_sealed
+from sa_lightning.schema import check_types
 from sa_lightning.steering.artifact.card import sign
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.gates.fitted import FittedGate
 from sa_lightning.steering.intervention import INTERVENTIONS
-from sa_lightning.steering.schema import check_types
 from sa_lightning.steering.typed import norm_of
 
 FORMAT_VERSION = 6
 NEAR = 1e-3  # of 1: how long a unit vector may be
+CHANGED_CARD = "has a README.md that was changed since it was written, or is of an older version"
 FILES = ("sa_config.json", "steering.safetensors", "README.md", "config.yaml")
 #: What the sides of a gate, and what became of prompts there, were called up to format 5.
 WORDS = {"finds": "positive", "against": "negative", "spares": "exempt", "spared": "exempted"}
@@ -69,6 +71,22 @@ def _written_rule(rule: Rule, demonstrations: Mapping[str, Any]) -> Json:
         "sign": sign(rule, demonstrations),
         "strength_unit": rule.how.unit_of(rule.unit),
     }
+
+
+def foreign_in_artifact(directory: Path) -> str | None:
+    """Say what about a directory is not as an artifact was written, if anything is: it would be lost with it."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {directory.name}
+    if others := sorted(names - set(FILES)):
+        return f"holds {others[0]}, which is no file of an artifact"
+    if names and FILES[0] not in names:
+        return f"has no {FILES[0]}, so it is no artifact"
+    return CHANGED_CARD if has_changed_card(directory) else None
+
+
+def has_changed_card(directory: Path) -> bool:
+    """Say whether the card of an artifact is not as it was written."""
+    card = directory / "README.md"
+    return card.exists() and not is_sealed(card.read_bytes().decode(errors="replace"))
 
 
 def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = None) -> Json:
@@ -150,14 +168,17 @@ def _attributes(path: Path, config: Json, tensors: Mapping[str, Tensor], main: s
     if missing:
         raise TypeError(f"it has no {missing[0]!r}")
     sets = config["fingerprints"]
-    read = {name: _read_rule(one, held.get(name, {}), sets, path) for name, one in rules.items()}
+    whole = config["format_version"] == FORMAT_VERSION
+    read = {name: _read_rule(one, held.get(name, {}), sets, path, whole) for name, one in rules.items()}
     return {"rules": read, **{name: config[name] for name in known if name in config}}
 
 
 def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the SHA-256 of every tensor, its shape included, by name."""
     return {
-        name: hashlib.sha256(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(
+            repr(tuple(tensor.shape)).encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
         for name, tensor in sorted(tensors.items())
     }
 
@@ -177,11 +198,13 @@ def _read_rule(
     held: dict[str, dict[str, dict[int, Tensor]]],
     sets: Mapping[str, str],
     path: Path,
+    whole: bool,
 ) -> Rule:
     """Return a rule, of what sa_config.json says of it and of its tensors.
 
     Raises:
         ArtifactError: If the two do not say the same.
+        TypeError: If a setting is missing of a rule that is `whole`; older formats had fewer.
     """
     directions = {name: held.get("direction", {}).get(name, {}) for name in sets} | held.get("direction", {})
     layers = {name: sorted(found) for name, found in directions.items()}
@@ -194,6 +217,8 @@ def _read_rule(
         )
     names = {item.name for item in fields(Rule)} - {"directions", "gate"}
     given = {key: value for key, value in config.items() if key in names}
+    if whole and (missing := sorted(names - given.keys())):
+        raise TypeError(f"a rule has no {missing[0]!r}")
     if isinstance(given.get("strength"), dict):  # JSON has only text as keys
         given["strength"] = _by_layer(given["strength"])
     for key in ("typical_norms", "dose"):

@@ -119,5 +119,7 @@ class FittedGate:
             )
         states = {name: GateState(dict(vectors[name]), GateRecord.from_dict(sets[name])) for name in sets}
         known = {name: found[name] for name in ("prompts", "prompts_sha256") if isinstance(found.get(name), str)}
-        settings = GateSettings.from_record(found)
-        return cls(settings, states, tuple(found.get("ids", ())), dict(found.get("kinds", {})), known)
+        settings, ids = GateSettings.from_record(found), tuple(found.get("ids", ()))
+        if not all(type(token) is int for token in ids):
+            raise TypeError(f"`ids` is {str(ids)[:60]}, where numbers of tokens belong")
+        return cls(settings, states, ids, dict(found.get("kinds", {})), known)

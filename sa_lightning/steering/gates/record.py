@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sa_lightning.files import Json
-from sa_lightning.steering.schema import check_types
+from sa_lightning.schema import check_types
 
 Count = tuple[int, int]  # how many counted as positive, of how many
 

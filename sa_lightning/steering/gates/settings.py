@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from sa_lightning.errors import DataError, SettingError
+from sa_lightning.ranges import check_fields
+from sa_lightning.schema import check_types
 from sa_lightning.steering.gates.linear import check_recall
 from sa_lightning.steering.gates.policy import Band, Policy
 from sa_lightning.steering.gates.table import GATES
 from sa_lightning.steering.intervention import check_strength, times
-from sa_lightning.steering.schema import check_types
 
 if TYPE_CHECKING:
     Kind = str
@@ -88,32 +89,13 @@ class GateSettings:
                 f"`gate.{given[0]}` is {getattr(self, given[0])!r}, but `gate.kind` is always.\n"
                 "Without a gate every prompt is steered alike.\nGive `gate.kind`, or leave the others out."
             )
-        if self.per_kind < 2:
-            raise SettingError(
-                f"`gate.per_kind` is {self.per_kind}.\nA class needs two prompts at least.\nSCANS takes 64."
-            )
-        if not 0 < self.recall <= 1:
-            raise SettingError(
-                f"`gate.recall` is a share, in (0, 1], but is {self.recall}.\n"
-                "It says how many of the positive prompts are found.\nFor 95 percent, write 0.95."
-            )
-        for name in ("dead_zone", "ramp"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingError(
-                    f"`gate.{name}` is {getattr(self, name)}.\n"
-                    "It is the width of a span of scores, finite and at least 0.\nMend it."
-                )
+        check_fields(self, "gate")
         kind = GATES.get(self.kind)
         if kind is not None and kind.COSINE and self.threshold is not None and abs(self.threshold) > 1:
             raise SettingError(
                 f"`gate.threshold` is {self.threshold}, but the scores of `{self.kind}` are cosines, in [-1, 1].\n"
                 "All prompts, or none, would be found.\n"
                 "SCANS takes 0.75; leave it out to have it set on held-out prompts."
-            )
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise SettingError(
-                f"`gate.threshold` is {self.threshold}.\nAll prompts, or none, would be found.\n"
-                "Give a finite one, or none, and `gate.recall`."
             )
         if self.dead_zone and self.ramp:
             raise SettingError(

@@ -16,6 +16,7 @@ from sa_lightning.steering.runtime.hooks import is_steered, steering
 from sa_lightning.steering.runtime.prompt_cache import cache_of
 from sa_lightning.steering.runtime.prompt_lengths import known_lengths
 from sa_lightning.steering.runtime.prompt_reader import PromptReader
+from sa_lightning.steering.runtime.running import Bound
 
 _GATED: WeakSet[nn.Module] = WeakSet()  # models that gates read now, and what is wrapped around them
 
@@ -89,6 +90,7 @@ def conditional(
     # What decides needs no compiler. Torch has no types here.
     before: Any = torch.compiler.disable(runner.before)  # pyright: ignore[reportUnknownMemberType]
     after: Any = torch.compiler.disable(runner.after)  # pyright: ignore[reportUnknownMemberType]
+    left: Any = torch.compiler.disable(runner.left)  # pyright: ignore[reportUnknownMemberType]
     with ExitStack() as stack:
         for index in reader.layers:
             stack.callback(layers[index].register_forward_hook(reader.hook(index)).remove)
@@ -98,7 +100,7 @@ def conditional(
         stack.enter_context(steering(decoder, changes, callers))
         stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(after, with_kwargs=True).remove)
-        stack.callback(model.register_forward_hook(runner.left, always_call=True).remove)
+        stack.callback(model.register_forward_hook(left, always_call=True).remove)
         stack.callback(decoder.register_forward_pre_hook(runner.below).remove)
         stack.enter_context(_told_of_prompts(model, runner))
         for module in (model, *callers):
@@ -162,18 +164,9 @@ def _refuse_what_no_gate_reads(model: nn.Module, kwargs: dict[str, Any]) -> None
         )
 
 
-class _Instead:
-    """What stands in place of a method while gates steer its model; it is neither copied nor saved with it."""
+class _Instead(Bound):
+    """What stands in place of a method while gates steer its model."""
 
     def __init__(self, call: Callable[..., Any], method: Callable[..., Any]) -> None:
         functools.update_wrapper(self, method)
-        self._call = call
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise ModelError(
-            "A model is copied, or pickled, while gates steer it.\n"
-            "The copy would have hooks that belong to the original.\nCopy it before the block, or behind it."
-        )
+        super().__init__(call)

@@ -1,6 +1,7 @@
 """What gates make of a prompt: when it is read, on which cache, and for what the decision holds."""
 
 import itertools
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -69,6 +70,8 @@ class PromptRunner:
         self.reads = bool(reader.layers)  # with no gate that reads, all prompts are steered from their first token on
         self.decisions = Decisions()
         self.busy = self.inside = self.is_prompt = self.warned = False
+        self.thread: int | None = None  # in which the model runs
+        self.refused = 0  # forwards inside of another
         self.width: int | None = None  # of the prompts that `generate` was given
         self.decision: int | None = None  # which one the weights are of; caches, and copies of them, have it as a mark
         self.placed = True  # whether the caller says which position a token has
@@ -83,7 +86,14 @@ class PromptRunner:
         """
         if self.busy:
             return
-        self.inside = True
+        if self.inside:
+            self.refused += 1
+            raise ModelError(
+                f"{type(_module).__name__} runs inside of its own forward, or one before was interrupted.\n"
+                "A gate decides on one prompt at a time, and would mistake one for the other.\n"
+                "Call it outside, or leave the block and enter it again."
+            )
+        self.inside, self.thread = True, threading.get_ident()
         given = self.forward.arguments(args, kwargs)
         tokens, mask, cache = given.get("input_ids"), given.get("attention_mask"), cache_of(given)
         lengths = known_lengths()
@@ -133,7 +143,11 @@ class PromptRunner:
 
     def left(self, _module: nn.Module, _args: Any, _output: Any) -> None:
         """Note that the model has ended, also where it failed."""
-        if not self.busy:
+        if self.busy or self.thread != threading.get_ident():  # a second thread was refused before it got here
+            return
+        if self.refused:
+            self.refused -= 1
+        else:
             self.inside = False
 
     def _begin(self, mask: Tensor | None) -> None:

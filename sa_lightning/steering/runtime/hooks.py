@@ -1,7 +1,7 @@
 """Context managers over modules of someone else's model: read what they write, or change it.
 
 Knows nothing of transformers: it takes a sequence of modules whose output is a tensor of shape
-(batch, pos, d_model), or a tuple that starts with one. Whatever is hooked is given back at the end.
+(batch, pos, d_model), or holds one (`states`). Whatever is hooked is given back at the end.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sa_lightning.steering.runtime.running import Bound, Change, Running
+from sa_lightning.steering.runtime.states import hidden_of
+
 Read = Callable[[Tensor], Tensor]
-Change = Callable[[Tensor], Tensor]
 
 
 _STEERED: WeakSet[nn.Module] = WeakSet()  # decoders whose states are changed now
@@ -65,8 +67,8 @@ def capture(modules: Iterable[nn.Module], read: Read, *, stop: bool = False) -> 
     captured = Captured(len(modules))
 
     def reader(index: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            captured.values[index] = read(hidden_of(output).detach())
+        def hook(module: nn.Module, _args: Any, output: Any) -> None:
+            captured.values[index] = read(hidden_of(module, output).detach())
             if stop and index == len(modules) - 1:
                 raise Stopped
 
@@ -88,45 +90,39 @@ def steering(
     says which tokens are real, and is looked at once a forward. Without one (a static cache makes it
     four-dimensional) every token is steered; nothing attends to padding, so replies do not change by
     it. Works under a KV cache, where the mask covers more than the tokens of this forward, and never
-    asks the device for a value. Modules may be compiled, before or inside.
+    asks the device for a value. Modules may be compiled, before or inside, and a forward may run inside another.
+    Without changes, no hook is set.
 
     Args:
         decoder: The module that holds the changed ones, and runs once per forward.
         changes: Modules below the decoder, each with the function its output goes through.
         callers: Modules above the decoder that may be called with the mask in its stead: some families
             (Gemma 3 with vision) hand their decoder masks of their own making.
+
+    Raises:
+        ModelError: Inside, if a module does not run in the first forward, or returns what has no states in it; if the
+            model is moved or converted, called by a second thread meanwhile, copied, or pickled. Of what is compiled
+            as a whole, that a module did not run is found at the end of the block.
     """
+    if not changes:
+        yield
+        return
     _compiled_code_sees_hooks()
-    current: list[Tensor | None] = [None]
-
-    def remember(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        real = _real_tokens(args, kwargs)
-        if real is not None:
-            current[0] = real
-
-    def forget(_module: nn.Module, _args: Any, _output: Any) -> None:
-        current[0] = None
-
-    def changer(change: Change) -> Callable[..., Any]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            hidden, real = hidden_of(output), current[0]
-            changed = change(hidden)
-            if real is not None and real.numel() * hidden.shape[-1] == hidden.numel():
-                changed = torch.where(real.to(hidden.device).view(*hidden.shape[:-1], 1), changed, hidden)
-            return changed if isinstance(output, Tensor) else (changed, *output[1:])
-
-        return hook
-
+    running = Running(decoder, changes)
     with ExitStack() as stack:
         if decoder not in _STEERED:  # of several blocks, the outer one
             _STEERED.add(decoder)
             stack.callback(_STEERED.discard, decoder)
-        for module in (*callers, decoder):
-            stack.callback(module.register_forward_pre_hook(remember, with_kwargs=True).remove)
-        stack.callback(decoder.register_forward_hook(forget, always_call=True).remove)
-        for module, change in changes:
-            stack.callback(module.register_forward_hook(changer(change)).remove)
+        for inner, module in enumerate((*callers, decoder)):  # before all other hooks: each beginning has an end
+            begin = Bound(running.begin if inner else running.begin_anew)
+            stack.callback(module.register_forward_pre_hook(begin, with_kwargs=True, prepend=True).remove)
+            stack.callback(module.register_forward_hook(Bound(running.end), always_call=True).remove)
+        stack.callback(decoder.register_forward_hook(Bound(running.check)).remove)
+        for site in running.sites:
+            stack.callback(site.module.register_forward_hook(site).remove)
         yield
+        if running.unseen:
+            running.check_sites()
 
 
 def _compiled_code_sees_hooks() -> None:
@@ -136,18 +132,3 @@ def _compiled_code_sees_hooks() -> None:
     if dynamo.skip_nnmodule_hook_guards:
         dynamo.skip_nnmodule_hook_guards = False
         torch.compiler.reset()
-
-
-def _real_tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Which tokens of this forward are no padding, shape (batch, pos, 1); None where nothing says so."""
-    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    tokens = kwargs.get("input_ids", args[0] if args else None)
-    tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or tokens is None or mask.shape[1] < tokens.shape[1]:
-        return None
-    return mask[:, -tokens.shape[1] :, None].bool()
-
-
-def hidden_of(output: Any) -> Tensor:
-    """Blocks of most families return the stream itself, of some a tuple that starts with it."""
-    return output if isinstance(output, Tensor) else output[0]

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sa_lightning.errors import ModelError
 from sa_lightning.steering.runtime.component import Component
-from sa_lightning.steering.runtime.hooks import hidden_of
+from sa_lightning.steering.runtime.running import Bound
+from sa_lightning.steering.runtime.states import hidden_of
 
 
 class PromptReader:
@@ -33,19 +35,28 @@ class PromptReader:
     def hook(self, index: int) -> Callable[..., None]:
         """Return the forward hook of a layer."""
 
-        def read(_module: nn.Module, _args: Any, output: Any) -> None:
+        def read(module: nn.Module, _args: Any, output: Any) -> None:
             if not self.on:
                 return
-            hidden = hidden_of(output).detach()
+            hidden = hidden_of(module, output).detach()
             self.ends[index] = hidden[:, -1].float().clone()
             if self.averages:
                 real = torch.ones_like(hidden[..., 0]) if self.mask is None else self.mask.to(hidden.device)
                 real = real.float()[..., None]
                 self.means[index] = (hidden.float() * real).sum(1) / real.sum(1)
 
-        return read
+        return Bound(read)
 
     def states(self, found: dict[int, Tensor]) -> Tensor:
-        """Stack `ends` or `means`, shape (batch, layers, d_model), on the device of the first layer."""
+        """Stack `ends` or `means`, shape (batch, layers, d_model), on the device of the first layer.
+
+        Raises:
+            ModelError: If a layer did not run.
+        """
+        if missing := [layer for layer in self.layers if layer not in found]:
+            raise ModelError(
+                f"Layers {missing}, which a gate reads, did not run, or in a way that no hook sees.\n"
+                "Without their states nothing can be decided.\nUse the model as it was loaded, or fit without a gate."
+            )
         device = found[self.layers[0]].device
         return torch.stack([found[layer].to(device) for layer in self.layers], dim=1)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError
 from sa_lightning.files import Json
+from sa_lightning.patterns import first_match
 from sa_lightning.surgery.checkpoints.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -65,6 +67,11 @@ class AdaptedCheckpoint(Checkpoint):
         self._settings = settings
         shard = Shard(path / ADAPTER_WEIGHTS)
         self._factors = self._find_factors(shard)
+        modules = [module for module, *_ in self._factors.values()]
+        ranks = self._by_pattern("rank_pattern", modules)
+        self._alphas: dict[str, float] = self._by_pattern("alpha_pattern", modules)
+        for module, _, key_a, key_b in self._factors.values():
+            self._check_rank(module, ranks.get(module, float(settings.get("r", 8))), shard, key_a, key_b)
         self._read_factor = lru_cache(maxsize=8)(shard.read)  # each slice of a weight needs the same two
 
     @property
@@ -92,9 +99,7 @@ class AdaptedCheckpoint(Checkpoint):
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before B A for one module."""
-        alpha = _by_pattern(self._settings.get("alpha_pattern") or {}, module)
-        if alpha is None:
-            alpha = self._settings.get("lora_alpha", 8)
+        alpha = self._alphas.get(module, float(self._settings.get("lora_alpha", 8)))
         return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
 
     def _find_factors(self, shard: Shard) -> dict[str, tuple[str, bool, str, str]]:
@@ -107,18 +112,36 @@ class AdaptedCheckpoint(Checkpoint):
                     "Merge it with peft's `merge_and_unload`, then give the merged checkpoint."
                 )
             module, embedding, side = match.groups()
-            pairs.setdefault(module, {})[side] = key
-            pairs[module]["embedding"] = embedding or ""
+            dtype, shape, *_ = shard.tensors[key]
+            if not dtype.is_floating_point or len(shape) != 2:
+                raise CheckpointError(
+                    f"{self.source} holds `{key}` of type {dtype} and shape {shape}.\n"
+                    "A factor of LoRA is a matrix of floating-point numbers.\nSave the adapter again with peft."
+                )
+            known = pairs.setdefault(module, {})
+            if side in known:
+                raise CheckpointError(
+                    f"{self.source} holds a factor {side} of {module} twice: `{known[side]}` and `{key}`.\n"
+                    "The change would be that of one of them.\nSave the adapter again with peft."
+                )
+            known |= {side: key, "embedding": embedding or ""}
         factors: dict[str, tuple[str, bool, str, str]] = {}
         for module, keys in pairs.items():
-            name = self._on_disk_name(module)
-            if "A" not in keys or "B" not in keys:
-                raise CheckpointError(f"{self.source} has only one of the two factors of {module}.")
-            if self.ties_embeddings and (INPUT_EMBEDDING.search(name) or OUTPUT_EMBEDDING.search(name)):
+            if self.ties_embeddings and (
+                INPUT_EMBEDDING.search(f"{module}.weight") or OUTPUT_EMBEDDING.search(f"{module}.weight")
+            ):
                 raise CheckpointError(
                     f"{self.source} adapts {module}, but {self.base.source} ties its embeddings.\n"
                     "Merged, the change would reach both ends of the model. Untie the base first "
                     "(`tie_word_embeddings: false`, both tensors stored)."
+                )
+            name = self._on_disk_name(module)
+            if "A" not in keys or "B" not in keys:
+                raise CheckpointError(f"{self.source} has only one of the two factors of {module}.")
+            if name in factors:
+                raise CheckpointError(
+                    f"{self.source} changes `{name}` twice, as {factors[name][0]} and as {module}.\n"
+                    "The change would be that of one of them.\nSave the adapter again with peft."
                 )
             rows, columns = shard.tensors[keys["B"]].shape[0], shard.tensors[keys["A"]].shape[-1]
             embedding = bool(keys["embedding"])
@@ -132,6 +155,27 @@ class AdaptedCheckpoint(Checkpoint):
                 )
             factors[name] = (module, embedding, keys["A"], keys["B"])
         return factors
+
+    def _by_pattern(self, setting: str, modules: list[str]) -> dict[str, float]:
+        """The value of each module that a pattern names; as in peft, by its name or, as a regex, the end of it."""
+        values: Mapping[str, float] = self._settings.get(setting) or {}
+        try:
+            found = first_match([*values], modules, r"(.*\.)?(PATTERN)$")
+        except ValueError as error:
+            raise CheckpointError(
+                f"`{setting}` of {self.source} has {error}.\n"
+                "It says which modules have a rank or a factor of their own.\nWrite names of modules there."
+            ) from error
+        return {module: values[pattern] for module, pattern in found.items() if pattern is not None}
+
+    def _check_rank(self, module: str, rank: float, shard: Shard, key_a: str, key_b: str) -> None:
+        found = shard.tensors[key_a].shape[0], shard.tensors[key_b].shape[1]
+        if found != (rank, rank) or rank < 1:
+            raise CheckpointError(
+                f"The factors of {module} in {self.source} have the ranks {found[0]} and {found[1]}, its "
+                f"{ADAPTER_CONFIG} says {rank:g}.\nThe scale of the change hangs on the rank, and peft loads no such "
+                "adapter.\nSave it again with peft."
+            )
 
     def _on_disk_name(self, module: str) -> str:
         for candidate in (f"{module}.weight", f"{module.partition('.')[2]}.weight"):
@@ -155,14 +199,6 @@ def merge_low_rank(
     product = b.float() @ a.float()
     merged = weight.float() + (product.T if flipped else product) * scale
     return merged.to(weight.dtype)
-
-
-def _by_pattern(patterns: dict[str, float], module: str) -> float | None:
-    """The first value whose key is the module's name or, as a regex, the end of it (as in peft)."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return None
 
 
 def refuse_unsupported(source: str, settings: Json) -> None:

@@ -1,14 +1,11 @@
 """Checkpoints on disk: safetensors in, some rows of one tensor at a time, under their on-disk names."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, slices
@@ -121,14 +118,3 @@ class Checkpoint:
     def _equal(self, one: str, other: str) -> bool:
         parts = slices(one, self.shape(one))
         return all(torch.equal(self._rows(piece), self._rows(piece._replace(name=other))) for piece in parts)
-
-
-def read_json(path: Path) -> Json:
-    """Read a JSON object."""
-    try:
-        content: Json | list[Any] | str | float | None = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object, so it is no configuration.")
-    return content

@@ -8,16 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from sa_lightning.errors import CheckpointError, NothingToDoError, differences
-from sa_lightning.files import Json
+from sa_lightning.files import Json, sync
+from sa_lightning.outputs import RECORD, locked, note
 from sa_lightning.surgery.checkpoints.shard import shard_digest
 
 __all__ = ["PartialOutput", "restore", "sync"]
 
 JOURNAL = "journal.json"
-PATIENCE = 2.0  # seconds: the workers of a run that was killed hold its lock until their next result
 
 
 class PartialOutput:
@@ -46,17 +44,18 @@ class PartialOutput:
         """Make the directory, or continue it; on an error, remove it unless a finished file is worth keeping.
 
         Raises:
-            CheckpointError: If another run writes there, or if what is there cannot be continued.
+            SaError: If another run writes there.
+            CheckpointError: If what is there cannot be continued.
         """
         restore(self.output)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with locked(self.output.parent / f".{self.output.name}.lock", str(self.output)):
             self._start()
             try:
                 yield self
             except BaseException as error:
                 if isinstance(error, NothingToDoError) or not self.entries.get("files"):
-                    shutil.rmtree(self.path, ignore_errors=True)
+                    _remove(self.path)
                 raise
 
     def note(self, key: str, value: Any) -> None:
@@ -101,10 +100,11 @@ class PartialOutput:
     def _start(self) -> None:
         journal = self.path / JOURNAL
         found: Any = None
-        if self.resume and journal.is_file():
+        if journal.is_file():
             with suppress(ValueError):  # a journal that cannot be read is none
                 found = json.loads(journal.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and {"identity", "entries"} <= found.keys():
+        is_ours = isinstance(found, dict) and {"identity", "entries"} <= found.keys()
+        if is_ours and self.resume:
             if found["identity"] != self.identity:
                 raise CheckpointError(
                     f"{self.path} was begun with other inputs or settings: "
@@ -114,27 +114,29 @@ class PartialOutput:
                 )
             self.entries = found["entries"]
             return
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        if os.path.lexists(self.path):
+            if not (is_ours or (self.path / RECORD).exists() or (self.path.is_dir() and not any(self.path.iterdir()))):
+                raise CheckpointError(
+                    f"{self.path}, where shards are written until they are complete, exists already, and no edit has "
+                    "made it.\nIt would be lost.\nMove it away, or choose another output directory."
+                )
+            _remove(self.path)
         self.path.mkdir()
+        try:
+            note(self.path, "edit", JOURNAL, "")  # from here on it tells whose it is
+        except OSError:  # the disk is full
+            _remove(self.path)
+            raise
 
-    @contextmanager
-    def _lock(self) -> Generator[None, None, None]:
-        """Hold a lock that the system lets go when the process ends, however it ends."""
-        path = self.output.parent / f".{self.output.name}.lock"
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            raise CheckpointError(
-                f"Another run is writing {self.output} right now.\n"
-                "Two would overwrite each other's shards.\nWait for it, or choose another output directory."
-            ) from None
-        try:
-            yield
-        finally:
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, last what tells whose it is."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != RECORD:
             path.unlink(missing_ok=True)
-            lock.release()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def restore(output: Path) -> None:
@@ -148,12 +150,3 @@ def restore(output: Path) -> None:
 
 def _old(output: Path) -> Path:
     return output.parent / f".{output.name}.replaced-by-sa-edit"
-
-
-def sync(path: Path) -> None:
-    """Have a file or directory on the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -95,6 +95,15 @@ def check_match(base: Weights, other: Weights, scope: Scope) -> None:
                 "Arithmetic between checkpoints pairs parameters by name, so both must be of one "
                 f"architecture.\nIf the rest fits, leave it out: `scope.exclude: ['{name}']`."
             )
+    for name in dict.fromkeys([*expected, *given]):
+        for weights in (base, other):
+            dtype = weights.dtype(name)
+            if not dtype.is_floating_point:
+                raise CheckpointMismatchError(
+                    f"`{name}` is of type {dtype} in {weights.source}, and a parameter in the other checkpoint.\n"
+                    "Whole numbers are packed weights or a mistake, and their differences mean nothing.\n"
+                    "Give the checkpoint that it was made from."
+                )
     for name in expected:
         if other.shape(name) == base.shape(name):
             continue

@@ -1,26 +1,30 @@
 """The edited checkpoint: streamed to disk, whole or not at all."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import xxhash
 
 from sa_lightning.errors import CheckpointError
-from sa_lightning.files import Json
-from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint, read_json
+from sa_lightning.files import Json, sync
+from sa_lightning.outputs import RECORD, check_place, digest, note, noted, remove_empty
+from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from sa_lightning.surgery.checkpoints.inside import check_inside
-from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore, sync
+from sa_lightning.surgery.checkpoints.json_files import Config, read_json
+from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore
 from sa_lightning.surgery.checkpoints.shard import write_shard
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import Weights, slice_digest
 from sa_lightning.surgery.edit.plan import EditPlan, Statistics
 from sa_lightning.surgery.selection.bracket import sample
 
-__all__ = ["REPORT", "check_output", "write_edit"]
+__all__ = ["REPORT", "check_output", "check_space", "foreign_in_edit", "write_edit"]
 
 REPORT = "surgery.json"
 WEIGHT_SUFFIXES = frozenset(
@@ -28,6 +32,7 @@ WEIGHT_SUFFIXES = frozenset(
 )
 LEFT_BEHIND = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "adapter_")
 NOT_TRUE_OF_THE_EDIT = ("README.md", REPORT, INDEX, "SHA256SUMS")
+NOTED_BY_NAME = (REPORT, RECORD, "journal.json")  # of an edit, whatever is in them
 OF_A_CHECKPOINT = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")  # endings of what may be replaced
 LARGEST_SMALL_FILE = 128 * 2**20
 TEMPLATES = "additional_chat_templates"
@@ -48,7 +53,8 @@ def check_output(
         CheckpointError: If the output exists and may not be replaced, or lies in an input.
     """
     path = Path(output).expanduser()
-    restore(path)
+    with suppress(OSError):
+        restore(path)
     here = path.resolve()
     read = [d for weights in inputs if isinstance(weights, Checkpoint) for d in weights.directories]
     for directory in read:
@@ -62,33 +68,39 @@ def check_output(
         there = Path(place).expanduser().resolve()
         if here == there or here in there.parents:
             raise CheckpointError(f"{output} is or holds {place}, which is read.\nChoose another output directory.")
+    remove_empty(check_place(path, path.parent, [f"{path.name}.replaced-by-sa-edit"]))
     if path.is_symlink() or path.exists():
         if not overwrite:
             raise CheckpointError(
                 f"{output} exists already.\nNothing is replaced unasked. Choose another output "
                 "directory, or say `--overwrite`."
             )
-        foreign = _foreign(path)
+        foreign = foreign_in_edit(path)
         if foreign is not None:
             raise CheckpointError(
                 f"{output} exists and {foreign}, so `--overwrite` does not delete it.\n"
-                "An edit replaces a checkpoint, and nothing else.\n"
+                "An edit replaces what an edit has written, and nothing else.\n"
                 "Choose another output directory, or move away what is yours."
             )
     return path
 
 
-def _foreign(path: Path) -> str | None:
-    """Say what about a path is not that of a checkpoint, if anything is."""
-    if path.is_symlink() or not path.is_dir():
+def foreign_in_edit(path: Path) -> str | None:
+    """Say what about a path is not as an edit has written it, if anything is: it would be lost with it."""
+    if os.path.islink(path) or not os.path.isdir(path):  # which say no where a name is too long
         return "is no directory"
     names = {entry.name for entry in path.iterdir()}
-    others = sorted(name for name in names if name != TEMPLATES and not name.endswith(OF_A_CHECKPOINT))
-    if others:
-        return f"holds {others[0]}, which is no file of a checkpoint"
-    weights = any(name.endswith(".safetensors") for name in names)
-    whole = not names or REPORT in names or ("config.json" in names and weights)
-    return None if whole else "is not a checkpoint"
+    if names and REPORT not in names:
+        return f"has no {REPORT}, so no edit has written it"
+    known = noted(path, "edit")
+    for name in sorted(names - set(NOTED_BY_NAME)):
+        if known:
+            mine = "" in known.get(name, ()) or digest(path / name) in known.get(name, ())
+        else:  # of an older version
+            mine = name == TEMPLATES or name.endswith(OF_A_CHECKPOINT)
+        if not mine:
+            return f"holds {name}, which no edit has written" + (" as it is now" if name in known else "")
+    return None
 
 
 def write_edit(
@@ -140,6 +152,8 @@ def write_edit(
             _copy_small_files(target, partial.path)
             _write_config(plan, partial.path)
             _write_index(plan, target, partial.path)
+            for name in sorted({file.name for file in partial.path.iterdir()} - set(NOTED_BY_NAME)):
+                note(partial.path, "edit", name, "" if name in files else digest(partial.path / name))
             partial.appear()
     except OSError as error:
         raise CheckpointError(
@@ -285,7 +299,7 @@ def _write_config(plan: EditPlan, directory: Path) -> None:
     path = directory / "config.json"
     if plan.settings.dtype == "auto" or not path.is_file():
         return
-    config: Json = read_json(path)
+    config: Json = read_json(path, Config)
     for part in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
             if key in part:

@@ -81,6 +81,7 @@ def plan_from(
     score: Score | None = None,
     progress: Progress | None = None,
     opener: Callable[[str], Checkpoint] = open_checkpoint,
+    keep_scores: bool = True,
 ) -> EditPlan:
     """Open the sources and plan the edit.
 
@@ -90,6 +91,7 @@ def plan_from(
         score: Computes saliency scores of the target from a file of prompts.
         progress: Told how far each pass has come.
         opener: Opens a checkpoint by its name.
+        keep_scores: Whether scores that are computed are written where the sources say.
 
     Raises:
         SaError: If something does not fit; before anything is written, and where possible before a weight is read.
@@ -107,7 +109,9 @@ def plan_from(
     def scores_of(delta: Delta) -> Weights | None:
         nonlocal scores
         if scores is None and settings.selection.saliency is not None:
-            scores = known_scores(settings.select, sources.scores, sources.prompts, delta, target, score)
+            scores = known_scores(
+                settings.select, sources.scores, sources.prompts, delta, target, score, keep=keep_scores
+            )
         return scores
 
     def trim(delta: Delta, number: int) -> Chosen:
@@ -121,7 +125,7 @@ def plan_from(
         minus = settings.minus
         other = TaskVector(base, opened(minus.harm), scope) if minus.harm else None
         if minus.kind.saliency is not None:
-            left_out = known_scores(minus.select, minus.scores, minus.prompts, delta, target, score)
+            left_out = known_scores(minus.select, minus.scores, minus.prompts, delta, target, score, keep=keep_scores)
     return plan_surgery(
         delta,
         base,

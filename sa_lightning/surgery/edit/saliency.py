@@ -9,7 +9,7 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 
 from sa_lightning.errors import DataError, ModelError, NothingToDoError
-from sa_lightning.files import whole_file
+from sa_lightning.files import whole_directory
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors
 from sa_lightning.surgery.selection.table import SELECTIONS
@@ -119,6 +119,6 @@ def write_scores(scores: NamedTensors, directory: str | Path, metadata: dict[str
     """Write scores as a directory that `open_checkpoint` reads, and `--scores` takes."""
     path = Path(directory).expanduser()
     tensors = {name: scores.parameter(name).contiguous() for name in scores.names}
-    with whole_file(path / "model.safetensors") as partial:  # there last: it is what is looked for
-        save_file(tensors, partial, metadata={"format": "pt", **metadata})
-        (path / "config.json").write_text('{"tie_word_embeddings": false}\n')
+    with whole_directory(path) as partial:
+        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt", **metadata})
+        (partial / "config.json").write_text('{"tie_word_embeddings": false}\n', encoding="utf-8")

@@ -1,5 +1,6 @@
 """Scores of the target's weights: kept in a directory, or computed from prompts."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,9 +19,16 @@ Score = Callable[[str, str, Sequence[str]], NamedTensors]
 
 
 def known_scores(
-    kind: str, directory: str | None, prompts: str | None, delta: Delta, target: Checkpoint, score: Score | None
+    kind: str,
+    directory: str | None,
+    prompts: str | None,
+    delta: Delta,
+    target: Checkpoint,
+    score: Score | None,
+    *,
+    keep: bool = True,
 ) -> Weights:
-    """Read scores from a directory, if it is there; otherwise compute them from prompts, and write them there.
+    """Read scores from a directory, if it is there; otherwise compute them from prompts, and `keep` them there.
 
     Raises:
         CheckpointMismatchError: If those of the directory are of another kind, of other prompts, weights or names.
@@ -60,10 +68,15 @@ def known_scores(
             f"`scores` is {directory}, which does not exist, and there are no `prompts` to compute scores from.\n"
             "Check the path, or give a JSONL file of prompts and responses."
         )
+    if directory is not None and os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
+        raise SettingError(
+            f"`scores` is {directory}, which holds no scores, but something else.\n"
+            "Scores are kept in a directory of their own.\nName one that does not exist yet."
+        )
     if score is None:
         raise SettingError("Scores need the model itself.\nCompute them with `sa edit`, and give `scores`.")
     scores = score(kind, prompts, delta.names)
-    if directory is not None:
+    if directory is not None and keep:
         about = {"kind": kind, "weights": target.fingerprint(), "prompts": _digest(prompts)}
         write_scores(scores, directory, about)
     return scores

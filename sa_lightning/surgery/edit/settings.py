@@ -1,7 +1,6 @@
 """The settings of an edit: what is selected of a delta, and what is done there."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -10,13 +9,14 @@ import torch
 
 from sa_lightning.errors import SettingError
 from sa_lightning.files import Json
+from sa_lightning.ranges import check_fields, check_numbers
 from sa_lightning.surgery.deltas.merges import MERGES
 from sa_lightning.surgery.operators.operator import Operator
 from sa_lightning.surgery.operators.table import OPERATORS
 from sa_lightning.surgery.scope import Granularity, Scope
 from sa_lightning.surgery.selection.kind import SelectionKind
 from sa_lightning.surgery.selection.table import SELECTIONS
-from sa_lightning.surgery.selection.top_k import Ties, check_density
+from sa_lightning.surgery.selection.top_k import Ties
 
 __all__ = ["Control", "EditSettings", "Minus"]
 
@@ -49,7 +49,7 @@ class Minus:
 
     def check(self) -> None:
         """Refuse what cannot be meant."""
-        check_density(self.density)
+        check_numbers("minus.density", self.density)
         kind = self.kind
         if kind.setting is not None:
             raise SettingError(
@@ -135,25 +135,13 @@ class EditSettings:
         if isinstance(self.control, bool):  # as records of earlier versions have it
             object.__setattr__(self, "control", "size" if self.control else "none")
         _row(MERGES, "merge", self.merge)
-        if self.density is not None:
-            check_density(self.density)
+        check_fields(self)
         if self.minus is not None:
             self.minus.check()
         if self.layer_scales is not None:
             named: dict[int | str, float] = {str(layer): scale for layer, scale in self.layer_scales.items()}
             object.__setattr__(self, "layer_scales", named)
             _check_layer_scales(named)
-        if self.scale is not None and (not math.isfinite(self.scale) or self.scale < 0):
-            raise SettingError(
-                "`scale` is how many times the delta is subtracted or added and must not be "
-                f"negative, but is {self.scale:g}. A negative one would add the harm; the paper "
-                "uses 2 to 3. The other way round is another `operator`."
-            )
-        if self.kl_budget is not None and not 0 < self.kl_budget < math.inf:
-            raise SettingError(
-                f"`kl_budget` is {self.kl_budget:g}, but must be a positive number of nats.\n"
-                "It bounds how far harmless answers may change.\nWrite 0.01, say; for no change at all, `scale: 0`."
-            )
         if self.kl_budget is not None and self.scale == 0:
             raise SettingError(
                 f"`kl_budget` is {self.kl_budget:g} and `scale` is 0.\n"
@@ -233,9 +221,3 @@ def _check_layer_scales(scales: dict[int | str, float]) -> None:
             f"`layer_scales` names {', '.join(map(str, wrong)) or 'no layer'}, but layers are 0, 1, …, and `other`.\n"
             "A factor without a layer would be ignored.\nWrite, say, `layer_scales: {0: 0.5, other: 0}`."
         )
-    for layer, scale in scales.items():
-        if not math.isfinite(scale) or scale < 0:
-            raise SettingError(
-                f"`layer_scales` of layer {layer} is {scale:g}, but a factor of `scale` must not be negative.\n"
-                "A negative one would add the harm.\nWrite 0 to leave the layer as it is."
-            )

@@ -1,6 +1,7 @@
 """Sources: from which checkpoints a delta is made; and the options of an edit, which are sources and settings."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -80,7 +81,7 @@ class Sources:
         return {name: value for name, value in found.items() if value is not None}
 
     def lasting(self) -> "Sources":
-        """The same, with local directories written so that they are found from elsewhere, too."""
+        """The same, with local files and directories written so that they are found from elsewhere, too."""
         found = {name: _lasting(value) for name, value in self.given().items() if isinstance(value, str)}
         return dataclasses.replace(self, **{"harm": [_lasting(harm) for harm in self.harms] or None, **found})
 
@@ -102,4 +103,4 @@ class SurgeryOptions(EditSettings, Sources):
 
 
 def _lasting(value: str) -> str:
-    return str(Path(value).resolve()) if Path(value).is_dir() else value
+    return str(Path(value).resolve()) if os.path.exists(value) else value

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sa_lightning.errors import NothingToDoError, SettingError
+from sa_lightning.errors import NothingToDoError
+from sa_lightning.ranges import check_numbers
 from sa_lightning.surgery.checkpoints.slices import Slice, rows_of, slices
 from sa_lightning.surgery.checkpoints.streaming import Progress, over
 from sa_lightning.surgery.delta import Delta
@@ -225,12 +226,8 @@ def entries_to_keep(density: float, n: int) -> int:
 
 
 def check_density(density: float) -> None:
-    """Refuse a density outside (0, 1], and guess what was meant."""
-    if not 0 < density <= 1:
-        percent = " To keep ten percent, write 0.1." if density > 1 else ""
-        raise SettingError(
-            f"`density` is the fraction of entries to keep and must lie in (0, 1], but is {density:g}.{percent}"
-        )
+    """Refuse a density outside (0, 1]."""
+    check_numbers("density", density)
 
 
 def _find_cut(

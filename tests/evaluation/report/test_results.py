@@ -8,7 +8,7 @@ import pytest
 from support.judged import answered, four_arms, judged, results_of
 
 from sa_lightning.evaluation import Outcome, Sample, Score, Verdict, agreements, markdown, rate, table, write_results
-from sa_lightning.terminal import Terminal
+from sa_lightning.foreign.terminal import Terminal
 
 OUTCOMES = ["complied", "refused", "partial", "degenerate", "unjudged"]
 

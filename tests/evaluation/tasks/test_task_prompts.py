@@ -138,7 +138,7 @@ def test_a_damaged_world_and_metadata_that_name_none_are_refused(tmp_path):
     path.parent.mkdir()
     good = '{"kind": "facts", "id": 1, "prompt": "cake"}\n'
     for lines, said in (
-        (good + "{", f"{path} cannot be read as jsonl"),
+        (good + "{", f"Line 2 of {path} is not JSON"),
         (good + '{"kind": "facts", "id": 2}', f"Row 2 of kind facts in {path} cannot be read: it lacks 'prompt'"),
         (good * 2, f"{path} has 2 documents with the id '1'"),
     ):
@@ -198,7 +198,7 @@ def test_a_file_of_ones_own_gives_the_prompts_of_one_kind_with_families_as_clust
     [
         ([{"prompt": "x", "kind": "harmful"}], {"kind": "wrapped"}, "`kind` is 'wrapped'"),
         ([{"prompt": "x", "kind": "harmful"}], {"kind": "harmless"}, "no prompts of the kind harmless"),
-        ([{"prompt": " ", "kind": "harmful"}], {}, "Row 1 of .* has an empty prompt"),
+        ([{"prompt": " ", "kind": "harmful"}], {}, "Line 1 of .* has an empty `prompt`"),
         ([{"kind": "harmful"}], {}, "mine.jsonl"),
         ([{"prompt": "x"}], {}, "mine.jsonl"),
         ([{"prompt": "x", "kind": "harmful", "id": 1}] * 2, {}, "1"),

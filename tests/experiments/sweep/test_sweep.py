@@ -158,7 +158,7 @@ def test_a_search_proposes_within_bounds_steers_and_writes_a_config_that_fit_tak
         ({"space": {"surgery.density": {"low": 0.1, "high": 1}}}, "sweep.sampler tpe"),
         ({"space": {"surgery.density": [0.1]}, "objectives": ["safety"]}, "safety"),
         ({"space": {"steering.strength": [0.1]}}, "does not use"),
-        ({"space": {"surgery.density": {"low": 2, "high": 3}}, "sampler": "tpe"}, "must lie in (0, 1]"),
+        ({"space": {"surgery.density": {"low": 2, "high": 3}}, "sampler": "tpe"}, "must be above 0 and at most 1"),
         ({"space": {"surgery.density": [0.1]}, "plot": {"x": "surgery.scale", "series": "x"}}, "over `surgery.scale`"),
         ({"space": {"surgery.density": [0.1]}, "arm": "edited+steered", "given": {"data": {}}}, "needs demonstrations"),
         ({"space": {"surgery.density": [0.1]}, "given": {"surgery": {"base": "world:micro/chat"}}}, "needs a surgery"),

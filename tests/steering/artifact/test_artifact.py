@@ -162,7 +162,7 @@ def test_an_artifact_of_the_first_format_is_read_and_its_card_written(tmp_path):
     for key in ("blocks", "extraction"):
         del config[key]
     old = {"activation_norm": [1.0, 2.0, 3.0], "difference_norm": [0.5, 0.5, 0.5], "separation": [1.0, 0.9, 0.8]}
-    path.write_text(json.dumps({**config, "statistics": {"original": old}}))
+    path.write_text(json.dumps({**config, "format_version": 1, "statistics": {"original": old}}))
     artifact = SteeringArtifact.from_pretrained(tmp_path / "artifact")
     artifact.write_card(tmp_path / "artifact", "none")
     assert "| pairs | original | 2 | 3 | 0.5 | 0.8 | – | 0.3 |" in (tmp_path / "artifact" / "README.md").read_text()

@@ -13,7 +13,7 @@ import torch
 from support.small_checkpoints import Write, says, writer
 from torch import Tensor
 
-from sa_lightning.errors import CheckpointError, NothingToDoError
+from sa_lightning.errors import CheckpointError, NothingToDoError, SaError
 from sa_lightning.surgery import EditSettings, Sources, plan_from, write_edit
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput
 from sa_lightning.surgery.edit import on_disk as edited_module
@@ -210,7 +210,7 @@ def test_resume_is_refused_with_another_direction_under_the_same_name(
 
 
 def test_two_runs_at_once_are_refused(sources: Sources, tmp_path: Path):
-    with PartialOutput(tmp_path / "out", {}, resume=False).open(), pytest.raises(CheckpointError) as error:
+    with PartialOutput(tmp_path / "out", {}, resume=False).open(), pytest.raises(SaError) as error:
         edit(sources, tmp_path / "out")
     says(error, "Another run is writing")
     edit(sources, tmp_path / "out")

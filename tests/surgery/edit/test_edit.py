@@ -203,7 +203,7 @@ def test_the_output_loads_with_tokenizer_and_template_and_without_leftovers(chec
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(target).chat_template
     files, given = ({file.name for file in path.iterdir()} for path in (tmp_path / "out", target))
     left = {"optimizer.pt", "pytorch_model.bin", "trainer_state.json", "README.md"}
-    assert files == (given - left) | {"surgery.json"}
+    assert files == (given - left) | {"surgery.json", ".sa.jsonl"}
 
 
 def test_an_adapter_target_becomes_a_whole_checkpoint_with_its_tokenizer(checkpoints: Path, tmp_path: Path):
@@ -257,7 +257,7 @@ def test_an_existing_output_and_one_inside_an_input_are_refused(checkpoints: Pat
     says(error, "exists already", "--overwrite")
     with pytest.raises(CheckpointError) as error:
         write_edit(plan, tmp_path / "out", overwrite=True)
-    says(error, "is not a checkpoint")
+    says(error, "no edit has written it")
     for path in (checkpoints / "base", checkpoints / "harm" / "out", checkpoints):
         with pytest.raises(CheckpointError) as error:
             check_output(path, [base, harm], overwrite=True)

@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.text import Text
 from typing_extensions import override
 
-from sa_lightning.showing import shown
+from sa_lightning.foreign.showing import shown
 
 __all__ = ["Terminal", "styled"]
 

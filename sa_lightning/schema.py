@@ -1,4 +1,4 @@
-"""Values out of a file against the annotations of the data class that they are for."""
+"""Values out of a file, against the annotations of the data class that they are for."""
 
 import math
 import types

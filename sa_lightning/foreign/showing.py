@@ -5,7 +5,6 @@ them (its title, its clipboard, lines already written); a page obeys Markdown an
 it is; whatever a person sees goes through here, or through `terminal.Terminal`, which asks here.
 """
 
-import io
 import logging
 import re
 import sys
@@ -79,13 +78,7 @@ def in_plot(name: object) -> str:
 
 
 def obey_nothing() -> None:
-    """Let nothing that this process prints be obeyed: messages of libraries, warnings, tracebacks.
-
-    What a stream cannot encode is written as an escape, so that a report is not lost to a terminal without UTF-8.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Let nothing that this process prints be obeyed: messages of libraries, warnings, tracebacks."""
     logging.setLogRecordFactory(_Record)
     if warnings.formatwarning is not _warning:
         _plain_warning.append(warnings.formatwarning)

@@ -1,0 +1,228 @@
+"""A PEFT adapter over its base, merged: only if every tensor of it finds its place."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from sa_lightning.errors import CheckpointError, ModelError
+from sa_lightning.files import Json
+from sa_lightning.models.as_asked import FLOATS, in_our_words
+from sa_lightning.models.blocks import locate_blocks
+from sa_lightning.models.gguf import plain
+from sa_lightning.weight_files import INDEX, SINGLE, read_header, read_object
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+# Settings of adapters that act at some tokens only, replace layers, or import a module that the file names.
+REFUSED = ("alora_invocation_tokens", "arrow_config", "layer_replication", "megatron_config")
+PATTERNS = ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern")
+REPEATED_GROUP = re.compile(r"\)[*+{]")  # with another repetition inside, the time grows exponentially
+UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
+MOST_UNBOUNDED = 5  # as in the patterns that common trainers write
+FACTOR = re.compile(r"\.(lora_(embedding_)?[AB]|lora_magnitude_vector|lora_bias)\b.*$")
+
+
+def is_adapter(source: str) -> bool:
+    """Say whether a local directory holds a PEFT adapter; a config beside it makes it no checkpoint."""
+    return os.path.isfile(os.path.join(source, CONFIG))  # of a name that no file can have, too, there is none
+
+
+def base_of(source: str) -> str:
+    """Return the checkpoint that an adapter belongs to; of a checkpoint itself; of a GGUF file its conversion.
+
+    Raises:
+        ModelError: If an adapter names no base, or one that is itself an adapter, or if a directory is both.
+    """
+    if not is_adapter(source):
+        return plain(source)
+    for name in (SINGLE, INDEX):
+        if (Path(source) / name).is_file():
+            raise ModelError(
+                f"{source} is two models at once: an adapter (`{CONFIG}`) and a checkpoint (`{name}`).\n"
+                "Nothing says which one is meant.\nMove one of the two into a directory of its own."
+            )
+    name = adapter_config(source).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise ModelError(
+            f"{source} is an adapter that names no base: `base_model_name_or_path` is {name!r}.\n"
+            "It is added to the weights of its base.\n"
+            f"Write the directory or Hub id of the base into its {CONFIG}."
+        )
+    # A relative base may be meant from the adapter's own directory.
+    beside = Path(source) / name
+    name = str(beside) if not os.path.exists(name) and os.path.exists(beside) else name
+    if is_adapter(name):
+        raise ModelError(
+            f"The base of the adapter {source} is {name}, an adapter as well.\nOne adapter is added to a checkpoint.\n"
+            "Merge the inner one with peft's `merge_and_unload`, save it, and name that as the base."
+        )
+    return plain(name)
+
+
+def adapter_config(source: str) -> Json:
+    """Read adapter_config.json.
+
+    Raises:
+        ModelError: If it is no JSON object.
+    """
+    try:
+        return read_object(Path(source) / CONFIG)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
+
+
+def base_revision(source: str, revision: str | None) -> str | None:
+    """Return the revision of the checkpoint: of an adapter's base, the one that the adapter records."""
+    if not is_adapter(source):
+        return revision
+    named = adapter_config(source).get("revision")
+    return named if isinstance(named, str) else None
+
+
+def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """Merge a PEFT adapter into a model, in place, and return the plain model.
+
+    An adapter that was trained on the text model of a multimodal checkpoint is matched with that model. One that
+    changes the head or the embeddings of a tied model unties them, so that the logits are those of peft.
+
+    Raises:
+        ModelError: If the adapter cannot be read or merged, or some of its tensors find no module, or some modules
+            no tensor.
+    """
+    stored = check_adapter(adapter)
+    from peft import PeftConfig, PeftModel  # a second of import that only adapters pay
+
+    remedy = "Give the base that it was trained on, or save the adapter again with peft's `save_pretrained`."
+    with (
+        in_our_words(f"The adapter {adapter} cannot be merged into {base_of(adapter)}", remedy),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message=".*(tie_word_embeddings|no longer tied).*")  # untied below
+        config: Any = PeftConfig.from_pretrained(adapter)
+        config.inference_mode = True
+        renamed = _renaming(model, stored)
+        if renamed:
+            _rename(config, renamed, stored)
+        wrapped: Any = PeftModel(model, config)
+        if not hasattr(wrapped.base_model, "merge_and_unload"):
+            raise ModelError(
+                f"The adapter {adapter} is of the kind {config.peft_type.value}, which cannot be merged.\n"
+                "It adds to the prompt, not to the weights.\nGive a LoRA, or another adapter of weights."
+            )
+        result = wrapped.load_adapter(adapter, "default", torch_device="cpu", key_mapping=renamed)
+        _check_result(result, adapter, base_of(adapter))
+        _untie(wrapped.get_base_model())
+        merged: Any = wrapped.merge_and_unload()
+    return merged
+
+
+def check_adapter(adapter: str) -> list[str]:
+    """Refuse an adapter by its config and the header of its weights; return the names of its tensors.
+
+    Raises:
+        ModelError: If it is damaged, stored as pickle, or cannot be merged exactly.
+    """
+    settings = adapter_config(adapter)
+    if found := [name for name in REFUSED if settings.get(name)]:
+        raise ModelError(
+            f"The adapter {adapter} has `{found[0]}`, with which it cannot be merged.\n"
+            "Merged, it would act elsewhere than in peft.\nGive a plain LoRA, or a merged checkpoint."
+        )
+    for name in PATTERNS:
+        for pattern in _patterns(settings.get(name)):
+            if (
+                len(pattern) > 2000
+                or REPEATED_GROUP.search(pattern)
+                or len(UNBOUNDED.findall(pattern)) > MOST_UNBOUNDED
+            ):
+                raise ModelError(
+                    f"The adapter {adapter} has the pattern {pattern[:60]!r} as `{name}`.\n"
+                    "Such patterns can take hours to match.\nName the modules, or a simpler pattern."
+                )
+    path = Path(adapter) / WEIGHTS
+    if not path.is_file():
+        raise ModelError(
+            f"{adapter} has no `{WEIGHTS}` beside its `{CONFIG}`.\nNo pickle is read: it can run any code.\n"
+            "Save the adapter again with peft's `save_pretrained`."
+        )
+    try:
+        header, _ = read_header(path)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
+    if not header:
+        raise ModelError(f"{path} holds no tensor.\nThe adapter would change nothing.\nSave it again.")
+    strange = [name for name, tensor in header.items() if tensor.dtype not in FLOATS]
+    if strange:
+        raise ModelError(
+            f"{path} stores `{strange[0]}` as {header[strange[0]].dtype}.\nWeights are floats.\nSave it again."
+        )
+    return list(header)
+
+
+def _patterns(value: Any) -> list[str]:
+    """Regular expressions of a setting: one, or the keys of a mapping; names in a list are no patterns."""
+    found: list[Any] = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
+    return [pattern for pattern in found if isinstance(pattern, str)]
+
+
+def _check_result(result: Any, adapter: str, base: str) -> None:
+    """Refuse an adapter whose tensors and the modules of the base do not match one to one."""
+    lost, empty = sorted(result.unexpected_keys), sorted(result.missing_keys)
+    if lost:
+        raise ModelError(
+            f"{len(lost)} tensors of the adapter {adapter} find no module in {base}, such as `{lost[0]}`.\n"
+            "They would be ignored.\nGive the base that it was trained on."
+        )
+    if empty:
+        raise ModelError(
+            f"The adapter {adapter} lacks {len(empty)} tensors for {base}, such as `{empty[0]}`.\n"
+            "They would be random.\nGive the base that it was trained on, or save the adapter again."
+        )
+
+
+def _renaming(model: PreTrainedModel, stored: Iterable[str]) -> dict[str, str]:
+    """Names of a text model in a multimodal one: pattern and replacement; none where they are the same."""
+    path = locate_blocks(model).path  # model.language_model.layers
+    decoder, _, layers = path.rpartition(".")
+    found = {key.removeprefix(PREFIX).partition(f".{layers}.")[0] for key in stored if f".{layers}." in key}
+    if len(found) != 1 or decoder in found or f"{path}." in "".join(stored):
+        return {}
+    text = found.pop()
+    return {rf"^{re.escape(text)}\.": f"{decoder}."}
+
+
+def _rename(config: Any, renamed: dict[str, str], stored: Iterable[str]) -> None:
+    """Let an adapter's settings mean the modules that its tensors belong to, under the names of the whole model."""
+    (pattern, replacement), *_ = renamed.items()
+    modules = {FACTOR.sub("", key.removeprefix(PREFIX)) for key in stored if FACTOR.search(key)}
+    config.target_modules = {re.sub(pattern, replacement, module) for module in modules}
+    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    for name in ("rank_pattern", "alpha_pattern"):
+        values = {re.sub(pattern, replacement, key.lstrip("^")): value for key, value in getattr(config, name).items()}
+        setattr(config, name, values)
+
+
+def _untie(model: Any) -> None:
+    """Give the head weights of its own where an adapter changes it or the embeddings, and both were one tensor."""
+    ends = [model.get_output_embeddings(), model.get_input_embeddings()]
+    if None in ends or not any(hasattr(end, "base_layer") or hasattr(end, "modules_to_save") for end in ends):
+        return
+    head, embedding = (_plain_layer(end) for end in ends)
+    if head.weight is embedding.weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        for config in (model.config, model.config.get_text_config(decoder=True)):
+            config.tie_word_embeddings = False
+
+
+def _plain_layer(module: Any) -> Any:
+    """The layer itself, without what peft has put around it."""
+    while inner := getattr(module, "base_layer", None) or getattr(module, "original_module", None):
+        module = inner
+    return module

@@ -1,0 +1,189 @@
+"""Which files hold a checkpoint's weights, and what is in them, from their headers alone."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sa_lightning.errors import CheckpointError
+
+__all__ = ["INDEX", "SINGLE", "StoredTensor", "index_shards", "read_header", "read_object", "stored_tensors"]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+LONGEST_HEADER = 100_000_000  # the bound of the format
+
+
+class StoredTensor(NamedTuple):
+    """Type and shape of one tensor, and where its bytes lie in the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or holds something else.
+    """
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as JSON: {error}.\nIt is damaged, or was cut short.\nFetch or save it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds no JSON object, but {type(content).__name__}.\nIt is no configuration.\n"
+            "Fetch or save it again."
+        )
+    return content
+
+
+def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Read the header of a safetensors file, and check it against the length of the file.
+
+    The format: https://github.com/huggingface/safetensors#format.
+
+    Returns:
+        The tensors by name, in the order of their bytes, and the metadata.
+
+    Raises:
+        CheckpointError: If the file is cut short, or its header contradicts itself or the file.
+    """
+    try:
+        return _header(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {error}.\n"
+            "It was probably cut off while it was written or downloaded.\nFetch it again."
+        ) from error
+
+
+def _header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if total < 8 or length > min(total - 8, LONGEST_HEADER):
+            raise ValueError(f"its header would need {length} bytes, but the file has {total}")
+        entries: Any = json.loads(file.read(length))
+    if not isinstance(entries, dict):
+        raise ValueError("its header is no JSON object")
+    metadata = entries.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata are no JSON object")
+    end = 8 + length
+    tensors: dict[str, StoredTensor] = {}
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in DTYPES:
+            raise ValueError(f"`{name}` has the unknown data type {entry['dtype']}")
+        dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        start, stop = (8 + length + offset for offset in entry["data_offsets"])
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f"`{name}` has the shape {shape}")
+        if start != end or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"`{name}` does not have the place that its shape {shape} needs")
+        tensors[name] = StoredTensor(dtype, shape, start, stop - start)
+        end = stop
+    if end != total:
+        raise ValueError(f"its tensors need {end} bytes, but the file has {total}")
+    return tensors, metadata
+
+
+def index_shards(index: Path) -> dict[str, str]:
+    """Read which tensor lies in which file beside an index.
+
+    Raises:
+        CheckpointError: If the index says nothing, or names a file that is not there or not beside it.
+    """
+    wanted = read_object(index).get("weight_map")
+    if not isinstance(wanted, dict) or not wanted:
+        raise CheckpointError(
+            f"{index} has no `weight_map`.\nIt does not say which file holds which tensor.\nFetch or save it again."
+        )
+    for name in wanted.values():
+        printable = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
+        if not (printable and name.endswith(".safetensors") and name[0] != "." and len(name.encode()) <= 255):
+            raise CheckpointError(
+                f"{index} names the shard {name!r}, which is no safetensors file beside it.\n"
+                "What an index names is read, and written under the same name.\n"
+                "Rename the shard to model-….safetensors, there and in the index, or save the checkpoint again."
+            )
+    files = sorted(set(wanted.values()))
+    missing = [file for file in files if not (index.parent / file).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index} names {missing[0]}, which is not there ({len(missing)} of {len(files)} shards are missing).\n"
+            "The download is probably incomplete.\nFetch the missing files."
+        )
+    return wanted
+
+
+def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """Return all tensors of a local checkpoint by name, from the headers of the one set of files that it has.
+
+    Raises:
+        CheckpointError: If there are no safetensors (no pickle is read), two sets of them, a damaged file, or an
+            index that contradicts its files.
+    """
+    single, index = directory / SINGLE, directory / INDEX
+    if not index.is_file():
+        if not single.is_file():
+            raise _no_weights(directory)
+        return read_header(single)[0]
+    wanted = index_shards(index)
+    if single.is_file() and set(wanted.values()) != {SINGLE}:
+        raise CheckpointError(
+            f"{directory} holds two checkpoints: `{SINGLE}`, and the shards that `{INDEX}` names.\n"
+            "Nothing says which one is meant.\nMove one of the two elsewhere."
+        )
+    tensors: dict[str, StoredTensor] = {}
+    held: set[tuple[str, str]] = set()
+    for file in sorted(set(wanted.values())):
+        header, _ = read_header(directory / file)
+        tensors |= header
+        held |= {(name, file) for name in header}
+    for name, file in sorted(held.symmetric_difference(wanted.items())):
+        where = "does not list it there" if (name, file) in held else "says so, wrongly"
+        raise CheckpointError(
+            f"`{name}` in {file}: {index} {where}.\n"
+            "Index and shards do not belong together.\nFetch or save the checkpoint again."
+        )
+    return tensors
+
+
+def _no_weights(directory: Path) -> CheckpointError:
+    files = sorted(file.name for file in directory.iterdir() if file.is_file())
+    if pickles := [name for name in files if name.endswith(PICKLES)]:
+        return CheckpointError(
+            f"{directory} holds its weights as pickle only ({pickles[0]}).\n"
+            "No pickle is ever read: it can run any code.\n"
+            "Where you trust it, convert it: `AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)`."
+        )
+    return CheckpointError(
+        f"{directory} has no weights: neither `{SINGLE}` nor `{INDEX}` is there, only "
+        f"{', '.join(files[:5]) or 'nothing'}.\nA config alone is no model.\n"
+        "Give the directory that `save_pretrained` wrote."
+    )
