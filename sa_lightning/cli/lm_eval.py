@@ -12,6 +12,7 @@ from unittest import mock
 from sa_lightning.cli.options.checks import DEVICE
 from sa_lightning.cli.options.types import read
 from sa_lightning.errors import SaError, SettingError
+from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
 from sa_lightning.ranges import Range
 from sa_lightning.resources import shipped
 
@@ -146,9 +147,12 @@ def _our_tasks() -> Iterator[None]:
     """Let every index that lm-eval makes know our tasks, too; those of the user's --include_path come last and win."""
     from lm_eval import tasks
 
+    hold_back()
+
     class WithOurs(tasks.TaskManager):
         def __init__(self, *args: Any, include_path: Any = None, **settings: Any) -> None:
             given = include_path.split(os.pathsep) if isinstance(include_path, str) else list(include_path or ())
+            check_directories(given)
             super().__init__(*args, include_path=[str(shipped("tasks")), *given], **settings)
 
     with mock.patch.object(tasks, "TaskManager", WithOurs):

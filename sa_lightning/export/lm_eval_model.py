@@ -119,7 +119,7 @@ class SafetyLM(InMemoryLM):
             self._check_template(shown)
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
-            print(f"The surgery that the artifact records reads: {surgery.reads()}.", file=sys.stderr)
+            print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
             surgery.open(str(module.target), module.revision)
         module.configure_model()
         network: Any = module.network
