@@ -8,8 +8,20 @@ from typing import Any, NamedTuple
 import torch
 
 from sa_lightning.errors import CheckpointError
+from sa_lightning.schema import conforms
 
-__all__ = ["INDEX", "SINGLE", "StoredTensor", "index_shards", "read_header", "read_object", "stored_tensors"]
+__all__ = [
+    "DTYPES",
+    "INDEX",
+    "SINGLE",
+    "Header",
+    "StoredTensor",
+    "index_shards",
+    "read_header",
+    "read_object",
+    "stored_files",
+    "stored_tensors",
+]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,6 +41,7 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 LONGEST_HEADER = 100_000_000  # the bound of the format
+LONGEST_NAME = 500  # letters; far beyond any module's
 
 
 class StoredTensor(NamedTuple):
@@ -38,6 +51,10 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
     start: int
     size: int
+
+
+Header = tuple[dict[str, StoredTensor], dict[str, str]]
+"""The tensors of a file by name, in the order of their bytes, and its metadata."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -60,13 +77,10 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def read_header(path: Path) -> Header:
     """Read the header of a safetensors file, and check it against the length of the file.
 
     The format: https://github.com/huggingface/safetensors#format.
-
-    Returns:
-        The tensors by name, in the order of their bytes, and the metadata.
 
     Raises:
         CheckpointError: If the file is cut short, or its header contradicts itself or the file.
@@ -82,27 +96,31 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         ) from error
 
 
-def _header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def _header(path: Path) -> Header:
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
     total = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if total < 8 or length > min(total - 8, LONGEST_HEADER):
             raise ValueError(f"its header would need {length} bytes, but the file has {total}")
-        entries: Any = json.loads(file.read(length))
+        entries: Any = json.loads(file.read(length), object_pairs_hook=_once)
     if not isinstance(entries, dict):
         raise ValueError("its header is no JSON object")
     metadata = entries.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata are no JSON object")
+    if not conforms(metadata, dict[str, str]):
+        raise ValueError("its `__metadata__` is no object of texts")
     end = 8 + length
     tensors: dict[str, StoredTensor] = {}
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise ValueError(f"{name[:80]!r} of {len(name)} letters is no name of a tensor")
         if entry["dtype"] not in DTYPES:
             raise ValueError(f"`{name}` has the unknown data type {entry['dtype']}")
         dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        if not conforms([*shape, *entry["data_offsets"]], list[int]) or min(shape, default=0) < 0:
+            raise ValueError(f"`{name}` has the shape {list(shape)} and the place {entry['data_offsets']}")
         start, stop = (8 + length + offset for offset in entry["data_offsets"])
-        if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"`{name}` has the shape {shape}")
         if start != end or stop - start != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"`{name}` does not have the place that its shape {shape} needs")
         tensors[name] = StoredTensor(dtype, shape, start, stop - start)
@@ -110,6 +128,14 @@ def _header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if end != total:
         raise ValueError(f"its tensors need {end} bytes, but the file has {total}")
     return tensors, metadata
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose names is there twice, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return found
 
 
 def index_shards(index: Path) -> dict[str, str]:
@@ -142,7 +168,12 @@ def index_shards(index: Path) -> dict[str, str]:
 
 
 def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """Return all tensors of a local checkpoint by name, from the headers of the one set of files that it has.
+    """Return all tensors of a local checkpoint by name; errors as of `stored_files`."""
+    return {name: tensor for tensors, _ in stored_files(directory).values() for name, tensor in tensors.items()}
+
+
+def stored_files(directory: Path) -> dict[str, Header]:
+    """Return the header of each file of a local checkpoint, of the one set of files that it has.
 
     Raises:
         CheckpointError: If there are no safetensors (no pickle is read), two sets of them, a damaged file, or an
@@ -152,26 +183,22 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     if not index.is_file():
         if not single.is_file():
             raise _no_weights(directory)
-        return read_header(single)[0]
+        return {SINGLE: read_header(single)}
     wanted = index_shards(index)
     if single.is_file() and set(wanted.values()) != {SINGLE}:
         raise CheckpointError(
             f"{directory} holds two checkpoints: `{SINGLE}`, and the shards that `{INDEX}` names.\n"
             "Nothing says which one is meant.\nMove one of the two elsewhere."
         )
-    tensors: dict[str, StoredTensor] = {}
-    held: set[tuple[str, str]] = set()
-    for file in sorted(set(wanted.values())):
-        header, _ = read_header(directory / file)
-        tensors |= header
-        held |= {(name, file) for name in header}
+    found = {file: read_header(directory / file) for file in sorted(set(wanted.values()))}
+    held = {(name, file) for file, (tensors, _) in found.items() for name in tensors}
     for name, file in sorted(held.symmetric_difference(wanted.items())):
         where = "does not list it there" if (name, file) in held else "says so, wrongly"
         raise CheckpointError(
             f"`{name}` in {file}: {index} {where}.\n"
             "Index and shards do not belong together.\nFetch or save the checkpoint again."
         )
-    return tensors
+    return found
 
 
 def _no_weights(directory: Path) -> CheckpointError:

@@ -380,5 +380,8 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
             console.print(f"[yellow]Warning.[/yellow] {escape(warning)}", soft_wrap=True, highlight=False)
         for phrase in cli.results["control"]:
             console.print(f"[yellow]A control, not a method:[/yellow] {escape(phrase)}.", soft_wrap=True)
+        artifact = cli.config.steering.artifact
+        if artifact and Path(artifact).is_dir() and not cli.is_whole():
+            console.print("The artifact's card is left as it is: this run did not measure all of it as it is.")
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
             console.print(f"[bold]{escape(str(output / name))}[/bold]  {what}")

@@ -190,7 +190,7 @@ def _within(seconds: int, gigabytes: int) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, late)
     limits, used = resource.getrlimit(resource.RLIMIT_AS), Path("/proc/self/statm")
     if used.is_file():
-        room = int(used.read_text().split()[0]) * resource.getpagesize() + (gigabytes << 30)
+        room = int(used.read_text(encoding="utf-8").split()[0]) * resource.getpagesize() + (gigabytes << 30)
         least = min([room, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
         resource.setrlimit(resource.RLIMIT_AS, (least, limits[1]))
     left = signal.alarm(seconds)

@@ -170,8 +170,8 @@ def test_prompts_of_a_gate_may_come_from_a_file(checkpoints, demonstrations, tmp
     for text, fact in (
         ("{", "Line 1 of .* is not JSON"),
         ('{"prompt": "a", "kind": ["b"]}', "Line 1 of .* has a `kind` that is not text, but list"),
-        ('{"prompt": 1, "kind": "harmful"}', "is no text"),
-        ('{"prompt": "a"}', "KeyError"),
+        ('{"prompt": 1, "kind": "harmful"}', "has a `prompt` that is not text, but int"),
+        ('{"prompt": "a"}', "Line 1 of .* has no `kind`; it has prompt"),
         (json.dumps(rows[0]), "1 of harmful and wrapped, 0 of harmless"),
     ):
         (tmp_path / "prompts.jsonl").write_text(text)

@@ -111,7 +111,7 @@ def test_factors_that_are_no_factors_or_come_twice_are_refused(root, tensors, fa
 @pytest.mark.parametrize(
     ("file", "text", "fact"),
     [
-        (INDEX, '{"weight_map": [1]}', "`weight_map` is"),
+        (INDEX, '{"weight_map": [1]}', "has no `weight_map`"),
         (INDEX, '{"weight_map": {"a": 3}}', "names the shard 3"),
         (INDEX, "[" * 100_000, "cannot be read as JSON"),
         (INDEX, '{"metadata": {}}', "has no `weight_map`"),
@@ -168,7 +168,8 @@ def test_a_directory_that_is_two_things_is_refused_and_both_are_named(root, besi
         (root / "sharded" / ADAPTER).write_text((root / "lora" / ADAPTER).read_text())
     with pytest.raises(CheckpointError) as error:
         open_checkpoint(root / "sharded")
-    says(error, {"index": "model.safetensors and", "adapter": ADAPTER}[beside], INDEX, "two things at once")
+    facts = {"index": ["two checkpoints", "`model.safetensors`"], "adapter": ["two things at once", ADAPTER]}
+    says(error, *facts[beside], INDEX, "Nothing says which one is meant")
 
 
 def test_an_index_of_a_single_file_is_no_second_thing(root):

@@ -85,8 +85,8 @@ def test_links_within_a_checkpoint_and_into_the_blobs_of_a_snapshot_are_followed
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"config.json": "{}", "thesis.tex": "mine"}, "holds thesis.tex"),
-        ({"config.json": "{}"}, "is not a checkpoint"),
+        ({"config.json": "{}", "thesis.tex": "mine"}, "has no surgery.json"),
+        ({"config.json": "{}"}, "has no surgery.json"),
         ({"surgery.json": "{}", "photo.svg": "mine"}, "holds photo.svg"),
         ({"surgery.json": "{}", "src/main.py": "mine"}, "holds src"),
     ],

@@ -1,28 +1,10 @@
 """What a checkpoint may name: files of its own directory; of a snapshot of the Hub, those of its blobs, too."""
 
 from pathlib import Path
-from typing import Any
 
 from sa_lightning.errors import CheckpointError
 
-__all__ = ["check_inside", "shard_name"]
-
-
-def shard_name(name: Any, index: Path) -> str:
-    """Return the name of a shard as an index has it, if it is one of a file beside the index.
-
-    Raises:
-        CheckpointError: If it leads elsewhere, is hidden, or is no safetensors file, so that another file would be read
-            or written for it.
-    """
-    plain = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
-    if plain and name.endswith(".safetensors") and name[0] != "." and len(name.encode()) <= 255:
-        return str(name)
-    raise CheckpointError(
-        f"{index} names the shard {name!r}, which is no safetensors file beside it.\n"
-        "What an index names is read, and written under the same name.\n"
-        "Rename the shard to model-….safetensors, there and in the index, or save the checkpoint again."
-    )
+__all__ = ["check_inside"]
 
 
 def check_inside(directory: Path, file: Path) -> None:

@@ -1,6 +1,5 @@
-"""The JSON files of a checkpoint, held to what is read of them: its configuration, its index, that of an adapter."""
+"""The JSON files of a checkpoint, held to what is read of them: its configuration, and that of an adapter."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json
 from sa_lightning.schema import check_types
+from sa_lightning.weight_files import read_object
 
-__all__ = ["AdapterConfig", "Config", "Index", "read_json"]
-
-LARGEST = 1 << 28  # bytes; the index of a model with a million tensors has less than half
+__all__ = ["AdapterConfig", "Config", "read_json"]
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,6 @@ class Config:
     tie_word_embeddings: bool | None = None
     num_attention_heads: int | None = None
     n_head: int | None = None
-
-
-@dataclass(frozen=True)
-class Index:
-    """What is read of `model.safetensors.index.json`; the names of shards are looked at by `shard_name`."""
-
-    weight_map: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,24 +43,9 @@ def read_json(path: Path, kind: type[Any]) -> Json:
     """Read a JSON object whose values are of the types that a data class has for them; others may be anything.
 
     Raises:
-        CheckpointError: If it cannot be read, is no object, or holds a value of another type.
+        CheckpointError: If it is no JSON object, or holds a value of another type.
     """
-    try:
-        size = path.stat().st_size
-        if not path.is_file() or size > LARGEST:
-            raise ValueError(f"it has {size} bytes, or is no file")
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON: {error}.\n"
-            "It says what the weights beside it are.\nFetch it again, or save the checkpoint again."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds no JSON object, so it is no configuration.\n"
-            "It says what the weights beside it are.\nFetch it again, or save the checkpoint again."
-        )
-    found: Json = content  # pyright: ignore[reportUnknownVariableType]  # any JSON
+    found = read_object(path)
     names = {field.name for field in fields(kind)}
     text: Json = found["text_config"] if kind is Config and isinstance(found.get("text_config"), dict) else {}
     try:

@@ -3,23 +3,17 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint, refuse_unsupported
 from sa_lightning.surgery.checkpoints.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    INDEX,
-    SINGLE,
     Checkpoint,
 )
-from sa_lightning.surgery.checkpoints.inside import shard_name
-from sa_lightning.surgery.checkpoints.json_files import AdapterConfig, Config, Index, read_json
+from sa_lightning.surgery.checkpoints.json_files import AdapterConfig, Config, read_json
 from sa_lightning.surgery.checkpoints.shard import Shard
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
+from sa_lightning.weight_files import INDEX, SINGLE, stored_files
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 DEEPEST = 8  # adapters over each other
@@ -62,10 +56,10 @@ def open_checkpoint(
     """
     path = _find_directory(str(source), revision, fetch)
     there = [name for name in (ADAPTER_CONFIG, SINGLE, INDEX) if (path / name).is_file()]
-    if len(there) > 1 and not _names_single(path, there):
+    if len(there) > 1 and ADAPTER_CONFIG in there:
         raise CheckpointError(
             f"{source} holds {' and '.join(there)}, so it is two things at once.\n"
-            "Which of them is meant cannot be known, and others might read the other.\nMove one of them away."
+            "Nothing says which one is meant.\nMove one of the two into a directory of its own."
         )
     if ADAPTER_CONFIG in there:
         if path.resolve() in over or len(over) == DEEPEST:
@@ -77,11 +71,6 @@ def open_checkpoint(
     return _open_directory(str(source), path)
 
 
-def _names_single(path: Path, there: list[str]) -> bool:
-    """Whether an index beside a single file is the index of that file."""
-    return there == [SINGLE, INDEX] and set(map(str, _weight_map(path).values())) == {SINGLE}
-
-
 def _open_directory(source: str, path: Path) -> Checkpoint:
     config = read_json(path / "config.json", Config) if (path / "config.json").is_file() else {}
     if config.get("quantization_config"):
@@ -89,11 +78,7 @@ def _open_directory(source: str, path: Path) -> Checkpoint:
             f"{source} is quantised ({config['quantization_config'].get('quant_method')}).\n"
             "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
         )
-    if (path / SINGLE).is_file():
-        return Checkpoint(source, path, {SINGLE: Shard(path / SINGLE)}, config)
-    if (path / INDEX).is_file():
-        return Checkpoint(source, path, _open_shards(path), config)
-    raise _no_weights(source, path)
+    return Checkpoint(source, path, {f: Shard(path / f, header) for f, header in stored_files(path).items()}, config)
 
 
 def _open_adapter(
@@ -156,48 +141,3 @@ def _find_directory(source: str, revision: str | None, fetch: bool) -> Path:
             "Check the spelling; offline (`HF_HUB_OFFLINE=1`), only what is in the cache is found."
         ) from error
     return Path(found)
-
-
-def _open_shards(path: Path) -> dict[str, Shard]:
-    index = path / INDEX
-    wanted = _weight_map(path)
-    files = sorted({shard_name(file, index) for file in wanted.values()})
-    missing = [file for file in files if not (path / file).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{index} names {missing[0]}, which is not there ({len(missing)} of {len(files)} shards "
-            "are missing).\nThe download is probably incomplete. Fetch the missing files."
-        )
-    shards = {file: Shard(path / file) for file in files}
-    stored = {(name, file) for file, shard in shards.items() for name in shard.tensors}
-    for name, file in sorted(stored.symmetric_difference(wanted.items())):
-        where = "does not list it there" if (name, file) in stored else "says so, wrongly"
-        raise CheckpointError(
-            f"`{name}` in {file}: {index} {where}.\n"
-            "Index and shards do not belong together. Fetch or save the checkpoint again."
-        )
-    return shards
-
-
-def _weight_map(path: Path) -> dict[str, Any]:
-    """Where each tensor is, as an index says; not yet that the values are names of shards."""
-    found = read_json(path / INDEX, Index).get("weight_map")
-    if not found:
-        raise CheckpointError(f"{path / INDEX} has no `weight_map`, so it does not say where tensors are.")
-    return found
-
-
-def _no_weights(source: str, path: Path) -> CheckpointError:
-    files = sorted(file.name for file in path.iterdir() if file.is_file())
-    pickles = [name for name in files if name.endswith(PICKLES)]
-    if pickles:
-        return CheckpointError(
-            f"{source} holds its weights as pickle only ({pickles[0]}), which we never read: a "
-            "pickle can run any code.\nConvert it to safetensors where you trust it: "
-            "`AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`."
-        )
-    found = ", ".join(files[:5]) or "nothing"
-    return CheckpointError(
-        f"{source} has no weights: neither `{SINGLE}` nor `{INDEX}` is there, only {found}.\n"
-        "Give the directory that `save_pretrained` wrote."
-    )

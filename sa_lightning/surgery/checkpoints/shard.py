@@ -11,7 +11,6 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 import xxhash
@@ -19,89 +18,22 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json
-from sa_lightning.schema import conforms
 from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Digests, raw_bytes, slice_digest
+from sa_lightning.weight_files import DTYPES, Header, read_header
 
-__all__ = ["Shard", "TensorHeader", "shard_digest", "write_shard"]
+__all__ = ["Shard", "shard_digest", "write_shard"]
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
-LONGEST_HEADER = 100_000_000  # the bound of the format
-LONGEST_NAME = 500  # letters; far beyond any module's
-
-
-class TensorHeader(NamedTuple):
-    """Shape and type of one tensor, and where its bytes lie in the file."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    size: int
 
 
 class Shard:
     """A safetensors file, its header checked against its length, its tensors read on demand."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, header: Header | None = None) -> None:
         self.path = path
         self._file: int | None = None  # opened when first read, and read by several threads at once
-        self.metadata: dict[str, str] = {}
-        try:
-            self.tensors: dict[str, TensorHeader] = self._read_header()
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{path} is not a whole safetensors file: {error}.\n"
-                "It was probably cut off while it was written or downloaded. Fetch it again."
-            ) from error
-
-    def _read_header(self) -> dict[str, TensorHeader]:
-        if not self.path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
-        total = self.path.stat().st_size
-        with self.path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if total < 8 or length > min(total - 8, LONGEST_HEADER):
-                raise ValueError(f"its header would need {length} bytes, but the file has {total}")
-            entries: Json = json.loads(file.read(length), object_pairs_hook=_once)
-        self.metadata = entries.pop("__metadata__", None) or {}
-        if not conforms(self.metadata, dict[str, str]):
-            raise ValueError("its `__metadata__` is no object of texts")
-        data = 8 + length
-        tensors: dict[str, TensorHeader] = {}
-        by_place = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
-        end = data
-        for name, entry in by_place:
-            if not name.isprintable() or len(name) > LONGEST_NAME:
-                raise ValueError(f"{name[:80]!r} of {len(name)} letters is no name of a tensor")
-            if entry["dtype"] not in DTYPES:
-                raise ValueError(f"`{name}` has the unknown data type {entry['dtype']}")
-            if not conforms([*entry["shape"], *entry["data_offsets"]], list[int]) or min(entry["shape"], default=0) < 0:
-                raise ValueError(f"`{name}` has the shape {entry['shape']} and the place {entry['data_offsets']}")
-            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-            start, stop = (data + offset for offset in entry["data_offsets"])
-            if start != end or stop - start != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"`{name}` does not have the place that its shape {shape} needs")
-            tensors[name] = TensorHeader(dtype, shape, start, stop - start)
-            end = stop
-        if end != total:
-            raise ValueError(f"its tensors need {end} bytes, but the file has {total}")
-        return tensors
+        self.tensors, self.metadata = header or read_header(path)
 
     def rows(self, piece: Slice) -> Tensor:
         """Read some rows of a tensor by a plain read into fresh memory, as a matrix."""
@@ -134,14 +66,6 @@ class Shard:
                 f"{self.path} ended inside `{name}`: {done} of {size} bytes are there.\n"
                 "The file changed while it was read. Wait until it is complete, then try again."
             )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Json:
-    """An object, none of whose names is there twice, of which one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("its header has a name twice")
-    return found
 
 
 def write_shard(

@@ -12,17 +12,23 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery.checkpoints.shard import Shard
-from sa_lightning.surgery.checkpoints.slices import Slice, slices
+from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Weights
-from sa_lightning.surgery.scope import EMBEDDING, Scope
+from sa_lightning.surgery.scope import EMBEDDING, NORM, Scope, layer_of
 
 __all__ = ["RankOne", "read_direction"]
 
-BLOCK_WRITERS = (
-    r"(o_proj|out_proj|down_proj|fc2|wo|w2|attention\.dense|self_attention\.dense|dense_4h_to_h|c_proj|fc_out|ff_out)"
+SUFFIX = r"(\.weight|\.bias|_bias)?$"
+WRITER = re.compile(
+    r"(^|\.)(o_proj|out_proj|down_proj|fc2|wo|w2|(?:self_|self_attn\.|attn\.)?attention\.dense|(?:self_)?attn\.dense|"
+    rf"dense_4h_to_h|c_proj|fc_out|ff_out|output_linear){SUFFIX}"
 )
-WRITER = re.compile(rf"(^|\.){BLOCK_WRITERS}\.(weight|bias)$")
-OUTPUT_LAST = re.compile(r"(^|\.)c_proj\.weight$")  # GPT-2 stores (in, out)
+# What reads the stream, or works between the two: of blocks, all else with a dimension of the stream's is refused.
+READER = re.compile(
+    r"(^|\.)((?:[qkv]|qkv|qkvz|ba|[qk]_b|g|gate|up|gate_up|att|ff|in|kv_b|x|dt)_proj\w*|[qk]v?_a_proj\w*|query_key_value|"
+    r"c_attn|c_fc|q_attn|W_?(?:qkv|pack)|wqkv|w[13qkv]|v1|fc1|fc_in|input_linear|dense_h_to_4h|router|router\.\w+|"
+    rf"gate|mlp\.gate|wg|shared_expert_gate|e_score_correction_bias|conv1d|conv|A_log|D|rotary\w*){SUFFIX}"
+)
 NORM_BEHIND = re.compile(r"(post_feedforward_layernorm|post_mlp_layernorm|word_embeddings_layernorm)\.weight$")
 FILE = "steering.safetensors"
 
@@ -47,7 +53,8 @@ class RankOne:
 
     Raises:
         SettingError: If the direction has another width than the stream, or if the edit would not do what it
-            says: embeddings tied to the head, a normalisation behind the writers, fused experts.
+            says: embeddings tied to the head, a normalisation behind the writers, or what is no known writer and no
+            known reader.
     """
 
     def __init__(
@@ -64,9 +71,13 @@ class RankOne:
         self.direction: Tensor = wide / wide.norm()  # pyright: ignore[reportUnknownMemberType]
         self.width = len(direction)
         self.inputs: dict[str, Weights] = {"target": target}
-        self.formula: str = "r rᵀ target" if kind == "projection" else "r (mean row of target)ᵀ"
-        self.names: tuple[str, ...] = tuple(name for name in self.scope.names(target) if self._writes(name))
+        everything = self.scope.names(target)
+        self.names: tuple[str, ...] = tuple(name for name in everything if self._writes(name))
+        self._conv = self._stores_input_first(config or {})
+        self._refuse_unknown(everything)
         self._check(config or {})
+        formed = "r rᵀ target" if kind == "projection" else "r (mean row of target)ᵀ"
+        self.formula: str = f"{formed}, {self._writers()}"
         self._along: dict[str, Tensor] = {}
         self._lock = threading.Lock()
 
@@ -75,35 +86,80 @@ class RankOne:
         return self.target.shape(name)
 
     def rows(self, piece: Slice) -> Float[Tensor, "rows columns"]:
-        """Some rows of r rᵀ W, or of r w̄ᵀ."""
-        if self._output_last(piece.name):
+        """Some rows of r rᵀ W, or of r w̄ᵀ; of experts in one tensor, of each by itself."""
+        if self._stream_last(piece.name):
             weight = self.target.rows(piece).float()
             along = weight @ self.direction if self.kind == "projection" else weight.mean(1)
             return torch.outer(along, self.direction)
-        return torch.outer(self.direction[piece.first : piece.last], self._row(piece.name))
+        places = torch.arange(piece.first, piece.last)
+        along = self._along_each(piece.name)[places // self.width]
+        return self.direction[places % self.width, None] * along
 
-    def _row(self, name: str) -> Tensor:
-        """The row rᵀ W, or w̄ᵀ, of a matrix whose rows are the stream's dimensions; formed once."""
+    def _along_each(self, name: str) -> Tensor:
+        """The row rᵀ W, or w̄ᵀ, of each matrix whose rows are the stream's dimensions, (matrices, columns); once."""
         with self._lock:
             if name not in self._along:
-                total: Tensor | float = 0.0
+                rows, columns = matrix(self.shape(name))
+                total = torch.zeros(rows // self.width, columns)
+                factor = self.direction if self.kind == "projection" else torch.full((self.width,), 1 / self.width)
                 for piece in slices(name, self.shape(name)):
-                    weight = self.target.rows(piece).float()
-                    factor = self.direction[piece.first : piece.last]
-                    if self.kind == "injection":
-                        factor = torch.full_like(factor, 1 / self.width)
-                    total = total + factor @ weight
-                assert isinstance(total, Tensor)
+                    places = torch.arange(piece.first, piece.last)
+                    weight = self.target.rows(piece).float() * factor[places % self.width, None]
+                    total.index_add_(0, places // self.width, weight)
                 self._along[name] = total
             return self._along[name]
 
     def _writes(self, name: str) -> bool:
         if self.kind == "injection":
-            return bool(WRITER.search(name)) and name.endswith(".weight")
+            return bool(WRITER.search(name)) and not name.endswith("bias")
         return bool(WRITER.search(name) or EMBEDDING.search(name))
 
-    def _output_last(self, name: str) -> bool:
-        return bool(OUTPUT_LAST.search(name) or EMBEDDING.search(name))
+    def _stream_last(self, name: str) -> bool:
+        """Whether the stream's dimensions are the last of a parameter, not those before."""
+        shape = self.shape(name)
+        if EMBEDDING.search(name) or len(shape) == 1:
+            return len(shape) > 1
+        if name.endswith("bias") or shape[-2] != self.width:
+            return True
+        return shape[-1] == self.width and ("c_proj" in name and self._conv)
+
+    def _stores_input_first(self, config: dict[str, Any]) -> bool:
+        """Whether matrices called c_proj are stored (in, out), as in GPT-2, or (out, in), as in most others."""
+        shapes = [self.shape(name) for name in self.names if "c_proj" in name and len(self.shape(name)) == 2]
+        known = [shape[-1] == self.width for shape in shapes if shape[0] != shape[1]]
+        return all(known) if known else config.get("model_type") in ("gpt2", None)
+
+    def _refuse_unknown(self, names: list[str]) -> None:
+        """Refuse what may write to the stream, by its shape, and is not known by its name."""
+        for name in names:
+            shape = self.shape(name)
+            if layer_of(name) is None or self.width not in shape or WRITER.search(name) or READER.search(name):
+                if len(shape) == 3 and shape[-1] == shape[-2] and name in self.names:
+                    raise SettingError(
+                        f"`{name}` of {self.target.source} has shape {shape}, so that it does not show which side "
+                        "writes to the stream.\nProjected on the wrong one, the direction would stay.\n"
+                        "Ablate it in the activations instead."
+                    )
+                continue
+            if not NORM.search(name):
+                raise SettingError(
+                    f"`{name}` of {self.target.source} has shape {shape}, so it may write to the residual stream, and "
+                    "is not known by its name.\nIf it does, the direction would stay in the stream.\n"
+                    f"Ablate it in the activations; or, if it only reads, leave it out: `scope.exclude: ['{name}']`."
+                )
+
+    def _writers(self) -> str:
+        """Say what is changed, block by block."""
+        blocks: dict[int, set[str]] = {}
+        for name in self.names:
+            found, layer = WRITER.search(name), layer_of(name)
+            if found is not None and layer is not None:
+                way = [part for part in name[: found.end(2)].split(".") if not part.isdigit()]  # of experts, one name
+                blocks.setdefault(layer, set()).add(".".join(way[-2:]))
+        counts = sorted({len(found) for found in blocks.values()})
+        kinds = ", ".join(sorted({kind for found in blocks.values() for kind in found}))
+        often = " to ".join(map(str, sorted({counts[0], counts[-1]}))) if counts else "0"
+        return f"{often} writers in each of {len(blocks)} blocks ({kinds})"
 
     def _check(self, config: dict[str, Any]) -> None:
         if not math.isfinite(float(self.direction.sum())):
@@ -124,10 +180,10 @@ class RankOne:
             )
         for name in self.names:
             shape = self.shape(name)
-            if len(shape) > 2 or shape[-1 if self._output_last(name) else 0] != self.width:
+            if shape[-1 if self._stream_last(name) else max(0, len(shape) - 2)] != self.width:
                 raise SettingError(
                     f"`{name}` has shape {shape} in {self.target.source}, but the direction has {self.width} entries.\n"
-                    "It must be of this model's residual stream; fused experts are not supported.\n"
+                    "It must be of this model's residual stream.\n"
                     f"Give another direction, or leave the parameter out: `scope.exclude: ['{name}']`."
                 )
         if not self.names:

@@ -14,7 +14,7 @@ import xxhash
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json, sync
 from sa_lightning.outputs import RECORD, check_place, digest, note, noted, remove_empty
-from sa_lightning.surgery.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
+from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.inside import check_inside
 from sa_lightning.surgery.checkpoints.json_files import Config, read_json
 from sa_lightning.surgery.checkpoints.partial_output import PartialOutput, restore
@@ -23,6 +23,7 @@ from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import Weights, slice_digest
 from sa_lightning.surgery.edit.plan import EditPlan, Statistics
 from sa_lightning.surgery.selection.bracket import sample
+from sa_lightning.weight_files import INDEX, SINGLE
 
 __all__ = ["REPORT", "check_output", "check_space", "foreign_in_edit", "write_edit"]
 
