@@ -148,6 +148,8 @@ class CausalLMModule(LightningModule):
         else:
             network = self._load(device)
         self._loaded.append(network)
+        if self.blocks_path is not None:
+            _ = self.blocks  # refused where there is no such list, also by a run that reads no block
 
     def _load(self, device: torch.device) -> PreTrainedModel:
         return load_model(
