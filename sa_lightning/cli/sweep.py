@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
+from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
@@ -47,3 +48,9 @@ def run(arguments: Sequence[str]) -> None:
         sweep.run(console)
         sweep.report.write(console)
         output.finish()
+    why = [trial.get("failed") for trial in sweep.report.trials]
+    if why and all(why):
+        raise SettingError(
+            f"None of the {len(why)} settings changes anything, so none was measured. {why[0]}\n"
+            "There is nothing to choose from.\nMend `--sweep.space`, or the settings that all trials share."
+        )

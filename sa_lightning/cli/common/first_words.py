@@ -74,6 +74,10 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
             f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}.\n"
             f"They are neither typed nor in a config.\n`sa {verb} --help` explains them."
         )
+    if given.get("output") == "":
+        raise SettingError(
+            "`--output` is empty.\nResults would lie among whatever is in the current directory.\nName a directory."
+        )
     for name in READ:
         _check_file(name, given.get(name))
     return None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 _OF_TASKS = (*(AssertionError, AttributeError, ImportError, LookupError, TypeError, TemplateError, YAMLError),)
+_OF_TASKS += (ArithmeticError, RecursionError)  # of a template, which is a program
 _DEFAULT_ROOM = 256  # new tokens where a task does not say: lm-eval's own default
 
 

@@ -111,6 +111,8 @@ def rows() -> Iterator[Case]:
 def _rows_expect(what: str, name: str) -> str:
     if what == "prompts" and name in ("a CSV with a cell too long", "a text", "a list"):
         return "either"  # a list of texts may be prompts
+    if what == "ordinary prompts" and name == "a text":
+        return "either"
     if what == "replies" and name.startswith(("a gzip", "a CSV", "an empty CSV", "a parquet", "an Excel")):
         return "refused"
     if name in ("a lone surrogate", "a CSV with a cell too long", "binary zeros", "UTF-16"):
