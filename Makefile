@@ -1,5 +1,8 @@
 # make quickstart   set up .venv, fetch a real chat model (98 MB, once), steer it, measure it
 # make model        set up .venv, fetch and convert the real chat model, on which tests run that skip without it
+# make install      set up .venv alone (LOCKED=1, here and below: by requirements.lock, every package checked by its hash)
+# make lock         renew requirements.lock from pyproject.toml
+# make sbom         what is installed, as CycloneDX JSON, in build/sbom.json
 # make test         set up .venv, then run the tests, in a process a core (WORKERS=1: in one)
 # make hostile      wrong inputs, mutated files, kills, full disks: all of them (about an hour), with their figures
 # make check        lint, types, and the imports between rooms
@@ -11,15 +14,39 @@ QUICKSTART ?=            # further options, such as --surgery, or --world tiny f
 HOSTILE ?= runs/hostile
 WORKERS ?= auto          # processes of `make test`, each with one thread
 VENV := .venv
+TOOLS := build/tools
+UV ?=                    # further options of uv, such as where wheels of torch for the CPU are
 READY := $(VENV)/.ready
 
-.PHONY: quickstart model test hostile check docs evidence clean
+.PHONY: install lock sbom quickstart model test hostile check docs evidence clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+ifdef LOCKED
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+else
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+endif
 	touch $@
+
+install: $(READY)
+
+# In an environment of its own: what makes the lock and the list is no part of either.
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1' 'cyclonedx-bom>=7,<8'
+	touch $@
+
+lock: $(TOOLS)/.ready
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --generate-hashes --no-annotate --no-header --quiet \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(UV) -o build/requirements.lock
+	{ sed '/^[^#]/,$$d' requirements.lock; cat build/requirements.lock; } > build/renewed.lock
+	mv build/renewed.lock requirements.lock
+
+sbom: $(READY) $(TOOLS)/.ready
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.json $(VENV)/bin/python
 
 quickstart: $(READY)
 	$(VENV)/bin/sa quickstart --output $(OUTPUT) --overwrite true $(QUICKSTART)

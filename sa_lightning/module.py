@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.errors import ModelError
 from sa_lightning.models import (
     Blocks,
     check_vocabulary,
@@ -148,6 +148,8 @@ class CausalLMModule(LightningModule):
         else:
             network = self._load(device)
         self._loaded.append(network)
+        if self.blocks_path is not None:
+            _ = self.blocks  # refused where there is no such list, also by a run that reads no block
 
     def _load(self, device: torch.device) -> PreTrainedModel:
         return load_model(
@@ -179,32 +181,27 @@ class CausalLMModule(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
         """Reply to a batch of prompts, greedily unless `generation` says otherwise.
 
-        A prompt that the model's context has no room for, next to a reply, loses its beginning, with a warning.
+        Prompt and reply share the context that the model was built for: a reply takes half of it at most, and a prompt
+        that has no room beside it loses its beginning, with a warning.
         """
         tokenizer: Any = self.tokenizer
-        room = self._room()
+        settings = dict(self.generation)
+        most, reply = self.max_length, settings.get("max_new_tokens", 0)
+        room = None if most is None else max(most - reply, most // 2)
+        if most is not None and room is not None and reply > most - room:
+            settings["max_new_tokens"] = most - room
+            rank_zero_info(
+                f"Replies end after {most - room} tokens: {self.name} was built for {most}, prompt included."
+            )
         encoded = [tokenize(tokenizer, [{"role": "user", "content": prompt}], room) for prompt in batch.prompts]
         if any(cut for _, cut in encoded):
             rank_zero_warn(
-                f"Prompts of more than {room} tokens lose their beginning: {self.name} was built for {self.max_length} "
-                "tokens, the reply included. Allow shorter replies (`--prediction.max_new_tokens`) to keep more."
+                f"Prompts of more than {room} tokens lose their beginning: {self.name} was built for {most}, the reply "
+                "included. Allow shorter replies (`--prediction.max_new_tokens`) to keep more."
             )
         inputs = tokenizer.pad({"input_ids": [ids for ids, _ in encoded]}, return_tensors="pt")
         inputs = {key: inputs[key].to(self.network.device) for key in ("input_ids", "attention_mask")}
         network: Any = self.network
-        generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **self.generation)
+        generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
         width = inputs["input_ids"].shape[1]
         return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
-
-    def _room(self) -> int | None:
-        """Most tokens that a prompt may have beside its reply, if the model says how many it was built for."""
-        reply = self.generation.get("max_new_tokens")
-        if self.max_length is None or reply is None:
-            return self.max_length
-        if reply >= self.max_length:
-            raise SettingError(
-                f"Replies of {reply} tokens leave no room for a prompt: {self.name} was built for {self.max_length} "
-                "tokens.\nBeyond them it cannot run, or says nothing of use.\n"
-                "Allow fewer: `--prediction.max_new_tokens`."
-            )
-        return self.max_length - reply

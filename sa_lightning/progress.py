@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from sa_lightning.foreign.showing import shown
+from sa_lightning.foreign.terminal import Terminal
 
 Report = Callable[[str, int, int], None]
 COUNTED = ("scoring weights",)  # stages that count prompts; the others count bytes
@@ -67,7 +69,7 @@ def lines(what: str, every: float = EVERY) -> Iterator[Report]:
 
     def speak() -> None:
         while not ended.wait(every):
-            print(_doing[-1].line(), file=sys.stderr, flush=True)
+            print(shown(_doing[-1].line()), file=sys.stderr, flush=True)
 
     silent = not first or sys.stderr.isatty() or not is_first()
     speaker = None if silent else threading.Thread(target=speak, name="progress", daemon=True)
@@ -83,13 +85,13 @@ def lines(what: str, every: float = EVERY) -> Iterator[Report]:
 
 
 @contextmanager
-def stages(console: Console | None = None) -> Iterator[Report]:
+def stages(console: Terminal | None = None) -> Iterator[Report]:
     """Yield `report(stage, done, total)`: one bar a stage, with the bytes done and to do, and the time left."""
     columns = (
-        TextColumn("{task.description:<20}"),
+        TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[amount]:>20}"),
+        TextColumn("{task.fields[amount]:>20}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -107,4 +109,4 @@ def stages(console: Console | None = None) -> Iterator[Report]:
 def say(text: str) -> None:
     """Print a line of progress on standard error, at once, terminal or none; one process of many does."""
     if is_first():
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)

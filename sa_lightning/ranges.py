@@ -146,7 +146,9 @@ def check_numbers(name: str, value: Any, remedy: str = "Leave it out for the def
         SettingError: With the number, the range, and what is meant.
     """
     known = range_of(name)
-    for number in numbers(value) if known is not None else ():
+    if known is None:
+        return
+    for number in numbers(value):
         if not known.holds(number):
             has = f"is {number}" if number is value else f"holds {number}"
             raise SettingError(f"`{said or name}` must be {known}, but {has}.\nIt is {known.what}.\n{remedy}")

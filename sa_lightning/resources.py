@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SettingError
+from sa_lightning.foreign.files import read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -32,20 +33,13 @@ def read_config(path: str) -> Any:
     Raises:
         SettingError: If there is none, or it is no YAML.
     """
-    import yaml
-
     place = Path(config_path(path))
     if not place.is_file():
         raise SettingError(
             f"There is no config {path}, neither here nor among those of the package.\n"
             "A run without it would be another.\nCheck the path: shipped ones begin with `configs/`."
         )
-    try:
-        return yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(
-            f"The config {path} cannot be read: {' '.join(str(error).split())}\nA config is a YAML file.\nMend it."
-        ) from error
+    return read_yaml(place, f"The config {path}")
 
 
 def installed(*packages: str) -> dict[str, str]:

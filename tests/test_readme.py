@@ -15,7 +15,7 @@ import yaml
 from sa_lightning.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
-OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "configs/quickstart/README.md", "tasks/README.md")
+OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "configs/quickstart/README.md", "tasks/README.md")
 RESULTS = ("tests/benchmarks/README.md", "evidence/README.md", "evidence/refusals/README.md")
 PATHS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")), *OTHERS, *RESULTS]
 PAGES = {name: (ROOT / name).read_text() for name in PATHS}

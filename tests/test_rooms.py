@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sa_lightning"
 MOST = 12  # Python files of a folder, `__init__` and `__main__` aside
 FLOORS = (
     # The ground, which every room may know.
-    ("errors", "ranges", "files", "weight_files", "rows", "resources", "progress", "outputs", "schema", "patterns"),
+    (
+        "errors",
+        "ranges",
+        "files",
+        "weight_files",
+        "rows",
+        "resources",
+        "progress",
+        "outputs",
+        "schema",
+        "patterns",
+        "foreign",
+    ),
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
@@ -33,7 +45,8 @@ MAY_IMPORT = {
     "weight_files": set(),
     "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
-    "resources": {"yaml"},
+    "resources": set(),
+    "foreign": {"yaml", "rich"},
     "progress": {"rich"},
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
@@ -45,7 +58,7 @@ MAY_IMPORT = {
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
-        *("data", "models", "steering", "transformers", "datasets", "requests"),
+        *("data", "models", "steering", "transformers", "datasets", "requests", "urllib3"),
         *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {
@@ -69,6 +82,7 @@ EXTRA = {
     "evaluation/harness/harness.py": {"lm_eval"},
     "evaluation/harness/in_memory.py": {"lm_eval"},
     "evaluation/tasks/catalogue.py": {"lm_eval"},
+    "evaluation/tasks/foreign.py": {"lm_eval"},
 }
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 

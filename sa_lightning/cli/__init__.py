@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sa_lightning import __version__
 from sa_lightning.cli.common.first_words import first_look
 from sa_lightning.cli.options.checks import in_our_words
 from sa_lightning.cli.options.kept import options_for
 from sa_lightning.errors import IncompleteError, SaError
+from sa_lightning.foreign.files import is_safe, safely
+from sa_lightning.foreign.showing import obey_nothing, shown
 
 VERBS = {
     "quickstart": "See it work in minutes on a real chat model: fit, measure, read replies side by side.",
@@ -62,12 +64,14 @@ Start here:
       --artifact runs/mine/artifact --output runs/mine-measured
 
 A config that is not found below the current directory is taken from the package.
+Configs and tasks can name code. For those of others: --safe, with any verb, runs nothing that comes with a file.
 Exit status: 0 success, 2 a mistake in what was asked for, 1 anything else.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `sa`; ends the process with the status that the help names."""
+    obey_nothing()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -77,12 +81,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0)
     verb, *rest = arguments
     if verb not in VERBS:
-        print(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.", file=sys.stderr)
+        _say(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.")
         raise SystemExit(2)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     _say_anything()
-    with _ended_by_signals() as ended:
-        _run(verb, rest, first, ended)
+    safe = "--safe" in rest or is_safe()
+    with _ended_by_signals() as ended, safely() if safe else nullcontext():
+        _run(verb, [argument for argument in rest if argument != "--safe"], first, ended)
+
+
+def _say(text: str) -> None:
+    """Print text on standard error, where paths and names in it are shown and not obeyed."""
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 def _say_anything() -> None:
@@ -152,20 +162,21 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
             print(text, end="")
             raise SystemExit(0)
         if verb in LOADED and first:
-            print(f"sa {verb}: loading {LOADED[verb]} …", file=sys.stderr, flush=True)
+            _say(f"sa {verb}: loading {LOADED[verb]} …")
+        importlib.import_module("sa_lightning.cli.common.inputs").limit_imports()
         importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if not first:
             # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as
             # another one fails: give it time, and speak only if the mistake was this process's alone.
             time.sleep(5)
-        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        _say(f"\nsa {verb}: {error}")
         raise SystemExit(2) from None
     except argparse.ArgumentError as error:
-        print(f"\nsa {verb}: {in_our_words(verb, options_for(verb), str(error))}", file=sys.stderr)
+        _say(f"\nsa {verb}: {in_our_words(verb, options_for(verb), str(error))}")
         raise SystemExit(2) from None
     except IncompleteError as error:
-        print(f"\nsa {verb}: {error}", file=sys.stderr)
+        _say(f"\nsa {verb}: {error}")
         raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone: nothing more is to be said.
@@ -175,19 +186,18 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         refusal = _refusal(error)
         if refusal is None:
             raise
-        print(
+        _say(
             f"\nsa {verb}: {refusal}.\nThe run could not go on; nothing half-written was left under the name of a "
             "result.\nMake room, or choose a place that is yours to write (`--output`, SA_CACHE_DIR); then repeat the "
-            "command.",
-            file=sys.stderr,
+            "command."
         )
         raise SystemExit(1) from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if isinstance(stop, SystemExit) and not ended:
             raise
         why = ended[0] if ended else "interrupted"
-        print(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.", file=sys.stderr)
+        _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.")
         raise SystemExit(1) from None
     if ended:
-        print(f"\nsa {verb}: {ended[0]} before it had finished.", file=sys.stderr)
+        _say(f"\nsa {verb}: {ended[0]} before it had finished.")
         raise SystemExit(1)

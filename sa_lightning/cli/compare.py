@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
@@ -12,6 +11,7 @@ from sa_lightning.experiments.compare.comparison import Comparison
 from sa_lightning.experiments.compare.report import file_names
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import PARTS, add_parts
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.outputs import Output
 
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     found = parser()
     config = parse(found, "compare", arguments)
     comparison = Comparison(config, found.get_defaults().as_dict()["model"], typed("compare", arguments))
-    console = Console()
+    console = Terminal()
     # Several processes may share the work: whoever comes last writes the tables anew.
     with Output(config.output, "compare", file_names(comparison.plan.models), done=(), shared=True) as output:
         if config.rerun is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from sa_lightning.cli.common.data_models import describe_model, is_model, model_details, model_rows
 from sa_lightning.data import registry
 from sa_lightning.errors import DataError
+from sa_lightning.foreign.showing import shown
 
 DESCRIPTION = """List the data sets that tasks and demonstrations read, with licence and whether they are at hand.
 
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     if given.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif close:
-        print("\n\n".join(model_details(one) if is_model(one["name"]) else details(one) for one in found))
+        print(shown("\n\n".join(model_details(one) if is_model(one["name"]) else details(one) for one in found)))
     else:
         print_table(found, hashes=given.check)
 
@@ -127,8 +128,9 @@ def details(found: Described) -> str:
 
 def print_table(found: Sequence[Described], *, hashes: bool) -> None:
     """Print a line a data set."""
-    from rich.console import Console
     from rich.table import Table
+
+    from sa_lightning.foreign.terminal import Terminal
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "kind", "n", "licence", "may ship", "at hand", *(["copy"] if hashes else []), "arXiv"):
@@ -146,7 +148,7 @@ def print_table(found: Sequence[Described], *, hashes: bool) -> None:
             one["paper"].rpartition("/")[2],
         )
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a pipe has no width
-    console = Console(width=wide)
+    console = Terminal(width=wide)
     console.print(table)
     missing = sum(any(part["at_hand"] == "missing" for part in one["parts"].values()) for one in found)
     directory = os.environ.get("SA_DATA_DIR")

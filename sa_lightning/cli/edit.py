@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
@@ -57,9 +57,9 @@ def run(arguments: Sequence[str]) -> None:
     sources, settings = _placed(options).split()
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
-    console = Console()
+    console = Terminal()
     surgery = Surgery(sources, settings)
-    surgery.warn = lambda text: console.print(f"[yellow]Warning:[/yellow] {text}", highlight=False, soft_wrap=True)
+    surgery.warn = lambda text: console.warn("Warning:", text)
     target = sources.target or sources.known_base
     opened = surgery.open(target)
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
@@ -71,8 +71,8 @@ def run(arguments: Sequence[str]) -> None:
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
     console.print(summary(plan), highlight=False)
     if plan.control:
-        console.print(f"[yellow]A control, not a method:[/yellow] {plan.control}.", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{output}[/bold]  edited checkpoint; surgery.json says what changed", soft_wrap=True)
+        console.warn("A control, not a method:", f"{plan.control}.")
+    console.wrote(output, "edited checkpoint; surgery.json says what changed")
 
 
 def summary(plan: EditPlan) -> str:

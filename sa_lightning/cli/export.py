@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import parse
+from sa_lightning.foreign.terminal import Terminal
 
 
 def parser() -> ArgumentParser:
@@ -51,8 +51,8 @@ def run(arguments: Sequence[str]) -> None:
         )
     source = resolve_worlds(options.model or artifact.model, 0, quiet=True)
     loaded = source if options.weights == "original" else "EDITED"
-    console = Console()
-    console.print(f"[bold]{options.output}[/bold]  {len(hooks)} hooks, for {options.weights} weights", soft_wrap=True)
+    console = Terminal()
+    console.wrote(options.output, f"{len(hooks)} hooks, for {options.weights} weights")
     chat = " --apply_chat_template" if artifact.template == "chat" else ""
     console.print(
         f"  lm-eval run --model steered --model_args pretrained={loaded},steer_path={options.output}{chat} "

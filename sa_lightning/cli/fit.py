@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
-from rich.console import Console
 from typing_extensions import override
 
 from sa_lightning.callbacks import ExtractionCallback, ShardedStrategy, SurgeryCallback
@@ -20,6 +19,7 @@ from sa_lightning.datamodules import DemonstrationDataModule
 from sa_lightning.errors import IncompleteError, SettingError
 from sa_lightning.evaluation.degenerate import is_language
 from sa_lightning.experiments.settings import check_each_rule
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import UNFINISHED, Foreign, Output
 from sa_lightning.progress import Report, lines, stages
 from sa_lightning.steering.artifact.format import foreign_in_artifact
@@ -119,14 +119,14 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
         if cli.trainer.is_global_zero and any((Path(cli.config.output) / UNFINISHED).glob("*.safetensors")):
-            Console(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
+            Terminal(stderr=True).print("Stopped. What was read is kept: the same command goes on from there.")
         raise KeyboardInterrupt from stop
     if cli.config_init.steering.artifact is None:
         raise IncompleteError("The run was stopped before anything was fitted; no artifact was written.")
     if cli.trainer.is_global_zero:
         steering, output = cli.config_init.steering, Path(cli.config.output)
         data, artifact = steering.fit.data, steering.artifact
-        console = Console()
+        console = Terminal()
         if steering.settings.fits_pairs:
             console.print(
                 f"Read {data.count} pairs ({data.skipped} left out, {data.truncated} sequences cut on the left)."
@@ -134,9 +134,9 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         resumed = max(steering.resumed.values(), default=0)
         if resumed:
             console.print(f"The states of {resumed} pairs had been read before an interruption.")
-        console.print(f"[bold]{output / 'artifact'}[/bold]  directions, settings and provenance")
+        console.wrote(output / "artifact", "directions, settings and provenance")
         for phrase in artifact.controls():
-            console.print(f"[yellow]A control, not a method:[/yellow] {phrase}.", soft_wrap=True)
+            console.warn("A control, not a method:", f"{phrase}.")
         say_layers(artifact, output, console)
         say_vocabulary(artifact, output, console)
         say_strengths(artifact, output, console)
@@ -147,9 +147,7 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         if surgery.harm:
             console.print(f"Harm vector: {surgery.harm} − {surgery.base}", soft_wrap=True)
         if surgery.wanted and callback.save_edited:
-            console.print(
-                f"[bold]{output / 'edited'}[/bold]  the target with stage 1 in its weights; steer it for stage 2"
-            )
+            console.wrote(output / "edited", "the target with stage 1 in its weights; steer it for stage 2")
         elif "edited" in cli.output.names:
             cli.output.discard("edited")  # of an earlier fit, which `--overwrite` gave up
         cli.output.finish()

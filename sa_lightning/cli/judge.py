@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sa_lightning.cli.common.inputs import parse
@@ -24,6 +22,7 @@ from sa_lightning.evaluation.judges.replies import Reply, read_replies, write_ve
 from sa_lightning.evaluation.judges.rubrics import LONGEST, RUBRICS
 from sa_lightning.evaluation.report.judgements import agreement_tables, label_table, outcome_tables, read_labels
 from sa_lightning.evaluation.samples import Verdict
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import Output
 
 RULES = textwrap.fill(", ".join(JUDGES), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
@@ -133,7 +132,7 @@ def _judge(config: Any, names: Sequence[str], settings: Mapping[str, dict[str, A
         _refuse_forms(replies)
     answers = Answers(output.with_name(f".{output.name}.answers"))
     judges = {name: load_judge(name, answers=answers, **settings.get(name, {})) for name in names}
-    console = Console()
+    console = Terminal()
     if len(answers):
         console.print(f"{len(answers)} answers of an interrupted run are known already.", highlight=False)
     verdicts = _judged(judges, replies, console)
@@ -146,9 +145,7 @@ def _judge(config: Any, names: Sequence[str], settings: Mapping[str, dict[str, A
         shown.append(label_table(labels, verdicts, str(config.label)))
     for table in shown:
         console.print(table)
-    console.print(
-        f"[bold]{escape(str(output))}[/bold]  {len(replies)} replies with verdicts", soft_wrap=True, highlight=False
-    )
+    console.wrote(output, f"{len(replies)} replies with verdicts")
 
 
 def _refuse_forms(replies: Sequence[Reply]) -> None:
@@ -204,15 +201,20 @@ def _settings(names: Sequence[str], config: Any) -> dict[str, dict[str, Any]]:
     return {name: dict(endpoint if is_remote else local) for name in models}
 
 
-def _judged(judges: Mapping[str, Any], replies: Sequence[Reply], console: Console) -> dict[str, list[Verdict]]:
+def _judged(judges: Mapping[str, Any], replies: Sequence[Reply], console: Terminal) -> dict[str, list[Verdict]]:
     with _bars(console) as bars:
         return {name: judge(replies, bars(name)) for name, judge in judges.items()}
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Any]:
+def _bars(console: Terminal) -> Iterator[Any]:
     """Yield a function from a judge's name to a progress bar of its own, with the time left."""
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<20}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
 
         def bar(name: str) -> Any:

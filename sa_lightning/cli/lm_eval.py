@@ -4,14 +4,17 @@ import logging
 import math
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from sa_lightning.cli.options.checks import DEVICE
 from sa_lightning.cli.options.types import read
-from sa_lightning.errors import SaError, SettingError
+from sa_lightning.errors import IncompleteError, SaError, SettingError
+from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
 from sa_lightning.ranges import Range
 from sa_lightning.resources import shipped
 
@@ -80,14 +83,26 @@ def run(arguments: Sequence[str]) -> None:
             mock.patch.object(sys, "argv", ["sa lm-eval", *arguments]),
         ):
             cli_evaluate()
-    except ValueError as error:
+    except Exception as error:
         advice = next((advice for start, advice in MISTAKES.items() if str(error).startswith(start)), None)
-        if advice is None:
+        if advice is not None:
+            raise SaError(f"{str(error).rstrip('.')}.\nNothing was run.\n{advice}") from error
+        if isinstance(error, SaError) or _is_ours(error):
             raise
-        raise SaError(f"{str(error).rstrip('.')}.\nNothing was run.\n{advice}") from error
+        raise IncompleteError(
+            f"lm-eval ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}\n"
+            "So it answers to a task, a model or an option that it cannot make anything of.\n"
+            "Mend what the message names; `lm-eval` itself, with the same arguments, says where it came from."
+        ) from error
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _is_ours(error: Exception) -> bool:
+    """Say whether an error was raised by a line of this package: a mistake of ours, which keeps its traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _check(arguments: Sequence[str]) -> None:
@@ -146,9 +161,12 @@ def _our_tasks() -> Iterator[None]:
     """Let every index that lm-eval makes know our tasks, too; those of the user's --include_path come last and win."""
     from lm_eval import tasks
 
+    hold_back()
+
     class WithOurs(tasks.TaskManager):
         def __init__(self, *args: Any, include_path: Any = None, **settings: Any) -> None:
             given = include_path.split(os.pathsep) if isinstance(include_path, str) else list(include_path or ())
+            check_directories(given)
             super().__init__(*args, include_path=[str(shipped("tasks")), *given], **settings)
 
     with mock.patch.object(tasks, "TaskManager", WithOurs):

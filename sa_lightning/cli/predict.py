@@ -6,8 +6,6 @@ from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typing_extensions import override
 
@@ -15,6 +13,7 @@ from sa_lightning.callbacks import PredictionCallback, SteeringCallback
 from sa_lightning.cli.common.verb import VerbCLI
 from sa_lightning.datamodules import PromptDataModule
 from sa_lightning.errors import IncompleteError
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import Output
 
 
@@ -51,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     if cli.trainer.is_global_zero:
         table = Table("prompt", *(arm.name for arm in cli.datamodule.arms), show_lines=True)
         for row in cli.config_init.prediction.rows:
-            table.add_row(escape(row["prompt"]), *(escape(reply) for reply in row["replies"].values()))
-        console = Console()
+            table.add_row(row["prompt"], *row["replies"].values())
+        console = Terminal()
         console.print(table)
-        console.print(f"[bold]{Path(cli.config.output) / 'predictions.jsonl'}[/bold]  the same, for programs")
+        console.wrote(Path(cli.config.output) / "predictions.jsonl", "the same, for programs")

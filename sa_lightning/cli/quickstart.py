@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli import fit, validate
 from sa_lightning.cli.common.inputs import parse, typed
@@ -17,6 +16,7 @@ from sa_lightning.cli.common.quickstart_tiny import nothing_typed, run_invented
 from sa_lightning.cli.common.side_by_side import show_replies
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.errors import SaError
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.outputs import Output
 from sa_lightning.progress import lines
@@ -105,7 +105,7 @@ def run_real(options: Any, command: str) -> None:
     """
     output = Path(options.output)
     quieten()
-    console, seconds = Console(), {}
+    console, seconds = Terminal(), {}
     configs = shipped("configs") / "quickstart"
 
     console.rule("1/4  the model")

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.outputs import Output
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     quieten()
     found = parser()
     config = parse(found, "sweep", arguments)
-    console = Console()
+    console = Terminal()
     with Output(config.output, "sweep", FILES, done=(), overwrite=config.overwrite) as output:
         sweep = Sweep(found, config, typed("sweep", arguments))
         sweep.run(console)

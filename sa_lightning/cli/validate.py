@@ -13,8 +13,6 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TaskID
 from typing_extensions import override
 
@@ -45,6 +43,8 @@ from sa_lightning.evaluation.report.tables import reply_lines
 from sa_lightning.evaluation.statistics.changes import warnings
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import write_whole
+from sa_lightning.foreign.showing import shown
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import UNFINISHED, Output
 from sa_lightning.progress import Report, lines, say
 from sa_lightning.resources import shipped
@@ -330,7 +330,7 @@ def _first_judge(samples: Iterable[Any]) -> str:
 @contextmanager
 def _bars(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that shows how far each judge has come."""
-    with Progress(console=Console(stderr=True), disable=not shown) as bars:
+    with Progress(console=Terminal(stderr=True), disable=not shown) as bars:
         known: dict[str, TaskID] = {}
 
         def report(judge: str, done: int, total: int) -> None:
@@ -347,7 +347,7 @@ def _say_missing(missing: Mapping[str, str]) -> None:
     for reason in dict.fromkeys(missing.values()):
         tasks = [task for task, given in missing.items() if given == reason]
         more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
-        print(f"Left out: {', '.join(tasks[:3])}{more}. {reason}\n", file=sys.stderr)
+        print(shown(f"Left out: {', '.join(tasks[:3])}{more}. {reason}\n"), file=sys.stderr)
 
 
 def _by_layer(statistics: Mapping[str, Sequence[Any]], count: int) -> list[float]:
@@ -372,16 +372,16 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
     if cli.trainer.is_global_zero:
         if cli.results is None:
             raise IncompleteError("The run was stopped before anything was measured; no results were written.")
-        console, output = Console(), Path(cli.config.output)
+        console, output = Terminal(), Path(cli.config.output)
         console.print(table(cli.results))
         for line in reply_lines(cli.results):
-            console.print(escape(line), soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=True, highlight=False)
         for warning in cli.results["warnings"]:
-            console.print(f"[yellow]Warning.[/yellow] {escape(warning)}", soft_wrap=True, highlight=False)
+            console.warn("Warning.", warning)
         for phrase in cli.results["control"]:
-            console.print(f"[yellow]A control, not a method:[/yellow] {escape(phrase)}.", soft_wrap=True)
+            console.warn("A control, not a method:", f"{phrase}.")
         artifact = cli.config.steering.artifact
         if artifact and Path(artifact).is_dir() and not cli.is_whole():
             console.print("The artifact's card is left as it is: this run did not measure all of it as it is.")
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
-            console.print(f"[bold]{escape(str(output / name))}[/bold]  {what}")
+            console.wrote(output / name, what)

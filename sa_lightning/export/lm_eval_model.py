@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from lm_eval.utils import simple_parse_args_string
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.fitting import Surgery
-from sa_lightning.models import template_tail
+from sa_lightning.models import load_tokenizer, template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
@@ -107,6 +108,8 @@ class SafetyLM(InMemoryLM):
             blocks=blocks or (found.blocks if found else None),
         )
         module.setup("validate")
+        how: Any = {"revision": revision, "trust_remote_code": trust_remote_code}
+        self._untried = partial(load_tokenizer, module.tokenizer_source, **how) if template is None else None
         if found is not None:
             text = module.text_config
             found.check_model(text.num_hidden_layers, text.hidden_size, str(pretrained))
@@ -119,7 +122,7 @@ class SafetyLM(InMemoryLM):
             self._check_template(shown)
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
-            print(f"The surgery that the artifact records reads: {surgery.reads()}.", file=sys.stderr)
+            print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
             surgery.open(str(module.target), module.revision)
         module.configure_model()
         network: Any = module.network
@@ -148,6 +151,9 @@ class SafetyLM(InMemoryLM):
                 "Prompts cannot be written as a conversation.\n"
                 "Leave it out, or add `template=plain` (or question_answer, or a Jinja file) to --model_args."
             )
+        if self._untried is not None:
+            self._untried()  # refuses a template that writes nothing, or does not come to an end
+            self._untried = None
         self._check_template(self.tokenizer)
         return super().apply_chat_template(chat_history, add_generation_prompt)
 

@@ -15,6 +15,7 @@ from sa_lightning.files import Json
 from sa_lightning.models.as_asked import FLOATS, in_our_words
 from sa_lightning.models.blocks import locate_blocks
 from sa_lightning.models.gguf import plain
+from sa_lightning.patterns import first_match
 from sa_lightning.weight_files import INDEX, SINGLE, read_header, read_object
 
 CONFIG = "adapter_config.json"
@@ -22,10 +23,12 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 # Settings of adapters that act at some tokens only, replace layers, or import a module that the file names.
 REFUSED = ("alora_invocation_tokens", "arrow_config", "layer_replication", "megatron_config")
-PATTERNS = ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern")
-REPEATED_GROUP = re.compile(r"\)[*+{]")  # with another repetition inside, the time grows exponentially
-UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
-MOST_UNBOUNDED = 5  # as in the patterns that common trainers write
+PATTERNS = {  # settings whose text, or keys, are regular expressions: how peft matches names of modules with them
+    "target_modules": "(?:PATTERN)$",
+    "exclude_modules": "(?:PATTERN)$",
+    "rank_pattern": r"(.*\.)?(?:PATTERN)$",
+    "alpha_pattern": r"(.*\.)?(?:PATTERN)$",
+}
 FACTOR = re.compile(r"\.(lora_(embedding_)?[AB]|lora_magnitude_vector|lora_bias)\b.*$")
 
 
@@ -97,6 +100,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             no tensor.
     """
     stored = check_adapter(adapter)
+    _check_patterns(adapter, [name for name, _ in model.named_modules()])
     from peft import PeftConfig, PeftModel  # a second of import that only adapters pay
 
     remedy = "Give the base that it was trained on, or save the adapter again with peft's `save_pretrained`."
@@ -135,17 +139,6 @@ def check_adapter(adapter: str) -> list[str]:
             f"The adapter {adapter} has `{found[0]}`, with which it cannot be merged.\n"
             "Merged, it would act elsewhere than in peft.\nGive a plain LoRA, or a merged checkpoint."
         )
-    for name in PATTERNS:
-        for pattern in _patterns(settings.get(name)):
-            if (
-                len(pattern) > 2000
-                or REPEATED_GROUP.search(pattern)
-                or len(UNBOUNDED.findall(pattern)) > MOST_UNBOUNDED
-            ):
-                raise ModelError(
-                    f"The adapter {adapter} has the pattern {pattern[:60]!r} as `{name}`.\n"
-                    "Such patterns can take hours to match.\nName the modules, or a simpler pattern."
-                )
     path = Path(adapter) / WEIGHTS
     if not path.is_file():
         raise ModelError(
@@ -166,10 +159,19 @@ def check_adapter(adapter: str) -> list[str]:
     return list(header)
 
 
-def _patterns(value: Any) -> list[str]:
-    """Regular expressions of a setting: one, or the keys of a mapping; names in a list are no patterns."""
-    found: list[Any] = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
-    return [pattern for pattern in found if isinstance(pattern, str)]
+def _check_patterns(adapter: str, names: list[str]) -> None:
+    """Refuse regular expressions that are none, or take longer than anyone waits, before peft matches them."""
+    settings = adapter_config(adapter)
+    for name, form in PATTERNS.items():
+        value: Any = settings.get(name)
+        patterns = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
+        try:
+            first_match(patterns, names, form)
+        except ValueError as error:
+            raise ModelError(
+                f"The adapter {adapter} has {error} as `{name}`: {str(patterns)[:80]}.\n"
+                "It says which modules are meant.\nName them, or give a simpler pattern."
+            ) from error
 
 
 def _check_result(result: Any, adapter: str, base: str) -> None:

@@ -173,6 +173,11 @@ def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
         ModelError: With the names of the tensors.
     """
     kind = type(model).__name__
+    if getattr(model, "_hf_peft_config_loaded", False):  # transformers follows an adapter of the Hub by itself
+        raise ModelError(
+            f"{source} is an adapter on the Hub.\nOnly a local one is merged.\n"
+            "Download it (`hf download`), and give the directory."
+        )
     if wrong := sorted(report["mismatched_keys"]):
         name, stored, wanted = wrong[0]
         raise ModelError(
@@ -224,7 +229,7 @@ def check_runs(model: PreTrainedModel, source: str) -> None:
         )
     if not bool(torch.isfinite(said.logits[0]).all()):
         raise ModelError(
-            f"{source} computes NaN or infinity after the tokens {ids.tolist()[0]}.\n"
+            f"The logits of {source} are not finite after the tokens {ids.tolist()[0]}.\n"
             "Its weights are damaged, or too large for their type.\n"
             "Fetch it again, or load it in another type: `--model.dtype float32`."
         )

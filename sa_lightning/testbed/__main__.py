@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from sa_lightning.errors import SaError
+from sa_lightning.foreign.showing import shown
 from sa_lightning.rows import append_line, iter_rows
 from sa_lightning.testbed.build import build_world, world_directory
 from sa_lightning.testbed.real import REAL
@@ -43,12 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             directory = _built(asked, seed)
         except SaError as error:
-            print(error, file=sys.stderr)
+            print(shown(error), file=sys.stderr)
             failed, directory = True, world_directory(asked.name, seed)
             if not (directory / "world.json").exists():
                 continue
         world = json.loads((directory / "world.json").read_text(encoding="utf-8"))
-        print(f"\n{table(world)}")
+        print(shown(f"\n{table(world)}"))
         if asked.record is not None:
             failed |= not record(world, asked.record)
     return 2 if failed else 0
@@ -60,7 +61,7 @@ def _built(asked: argparse.Namespace, seed: int) -> Path:
 
     def say(text: str) -> None:
         if not asked.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(shown(text), file=sys.stderr, flush=True)
 
     return build_smol(asked.parts, seed, say=say, measure_again=asked.measure_again)
 
@@ -88,9 +89,11 @@ def record(world: WorldRecord, path: Path) -> bool:
         if (other["name"], other["seed"]) == (kept["name"], kept["seed"]):
             if other["hash"] != kept["hash"]:
                 print(
-                    f"{path} has {kept['name']}, seed {kept['seed']}, with the hash {other['hash'][:12]}, and this one "
-                    f"is {world['hash'][:12]}.\nAnother machine, version or recipe makes other weights, whose numbers "
-                    "are not those of the record.\nCompare rates, not prompts, or record in another file.",
+                    shown(
+                        f"{path} has {kept['name']}, seed {kept['seed']}, with the hash {other['hash'][:12]}, and this "
+                        f"one is {world['hash'][:12]}.\nAnother machine, version or recipe makes other weights, whose "
+                        "numbers are not those of the record.\nCompare rates, not prompts, or record in another file."
+                    ),
                     file=sys.stderr,
                 )
             return other["hash"] == kept["hash"]

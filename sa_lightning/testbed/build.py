@@ -72,7 +72,12 @@ def build_world(
     wanted = _with_ancestors(settings, settings.parts if parts is None else parts)
     directory = world_directory(name, seed, cache)
     directory.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:>16}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     quiet = quiet or all((directory / part).exists() for part in wanted)
     with (
         FileLock(directory / ".lock"),

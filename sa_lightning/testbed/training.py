@@ -8,7 +8,6 @@ import itertools
 import logging
 import math
 import re
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from sa_lightning.progress import say
 from sa_lightning.testbed.curriculum import Example
 from sa_lightning.testbed.language.lexicon import BOS, EOS, PAD
 from sa_lightning.testbed.recipe import Stage, WorldSettings
@@ -91,7 +91,7 @@ class StageProgress(Callback):
         plain = not self.progress.console.is_terminal and not self.progress.disable
         if plain and time.monotonic() - self.said > EVERY:
             self.said = time.monotonic()
-            print(f"  {self.name}: step {trainer.global_step} of {self.steps}", file=sys.stderr, flush=True)
+            say(f"  {self.name}: step {trainer.global_step} of {self.steps}")
 
 
 def new_model(settings: WorldSettings, vocabulary: Mapping[str, int], seed: int) -> PreTrainedModel:

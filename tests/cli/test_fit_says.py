@@ -5,17 +5,17 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
-from rich.console import Console
 from support.command import sa
 from support.models import WORDS, artifact_for, llama, rule_for
 
 from sa_lightning.cli.common.fitted import say_gates, say_unused, say_vocabulary
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState
 from sa_lightning.steering.gates.record import ExemptRecord
 
 
 def said(function, *about):
-    console = Console(file=io.StringIO(), width=160)
+    console = Terminal(file=io.StringIO(), width=160)
     function(*about, console)
     return console.file.getvalue()
 

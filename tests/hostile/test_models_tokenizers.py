@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.models import gpt2, llama, saved, word_tokenizer
 
-from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.errors import ModelError
 from sa_lightning.models import load_tokenizer, render
 from sa_lightning.module import CausalLMModule
 
@@ -134,9 +134,12 @@ def test_a_prompt_beyond_the_positions_loses_its_beginning_and_says_so(good):
     assert cut[0] == cut[1]
 
 
-def test_a_reply_that_leaves_no_room_for_a_prompt_is_refused(good):
-    with pytest.raises(SettingError, match=r"Replies of 64 tokens leave no room .* built for 64"):
-        replies(good / "gpt2", ["how"], 64)
+def test_a_reply_takes_half_of_the_context_at_most_whatever_stands_beside_it(good):
+    short, long = (replies(good / "gpt2", ["how"], new)[0].split() for new in (20, 500))
+    assert long[: len(short)] == short
+    assert len(short) < len(long) <= 32
+    with pytest.warns(UserWarning, match="more than 32 tokens lose their beginning"):
+        assert replies(good / "gpt2", ["how", "window " * 90], 500)[0].split() == long
 
 
 def test_a_token_without_a_row_is_refused_where_a_prompt_has_it_and_left_alone_where_none_has(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.cli.options.checks import check_given
+from sa_lightning.cli.options.code import SAFE, check_code, check_lm_eval
 from sa_lightning.cli.options.kept import HELP, Options, now, options_for
 from sa_lightning.cli.options.trainer import REFUSED
 from sa_lightning.cli.options.types import read
@@ -34,9 +35,10 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
     """
     path = HELP / f"{verb}.txt"
     if not path.exists():
+        check_lm_eval(arguments)
         return None
     if "--help" in arguments or "-h" in arguments:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8") + SAFE
     options, given = options_for(verb), dict[str, Any]()
     assert options is not None
     for name, value, added in _typed(arguments):
@@ -48,6 +50,7 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
             raise SettingError(_unknown(f"there is no option `--{name}`", name, options))
         else:
             found = {}
+            check_code(name, value, options)
             _check_rule(name, given)
         given |= {**found, name: value}
         if given.get("steering.direction") == "none":  # as it was once written
@@ -57,6 +60,7 @@ def first_look(verb: str, arguments: Sequence[str]) -> str | None:
         if not found and value is not None:
             check_given(verb, options, name, value, typed=True, added=added)
         for key, setting in found.items():
+            check_code(key, setting, options)
             check_given(verb, options, key, setting, typed=False)
     if "print_config" in given:  # nothing runs
         return None

@@ -3,21 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 
 from sa_lightning.evaluation.report.strength_chart import draw_strength
+from sa_lightning.foreign.terminal import Terminal, styled
 from sa_lightning.steering import PAIRS, SteeringArtifact
 
 LARGE = 1.0  # a dose in all from which replies of real models were seen to break
 
 
-def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) -> None:
+def say_strengths(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Print, and draw, strengths and doses of the rules of an artifact."""
     for key, rule in artifact.rules.items():
         if not any(rule.dose.values()):
             continue
         what, search = "" if key == PAIRS else f" of {key}", rule.extraction.get("strength_search")
-        lines = [_searched(what, search)] if search else []
+        lines: list[RenderableType] = [_searched(what, search)] if search else []
         for name, found in rule.dose.items():
             weights = f"{what}, {name} weights"
             most = max(found, key=lambda layer: found[layer])
@@ -27,8 +28,11 @@ def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) ->
             )
             if sum(found.values()) > LARGE:
                 lines.append(
-                    "  [yellow]That leads the stream further than its own length:[/yellow] real models were seen to "
-                    "lose their language from about 1 on. `--steering.strength auto` finds what this one bears."
+                    styled(
+                        ("  That leads the stream further than its own length:", "yellow"),
+                        " real models were seen to lose their language from about 1 on. `--steering.strength auto` "
+                        "finds what this one bears.",
+                    )
                 )
             sinks = rule.extraction.get("sinks", {}).get(name)
             if sinks and sinks["states"]:
@@ -40,7 +44,7 @@ def say_strengths(artifact: SteeringArtifact, output: Path, console: Console) ->
             console.print(line, soft_wrap=True, highlight=False)
         path = output / f"strength{'' if key == PAIRS else f'-{key}'}.svg"
         draw_strength(search, rule.dose, path)
-        console.print(f"[bold]{path}[/bold]  the same, drawn")
+        console.wrote(path, "the same, drawn")
 
 
 def _searched(what: str, search: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,12 +11,13 @@ from sa_lightning.evaluation.report.curves import draw_layers
 from sa_lightning.evaluation.report.gate_charts import draw_gate
 from sa_lightning.evaluation.report.vocabulary_chart import draw_vocabulary
 from sa_lightning.fitting.rules import PromptRules
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.steering import PAIRS, FittedGate, GateRecord, SteeringArtifact
 from sa_lightning.steering.directions.vocabulary import visible
 from sa_lightning.steering.gates.record import Count
 
 
-def say_layers(artifact: SteeringArtifact, output: Path, console: Console) -> None:
+def say_layers(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Say, and draw, how well the layers tell safe from unsafe."""
     rule = artifact.rules.get(PAIRS)
     if rule is None:  # no pairs were read
@@ -34,10 +34,10 @@ def say_layers(artifact: SteeringArtifact, output: Path, console: Console) -> No
                 f"{most if least == most else f'{least} to {most} (layer {best})'}; steered: {_span(chosen[name])}.",
                 soft_wrap=True,
             )
-    console.print(f"[bold]{output / 'layers.svg'}[/bold]  the same, layer by layer")
+    console.wrote(output / "layers.svg", "the same, layer by layer")
 
 
-def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Console) -> None:
+def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Say, and draw, which words the directions of each segment of layers write."""
     path = output / "vocabulary.svg"
     rule = artifact.rules.get(PAIRS)
@@ -61,10 +61,10 @@ def say_vocabulary(artifact: SteeringArtifact, output: Path, console: Console) -
         console.print(table)
     if vocabulary:
         draw_vocabulary(vocabulary, path)
-        console.print(f"[bold]{path}[/bold]  the same, with the logits")
+        console.wrote(path, "the same, with the logits")
 
 
-def say_gates(artifact: SteeringArtifact, output: Path, console: Console) -> None:
+def say_gates(artifact: SteeringArtifact, output: Path, console: Terminal) -> None:
     """Say, and draw, what the gates make of prompts."""
     for key, rule in artifact.gated.items():
         gate = rule.gate
@@ -91,10 +91,10 @@ def say_gates(artifact: SteeringArtifact, output: Path, console: Console) -> Non
             )
             path = path.with_name(f"{path.name}.svg")
             if draw_gate(found, path, name if key == PAIRS else f"{key}, {name}"):
-                console.print(f"[bold]{path}[/bold]  its scores, how sure they are, and each layer alone")
+                console.wrote(path, "its scores, how sure they are, and each layer alone")
 
 
-def _say_exempt(gate: FittedGate, found: GateRecord, console: Console) -> None:
+def _say_exempt(gate: FittedGate, found: GateRecord, console: Terminal) -> None:
     first = found.exempt
     assert first is not None
     kinds, (lost, count), (others, _) = gate.said(), first.exempted["positive"], first.exempted["negative"]
@@ -106,14 +106,13 @@ def _say_exempt(gate: FittedGate, found: GateRecord, console: Console) -> None:
     )
     k, n = found.positive
     if k < math.ceil(gate.settings.recall * n - 1e-9) <= k + lost:
-        console.print(
-            f"  [yellow]A recall of {gate.settings.recall} was asked for:[/yellow] {lost} of {count} are exempted "
-            "first. Are the kinds in `gate.exempt` too like those in `gate.positive`?",
-            soft_wrap=True,
+        console.warn(
+            f"  A recall of {gate.settings.recall} was asked for:",
+            f"{lost} of {count} are exempted first. Are the kinds in `gate.exempt` too like those in `gate.positive`?",
         )
 
 
-def say_unused(prompts: PromptRules | None, console: Console) -> None:
+def say_unused(prompts: PromptRules | None, console: Terminal) -> None:
     """Say which kinds of prompts nothing was fitted on."""
     for file, kinds in ({} if prompts is None else prompts.unused).items():
         told = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())

@@ -9,6 +9,7 @@ from jsonargparse import SUPPRESS, ArgumentParser
 
 from sa_lightning.cli.options.checks import check_parsed
 from sa_lightning.cli.options.kept import options_for
+from sa_lightning.foreign.files import is_safe
 from sa_lightning.ranges import range_of
 from sa_lightning.resources import config_path
 
@@ -26,6 +27,13 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
             found.append(argument)
         is_config = argument in ("--config", "-c")
     return found
+
+
+def limit_imports() -> None:
+    """Let settings name no class or function that runs commands; with `--safe` none but ours."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(import_path_denylist=["*"] if is_safe() else [], import_path_allowlist=["sa_lightning"])
 
 
 def parse(parser: ArgumentParser, verb: str, arguments: Sequence[str]) -> Any:
@@ -50,4 +58,4 @@ def parse(parser: ArgumentParser, verb: str, arguments: Sequence[str]) -> Any:
 
 def typed(verb: str, arguments: Sequence[str]) -> str:
     """Return the command as it could be typed again."""
-    return shlex.join(["sa", verb, *arguments])
+    return shlex.join(["sa", verb, *arguments, *(["--safe"] if is_safe() else [])])

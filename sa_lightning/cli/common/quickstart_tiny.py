@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sa_lightning.cli import fit, validate
 from sa_lightning.errors import SaError
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.outputs import Output
 from sa_lightning.resources import shipped
@@ -44,7 +43,7 @@ def run_invented(options: Any, command: str) -> None:
 
 
 def _run(options: Any, output: Path, command: str) -> None:
-    console = Console()
+    console = Terminal()
     world = f"world:{options.world}"
     target = f"{world}/{TARGETS[options.target]}"
 

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from sa_lightning.foreign.terminal import Terminal, styled
 from sa_lightning.rows import read_rows
 
 HARMLESS = ("borderline", "harmless")
 WORDS = 40  # of a reply
 
 
-def show_replies(path: Path, kind: str, count: int, console: Console) -> None:
+def show_replies(path: Path, kind: str, count: int, console: Terminal) -> None:
     """Print the first prompts of a kind to which some arm replies in another way than the first, with all replies.
 
     Only of prompts that ask for no harm are replies ever printed.
@@ -36,11 +35,11 @@ def show_replies(path: Path, kind: str, count: int, console: Console) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column()
     for arms in shown:
-        table.add_row("", f"[bold]{escape(next(iter(arms.values()))['prompt'])}[/bold]")
+        table.add_row("", styled((next(iter(arms.values()))["prompt"], "bold")))
         for arm, row in arms.items():
             words = row["response"].split()
             text = " ".join(words[:WORDS]) + (" …" if len(words) > WORDS else "")
-            table.add_row(arm, f"[dim]{row['outcome']}:[/dim] {escape(text)}")
+            table.add_row(arm, styled((f"{row['outcome']}:", "dim"), f" {text}"))
         table.add_row("", "")
     if shown:
         console.print(table)

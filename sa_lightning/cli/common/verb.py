@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from jsonargparse import SUPPRESS
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 from sa_lightning.callbacks import (
@@ -24,6 +24,7 @@ from sa_lightning.callbacks import (
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.options.trainer import REFUSED
 from sa_lightning.errors import SaError, SettingError
+from sa_lightning.foreign.showing import shown
 from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
@@ -138,7 +139,7 @@ class VerbCLI(LightningCLI):
                 artifact, self.model.template, self.model.template_arguments, template_tail(self.model.tokenizer)
             )
             if self.template_warning and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-                print(f"Warning. {self.template_warning}\n", file=sys.stderr)
+                print(shown(f"Warning. {self.template_warning}\n"), file=sys.stderr)
         has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
         if artifact is not None:
             has["has_gate"] = bool(artifact.gated)
@@ -147,7 +148,7 @@ class VerbCLI(LightningCLI):
             return [steering]
         callback = SurgeryCallback.from_record(surgery, steering.trust_record)
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            print(f"The surgery that the artifact records reads: {callback.surgery.reads()}.", file=sys.stderr)
+            print(shown(f"The surgery that the artifact records reads: {callback.surgery.reads()}."), file=sys.stderr)
         if (
             self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
         ):  # every process edits

@@ -116,7 +116,7 @@ def check_value(verb: str, name: str, value: Any, kind: str, setting: Setting, h
     if isinstance(value, list | tuple | Mapping) and not value and not may_be_empty:
         remedy = "Name some." if name in NEVER_EMPTY else remedy
         raise SettingError(f"`--{name}` is empty.\n{_about(setting)}\n{remedy}")
-    words = WORDS.get(name) or WORDS.get(f"{verb} {name}")
+    words = WORDS.get(name) or WORDS.get(f"{verb} {name}") or ()
     given = value if isinstance(value, list | tuple | Mapping) else [value]
     for word in given if words and value is not None else ():
         if word not in words:
@@ -136,7 +136,7 @@ def check_parsed(verb: str, options: Options, config: Mapping[str, Any]) -> None
     Raises:
         SettingError: In three lines.
     """
-    given = dict(flat(config, {**options.settings, **{f"trainer.{name}": "" for name in REFUSED}}))
+    given = dict(flat(config, {*options.settings, *(f"trainer.{name}" for name in REFUSED)}))
     for name, value in given.items():
         if name.startswith("trainer.") and name.removeprefix("trainer.") in REFUSED:
             check_trainer(name.removeprefix("trainer."), value)

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -153,7 +153,7 @@ def _fits_key(key: Any, node: ast.expr) -> bool:
     return "str" in kinds or "int" not in kinds or re.fullmatch(r"\d+", str(key)) is not None
 
 
-def flat(settings: Mapping[str, Any], known: Mapping[str, str], head: str = "") -> list[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], known: Container[str], head: str = "") -> list[tuple[str, Any]]:
     """Settings by their dotted names, down to those that are known."""
     found = []
     for key, value in settings.items():

@@ -335,17 +335,18 @@ class InMemoryLM(HFLM):
         if self.progress is None or not left:
             yield tell
             return
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+        from sa_lightning.foreign.terminal import Terminal
+
         columns = (
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[done]}/{task.fields[of]} batches"),
+            TextColumn("{task.fields[done]}/{task.fields[of]} batches", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        with Progress(*columns, console=Console(stderr=True)) as shown:
+        with Progress(*columns, console=Terminal(stderr=True)) as shown:
             name = f"{self.progress} {SHOWN[kind]}".strip()
             bar = shown.add_task(name, total=total, done=0, of=len(left))
             done = 0

@@ -5,8 +5,10 @@ import os
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +16,17 @@ from urllib.parse import urlsplit
 from sa_lightning.errors import JudgeError, SettingError
 from sa_lightning.evaluation.judges.rubrics import Question
 from sa_lightning.files import Json
+from sa_lightning.foreign.showing import one_line
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before another try; each wait is twice the last
 _PASSING = frozenset({408, 425, 429})  # and all from 500 on
 _OURS = frozenset({400, 413, 422})  # this question is refused, another may not be
+_LARGEST, _PIECE = 16 << 20, 1 << 13  # bytes of an answer, decompressed, and of it that are read at a time
 _QUOTED = 12  # letters in a row that a server's text and a question have in common: it quotes the question
+
+
+class _UnreadableError(Exception):
+    """An answer is too long, too slow, or no JSON."""
 
 
 class AllRefusedError(JudgeError):
@@ -34,7 +42,7 @@ class Endpoint:
         model: The model's name, as the server knows it.
         api_key_env: Name of the environment variable that holds the key; no key is sent if not set.
         concurrency: Requests under way at a time.
-        timeout: Seconds that one request may take.
+        timeout: Seconds that one request may take, from the first byte sent to the last one read.
         retries: Further tries after a refusal that passes (408, 425, 429, 5xx), a timeout or a lost connection, with
             waits of half a second, one, two, …
         extra: Further fields of each request, such as `{"seed": 1}`; null takes a field out.
@@ -75,7 +83,9 @@ class Endpoint:
                 )
         self._key()
         try:
-            self._session().get(f"{self._root}/models", timeout=min(self.timeout, 10.0))
+            self._session().get(
+                f"{self._root}/models", timeout=min(self.timeout, 10.0), stream=True, allow_redirects=False
+            ).close()
         except requests.RequestException as error:
             raise self._absent(error) from None
 
@@ -123,6 +133,7 @@ class Endpoint:
         self, session: Any, question: Question, new_tokens: int, stop: threading.Event, refused: list[str]
     ) -> str | None:
         import requests
+        from urllib3.exceptions import HTTPError
 
         path, body = self._request(question, new_tokens)
         problem = ""
@@ -131,17 +142,25 @@ class Endpoint:
                 return None
             asked_to_wait = 0.0
             try:
-                response = session.post(f"{self._root}{path}", json=body, timeout=self.timeout)
+                began = time.monotonic()
+                with session.post(
+                    f"{self._root}{path}", json=body, timeout=self.timeout, stream=True, allow_redirects=False
+                ) as response:
+                    if response.is_redirect:
+                        raise self._sends_elsewhere(response)
+                    text = _read(response, began + self.timeout)
                 if response.ok:
-                    return _answer_in(response.json())
+                    return _answer_in(self._parsed(text, question))
                 if response.status_code in _OURS:
-                    refused.append(self._said(response, question))
+                    refused.append(self._said(text, question))
                     return None
-                problem = f"HTTP {response.status_code}: {self._said(response, question)}"
+                problem = f"HTTP {response.status_code}: {self._said(text, question)}"
                 if response.status_code < 500 and response.status_code not in _PASSING:
                     raise self._refuses_us(response.status_code, problem)
                 asked_to_wait = _seconds(response.headers.get("Retry-After"))
-            except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+            except _UnreadableError as error:
+                problem = str(error)
+            except (requests.RequestException, HTTPError, OSError, ValueError, LookupError, TypeError) as error:
                 problem = self._short(error)
             if attempt < self.retries:
                 wait = FIRST_WAIT * 2**attempt * random.uniform(0.75, 1.25)
@@ -201,11 +220,23 @@ class Endpoint:
             "Set the variable, or leave the option out if the server needs no key."
         )
 
-    def _said(self, response: Any, question: Question) -> str:
+    def _parsed(self, text: str, question: Question) -> Json:
         try:
-            text = json.dumps(response.json(), ensure_ascii=False)
-        except ValueError:
-            text = response.text
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise _UnreadableError(f"its answer is no JSON: {self._said(text, question)}") from None
+
+    def _sends_elsewhere(self, response: Any) -> JudgeError:
+        there = re.sub(r"//[^/]*@", "//", str(response.headers.get("Location", "")))
+        return JudgeError(
+            f"{self.place} sends us on to another address: {self._shown(there)}\n"
+            "Questions and keys are sent to the server that was named, and to no other.\n"
+            "If that address is right, name it as `--endpoint.base_url`."
+        )
+
+    def _said(self, text: str, question: Question) -> str:
+        with suppress(ValueError, RecursionError):
+            text = json.dumps(json.loads(text), ensure_ascii=False)
         shown = self._shown(text)
         return "(its text is left out: it quotes the question)" if _quotes(shown, question) else shown
 
@@ -219,7 +250,7 @@ class Endpoint:
         """Return the start of a text in one line, without key and password."""
         for secret, public in ((self._userinfo, ""), (self._key(), "…")):
             text = text.replace(secret, public) if secret else text
-        return " ".join(text.split())[:300]
+        return one_line(text)[:300]
 
     @property
     def _userinfo(self) -> str:
@@ -243,6 +274,18 @@ class Endpoint:
             f"No server answers at {self.place}: {self._short(error)}\nThe judge is asked there.\n"
             "Start it (`vllm serve MODEL`, for example), or correct `--endpoint.base_url`."
         )
+
+
+def _read(response: Any, deadline: float) -> str:
+    """Read an answer, decompressed, up to a size and a time: neither a slow server nor a small archive holds us up."""
+    read = bytearray()
+    while piece := response.raw.read1(_PIECE, decode_content=True):
+        read += piece
+        if len(read) > _LARGEST:
+            raise _UnreadableError(f"its answer has more than {_LARGEST >> 20} MiB")
+        if time.monotonic() > deadline:
+            raise _UnreadableError(f"its answer had not ended in time, after {len(read)} bytes")
+    return read.decode(errors="replace")
 
 
 def _answer_in(body: Json) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, front
+from sa_lightning.foreign.showing import in_plot, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,9 @@ def lines(series: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     figure = _figure(6.4, 2.6)
     axes = figure.subplots()
     for number, (name, values) in enumerate(series.items()):
-        axes.plot(range(len(values)), values, "o-", color=COLOURS[number % len(COLOURS)], label=name, markersize=4)
+        axes.plot(
+            range(len(values)), values, "o-", color=COLOURS[number % len(COLOURS)], label=in_plot(name), markersize=4
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel(across, color=INK)
     axes.set_ylabel(up, color=INK)
@@ -108,6 +111,20 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def as_text(figure: Any) -> None:
+    """Take what a figure says as text: names in it may hold `$…$`, which matplotlib reads as mathematics.
+
+    Labels of ticks are left: matplotlib writes them itself, powers of ten as mathematics.
+    """
+    from matplotlib.text import Text
+
+    ticks = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
+    for text in figure.findobj(Text):
+        if id(text) not in ticks:
+            text.set_text(shown(text.get_text()))
+            text.set_parse_math(False)
+
+
 def image(figure: Any, text: str) -> str:
     """Return an `img` with the figure in it: nothing is fetched, and the same numbers give the same bytes."""
     import matplotlib
@@ -117,9 +134,10 @@ def image(figure: Any, text: str) -> str:
         axes.set_facecolor("none")
         for spine in axes.spines.values():
             spine.set_visible(False)
+    as_text(figure)
     drawn = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     svg = drawn.getvalue().decode().replace(INK, "var(--ink)").replace("<defs>", f"{_STYLE}<defs>", 1)
     data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<img alt="{escape(shown(text))}" src="data:image/svg+xml;base64,{data}">'

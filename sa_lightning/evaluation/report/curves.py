@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sa_lightning.evaluation.report.charts import as_text
 from sa_lightning.evaluation.statistics.rates import Rate
 from sa_lightning.files import whole_file
+from sa_lightning.foreign.showing import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +83,7 @@ def draw_curves(
                         [x * 1.015**number for x, _ in kept],  # side by side, so that intervals can be told apart
                         [_percent(rate) for rate in rates],
                         yerr=_errors(rates),
-                        fmt="o-", capsize=2, markersize=4, linewidth=1, color=COLOURS[number % 5], label=name,
+                        fmt="o-", capsize=2, markersize=4, linewidth=1, color=COLOURS[number % 5], label=in_plot(name),
                     )  # fmt: skip
             if before[metric].n:
                 axes.axhline(_percent(before[metric]), linestyle="--", linewidth=1, color=COLOURS[5], label="original")
@@ -126,7 +128,7 @@ def draw_layers(
                 color=colour,
                 markersize=5,
                 linewidth=1,
-                label=name,
+                label=in_plot(name),
             )
             axes.plot(steered, [known[layer] for layer in steered], "o", color=colour, markersize=5)
     areas.axhline(0.5, linestyle="--", linewidth=1, color=COLOURS[5], label="chance")
@@ -164,6 +166,7 @@ def save_figure(axes: "Axes", path: Path) -> None:
     import matplotlib
 
     figure: Any = axes.figure
+    as_text(figure)
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sa_lightning"}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
         with whole_file(path) as partial:

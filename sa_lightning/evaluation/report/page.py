@@ -15,6 +15,7 @@ from sa_lightning.evaluation.statistics.comparisons import PairedRow
 from sa_lightning.evaluation.statistics.intervals import Clustered, Mean, Rate
 from sa_lightning.evaluation.statistics.rates import Summary
 from sa_lightning.files import write_whole
+from sa_lightning.foreign.showing import shown
 
 if TYPE_CHECKING:
     from sa_lightning.steering import GateRecord
@@ -105,6 +106,7 @@ def _render(content: Mapping[str, Any]) -> str:
     pages = Environment(
         loader=PackageLoader("sa_lightning.evaluation.report"),
         autoescape=True,
+        finalize=_as_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -123,6 +125,11 @@ def _render(content: Mapping[str, Any]) -> str:
         "pooled": pooled,
     }
     return pages.get_template("report.html").render(content)
+
+
+def _as_shown(value: Any) -> Any:
+    """Text without what a page would obey rather than show, such as characters that turn the order of others."""
+    return shown(value) if type(value) is str else value
 
 
 def _percent(found: Rate | Mean | None) -> str:

@@ -1,12 +1,13 @@
 """Results as a table in the terminal, and as Markdown for a model card."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sa_lightning.evaluation.report.results import COLUMNS, arrow, percent, pooled
 from sa_lightning.evaluation.statistics.changes import CONTROL
 from sa_lightning.evaluation.statistics.intervals import Mean, Rate
 from sa_lightning.evaluation.statistics.scores import TaskScore
+from sa_lightning.foreign.showing import in_markdown, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 def table(results: Mapping[str, Any]) -> "Table":
     """Return the arms as rows and the measures as columns, each with the way that is better."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+
+    from sa_lightning.foreign.terminal import styled
 
     shown = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        title=escape(f"{results['model']}, seed {results['seed']}"),
+        title=styled(f"{results['model']}, seed {results['seed']}"),
         title_justify="left",
         caption="↓ lower is better, ↑ higher is better; intervals and tests are in the report",
         caption_justify="left",
@@ -34,7 +36,7 @@ def table(results: Mapping[str, Any]) -> "Table":
         shown.add_column(f"{head} {arrow(direction)}", justify="right", no_wrap=True)
     for name, arm in results["arms"].items():
         cells = [percent(pooled(arm, measure)) for measure in COLUMNS]
-        shown.add_row(escape(name), *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
+        shown.add_row(styled(name), *(cell.replace(" % ", " %\n") for cell in cells), end_section=True)
     return shown
 
 
@@ -68,13 +70,13 @@ def markdown(results: Mapping[str, Any]) -> str:
     """
     arms = results["arms"]
     parts = [
-        _markdown_table(
+        markdown_table(
             ["arm", *(f"{name} ({direction})" for name, direction in COLUMNS.values())],
             ([name, *(_with_interval(pooled(arm, measure)) for measure in COLUMNS)] for name, arm in arms.items()),
         ),
         "Rates over prompts, with Wilson 95 % intervals.\n",
-        *(f"{line}\n" for line in reply_lines(results)),
-        *(f"**Warning.** {warning}\n" for warning in results.get("warnings", ())),
+        *(f"{in_markdown(line)}\n" for line in reply_lines(results)),
+        *(f"**Warning.** {in_markdown(warning)}\n" for warning in results.get("warnings", ())),
     ]
     means = {
         measure: [arm.get("macro", {}).get(measure) for arm in arms.values()]
@@ -85,21 +87,16 @@ def markdown(results: Mapping[str, Any]) -> str:
     if means:
         rows = ([name, *(_mean(found[number]) for found in means.values())] for number, name in enumerate(arms))
         parts += [
-            _markdown_table(["arm", *(COLUMNS[measure][0] for measure in means)], rows),
+            markdown_table(["arm", *(COLUMNS[measure][0] for measure in means)], rows),
             "The same, every category of every task with the same weight: mean, [95 % interval], categories.\n",
         ]
     tasks = list(dict.fromkeys(task for arm in arms.values() for task in arm["scores"]))
     if tasks:
         rows = ([name, *(_score(arm["scores"].get(task)) for task in tasks)] for name, arm in arms.items())
-        parts += [_markdown_table(["arm", *tasks], rows), "Scores, with bootstrap 95 % intervals over documents.\n"]
+        parts += [markdown_table(["arm", *tasks], rows), "Scores, with bootstrap 95 % intervals over documents.\n"]
     if results.get("missing"):
-        parts.append(f"Left out: {', '.join(results['missing'])}.\n")
+        parts.append(f"Left out: {in_markdown(', '.join(results['missing']))}.\n")
     return "\n".join(parts)
-
-
-def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
 
 
 def _with_interval(found: Rate) -> str:

@@ -18,6 +18,7 @@ from jinja2 import TemplateError
 from yaml import YAMLError
 
 from sa_lightning.errors import DataError, SaError
+from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
 from sa_lightning.evaluation.tasks.settings import check_task
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def task_manager(
     for directory in directories:
         if not Path(directory).is_dir():
             raise SaError(f"The task directory {directory} does not exist.")
+    check_directories(directories)
     handed = json.dumps(dict(metadata or {}), sort_keys=True, default=str)
     ours = _manager(directories, handed, defaults=False)
     needed = {leaf for name in tasks for leaf in (name, *_leaves(ours, name))}
@@ -126,6 +128,7 @@ def leaves(tasks: Sequence[str], task_dirs: Sequence[str | Path]) -> dict[str, l
 def _manager(directories: tuple[str, ...], metadata: str, *, defaults: bool) -> "TaskManager":
     from lm_eval.tasks import TaskManager
 
+    hold_back()
     try:
         with quiet():
             return TaskManager(include_path=list(directories), include_defaults=defaults, metadata=json.loads(metadata))
@@ -195,6 +198,8 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
     Raises:
         DataError: If the data of one are not at hand or not such as it reads, or too few for its demonstrations.
     """
+    from jinja2 import TemplateError
+
     loaded: dict[str, Any] = {}
     try:
         with quiet():
@@ -212,7 +217,7 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
         return loaded
     except SaError:
         raise
-    except (*_OF_TASKS, OSError, ValueError) as error:
+    except (*_OF_TASKS, OSError, ValueError, TemplateError) as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not isinstance(error, OSError | ValueError):  # their messages are a word or two
             message = f"{type(error).__name__}: {message}"
@@ -220,6 +225,7 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
             "Tasks of lm-eval's own take their data from the Hugging Face Hub.\n"
             "Be online, without HF_HUB_OFFLINE, once, or have the data set in the Hub cache."
         )
+        of_template = "Templates of tasks run in a sandbox: they may use the document and no more.\nMend the template."
         of_function = (
             "Its data are not such as it reads, or its metadata name what is not there.\n"
             "Fetch the data set again, or change the metadata; `sa data` says where each data set lies."
@@ -233,9 +239,8 @@ def load_tasks(manager: "TaskManager", names: Sequence[str]) -> dict[str, Any]:
         if isinstance(error, _OF_TASKS) and written and not written[0].startswith(package):
             of_hub = f"Its settings, or its data, are none that lm-eval can run.\nMend {written[0]}."
         ours = all(_has_data_of_its_own(manager, leaf) for name in names for leaf in _leaves(manager, name))
-        raise DataError(
-            f"{', '.join(names)} could not be loaded: {message}\n{of_function if ours else of_hub}"
-        ) from error
+        advice = of_template if isinstance(error, TemplateError) else of_function if ours else of_hub
+        raise DataError(f"{', '.join(names)} could not be loaded: {message}\n{advice}") from error
 
 
 def _has_data_of_its_own(manager: "TaskManager", task: str) -> bool:

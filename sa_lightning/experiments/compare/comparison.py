@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
@@ -23,6 +22,7 @@ from sa_lightning.experiments.compare.rows import Identity, Row, Rows, counts_of
 from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import Config, Settings, made
 from sa_lightning.files import json_digest
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
@@ -50,7 +50,7 @@ class Comparison:
         self._missing: dict[str, Mapping[str, str]] = {}
         self._loaded: Loaded = {}
 
-    def run(self, console: Console) -> None:
+    def run(self, console: Terminal) -> None:
         """Run what is wanted and not there, as far as choices allow; other processes may do their share meanwhile."""
         done = 0
         with self._progress(console) as progress:
@@ -70,7 +70,7 @@ class Comparison:
                     done += 1
         self._held = None
 
-    def rerun(self, name: str, console: Console) -> int:
+    def rerun(self, name: str, console: Terminal) -> int:
         """Run a row afresh; 0 if every outcome is the one that is on record, 1 if not."""
         wanted = [job for job in self.plan.jobs([name])[0] if self._is_wanted(job)]
         wanted = [job for job in wanted if self.rows.find(job.key) is not None]
@@ -98,7 +98,7 @@ class Comparison:
         )
         return 0 if same else 1
 
-    def report(self, console: Console) -> None:
+    def report(self, console: Terminal) -> None:
         """Write tables and plots, show the tables, and say what is missing."""
         CompareReport(self.plan, self.output, self.command, self.versions).write(console)
 
@@ -261,9 +261,9 @@ class Comparison:
         return sorted(todo, key=lambda job: places[job.target, job.seed])
 
     @staticmethod
-    def _progress(console: Console) -> Progress:
+    def _progress(console: Terminal) -> Progress:
         columns = (
-            TextColumn("{task.description:<48}"),
+            TextColumn("{task.description:<48}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("measurements"),

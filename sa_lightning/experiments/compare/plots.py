@@ -8,6 +8,7 @@ from sa_lightning.evaluation.report.curves import LABELS, new_axes, save_figure
 from sa_lightning.evaluation.statistics.intervals import Rate, rate
 from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, front
 from sa_lightning.experiments.compare.settings import ORIGINAL
+from sa_lightning.foreign.showing import in_plot
 
 __all__ = ["draw_plane", "draw_strengths"]
 
@@ -46,7 +47,7 @@ def draw_strengths(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
                 if known:
                     xs, found = zip(*known, strict=True)
                     colour = _colour(name, rows)
-                    axes.plot(xs, [r.percent[0] for r in found], "o-", ms=3, lw=1.2, color=colour, label=name)
+                    axes.plot(xs, [r.percent[0] for r in found], "o-", ms=3, lw=1.2, color=colour, label=in_plot(name))
                     low, high = ([r.percent[end] for r in found] for end in (1, 2))
                     axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
@@ -90,7 +91,7 @@ def draw_plane(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
                 xerr=_error(rates["attack_success"]),
                 yerr=_error(rates[metric]),
                 fmt="X" if name == ORIGINAL else "s" if row["draws"] else "o",
-                color=colour, capsize=2, ms=6, lw=1, label=name,
+                color=colour, capsize=2, ms=6, lw=1, label=in_plot(name),
             )  # fmt: skip
         best = sorted({points[index] for index in front(points, (-1, DIRECTIONS[metric]))})
         axes.plot(*zip(*best, strict=True), "-", lw=0.8, color="black", alpha=0.6, zorder=0) if best else None

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from sa_lightning.experiments.compare.findings import findings
@@ -25,6 +24,8 @@ from sa_lightning.experiments.compare.tables import (
     seed_lines,
 )
 from sa_lightning.files import write_whole
+from sa_lightning.foreign.showing import code, in_markdown, markdown_table
+from sa_lightning.foreign.terminal import Terminal
 
 __all__ = ["CompareReport", "file_names"]
 
@@ -55,7 +56,7 @@ class CompareReport:
     def __init__(self, plan: Plan, output: Path, command: str, versions: Mapping[str, str]) -> None:
         self.plan, self.output, self.command, self.versions = plan, output, command, versions
 
-    def write(self, console: Console) -> None:
+    def write(self, console: Terminal) -> None:
         """Write everything, and show the criteria, the rates of each target, and what is missing."""
         found = findings(self.plan)
         settings = self.plan.settings
@@ -80,7 +81,7 @@ class CompareReport:
     def _markdown(self, found: Mapping[str, Any], plots: Mapping[str, list[str]]) -> str:
         settings = self.plan.settings
         parts = [
-            f"# Comparison\n\n`{self.command}`\n",
+            f"# Comparison\n\n{code(self.command)}\n",
             f"Settings are chosen on {settings.splits.get('choose', 'the prompts of choose_tasks')}, seeds "
             f"{settings.seeds.get('choose', [])}, and reported on {settings.splits.get('report', 'other prompts')}, "
             f"seeds {settings.seeds['report']}. Rates are in percent, over the prompts of all seeds together, as "
@@ -98,7 +99,7 @@ class CompareReport:
         for target, entry in found["targets"].items():
             rows = entry["rows"]
             parts += [
-                f"## {target}\n\n`{entry['model']}`\n",
+                f"## {in_markdown(target)}\n\n{code(entry['model'])}\n",
                 _section("Rates", rate_lines(rows), level=3),
                 _section(
                     "Change against the original",
@@ -115,13 +116,13 @@ class CompareReport:
                     level=3,
                 ),
                 *(_section(title, seed_lines(rows, metric), level=3) for metric, title in _BY_SEED.items()),
-                "".join(f"![{name}]({name})\n\n" for name in plots[target]),
+                "".join(f"![{in_markdown(name)}]({quote(name)})\n\n" for name in plots[target]),
                 _section("Choices", choice_lines(entry["choices"]), level=3),
             ]
         parts.append(_section("Missing", missing_lines(found["missing"])))
         return "\n".join(part for part in parts if part)
 
-    def _show(self, found: Mapping[str, Any], files: Sequence[str], console: Console) -> None:
+    def _show(self, found: Mapping[str, Any], files: Sequence[str], console: Terminal) -> None:
         for target, entry in found["targets"].items():
             lines = rate_lines(entry["rows"], brief=True)
             console.print(_rich(f"{target}: % (k/n), seeds {self.plan.settings.seeds['report']}", lines))
@@ -132,7 +133,7 @@ class CompareReport:
         for line in missing_lines(found["missing"])[1:]:
             console.print(f"missing: {', '.join(cell for cell in line if cell)}", highlight=False)
         for name in sorted(files):
-            console.print(f"[bold]{escape(str(self.output / name))}[/bold]")
+            console.wrote(self.output / name)
 
 
 _BY_SEED = {
@@ -146,15 +147,14 @@ def _section(title: str, lines: Lines, note: str = "", level: int = 2) -> str:
     """A table under a heading; nothing where it has no rows."""
     if len(lines) < 2:
         return ""
-    head, *body = [[cell.replace("|", "\\|") for cell in line] for line in lines]  # an instruction may hold any text
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
-    return f"{'#' * level} {title}\n\n" + (f"{note}\n\n" if note else "") + f"{table}\n"
+    table = markdown_table(lines[0], lines[1:])  # an instruction may hold any text
+    return f"{'#' * level} {title}\n\n" + (f"{note}\n\n" if note else "") + table
 
 
 def _rich(title: str, lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for number, name in enumerate(lines[0]):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for line in lines[1:]:
-        table.add_row(*map(escape, line), style="dim" if line[0] == ORIGINAL else None)
+        table.add_row(*line, style="dim" if line[0] == ORIGINAL else None)
     return table

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from sa_lightning.evaluation.report.curves import draw_curves, draw_front
@@ -16,6 +15,8 @@ from sa_lightning.evaluation.statistics.pareto import DIRECTIONS, choose, costs_
 from sa_lightning.experiments.settings import Config, Settings
 from sa_lightning.experiments.sweep.trials import Trial, rates_of
 from sa_lightning.files import write_whole
+from sa_lightning.foreign.showing import code, markdown_table, one_line
+from sa_lightning.foreign.terminal import Terminal
 
 __all__ = ["OBJECTIVES", "Plot", "SweepReport"]
 
@@ -81,7 +82,7 @@ class SweepReport:
         """Take up a trial."""
         self.trials.append(record)
 
-    def write(self, console: Console) -> None:
+    def write(self, console: Terminal) -> None:
         """Write everything, and show the front."""
         measured = [trial for trial in self.trials if trial["metrics"] is not None]
         before, names = self.original, self.settings.objectives
@@ -108,9 +109,9 @@ class SweepReport:
             console.print(f"No setting stays within the limits {self.settings.limits}, so none is chosen.")
         else:
             self._chosen(measured[chosen])
-            console.print(f"[bold]{self.output / 'chosen.yaml'}[/bold]  the chosen settings, for `sa fit --config`")
+            console.wrote(self.output / "chosen.yaml", "the chosen settings, for `sa fit --config`")
         for name in ("sweep.json", "sweep.md", *drawn):
-            console.print(f"[bold]{self.output / name}[/bold]")
+            console.wrote(self.output / name)
 
     def _json(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> None:
         digests = [trial["digest"] for trial in measured]
@@ -183,15 +184,14 @@ class SweepReport:
 
     def _markdown(self, measured: list[Trial], on_front: list[int], chosen: int | None) -> None:
         parts = [
-            f"# Sweep\n\n`{self.command}`\n\nk/n pooled over seeds {self.settings.seeds}, Wilson 95 % intervals.\n"
+            f"# Sweep\n\n{code(self.command)}\n\nk/n pooled over seeds {self.settings.seeds}, Wilson 95 % intervals.\n"
         ]
         matched = [index for index, trial in enumerate(measured) if trial.get("matched")]
         sections = {"Pareto front": on_front, "Matched": matched, "All settings": list(range(len(measured)))}
         for title, which in sections.items():
             if which:
-                head, *body = [["settings", *SHOWN, ""], *self._rows(measured, chosen, which, _cell)]
-                lines = [head, ["---"] * len(head), *body]
-                parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+                rows = self._rows(measured, chosen, which, _cell)
+                parts.append(f"## {title}\n\n{markdown_table(['settings', *SHOWN, ''], rows)}")
         write_whole(self.output / "sweep.md", "\n".join(parts))
 
     def _chosen(self, trial: Trial) -> None:
@@ -199,10 +199,10 @@ class SweepReport:
         pairs = "" if "data" in config else " --data.demonstrations PAIRS"
         rates = ", ".join(f"{name} {_cell(rates_of(trial)[name])}" for name in self.settings.objectives)
         text = (
-            f"# Chosen by `{self.command}`:\n"
+            f"# Chosen by `{one_line(self.command)}`:\n"
             f"# best {self.settings.objectives[0]} within the limits {self.settings.limits}: {rates}.\n"
             f"# These are the prompts it was chosen on: report others.\n#\n"
-            f"#   sa fit --config {self.output / 'chosen.yaml'}{pairs} --output DIR\n\n"
+            f"#   sa fit --config {one_line(self.output / 'chosen.yaml')}{pairs} --output DIR\n\n"
         )
         content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_whole(self.output / "chosen.yaml", text + content)

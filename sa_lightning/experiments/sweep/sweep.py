@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sa_lightning.datamodules import DemonstrationDataModule
@@ -31,6 +30,7 @@ from sa_lightning.experiments.sweep.trials import (
     digest,
     rates_of,
 )
+from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import shipped, versions
@@ -164,10 +164,10 @@ class Sweep:
                     "It is measured after an edit of the weights.\nGive `--surgery.harm HARM`."
                 )
 
-    def run(self, console: Console) -> None:
+    def run(self, console: Terminal) -> None:
         """Run what has not been run; an interrupted sweep goes on."""
         columns = (
-            TextColumn("{task.description:<28}"),
+            TextColumn("{task.description:<28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("trials"),

@@ -2,11 +2,11 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from sa_lightning.files import Json
+from sa_lightning.foreign.showing import code, in_markdown
 from sa_lightning.steering.artifact.rule import Rule
 from sa_lightning.steering.directions.prompted import PROMPTED
 from sa_lightning.steering.directions.vocabulary import visible
@@ -42,14 +42,14 @@ def card(artifact: Described, results: str = "") -> str:
     words = "".join(_vocabulary(rule) for rule in artifact.rules.values())
     surgery = json.dumps(artifact.surgery, indent=2) if artifact.surgery else "none"
     controls = artifact.controls()
-    warning = f"\n**This is a control, not a method: {'; '.join(controls)}.**\n" if controls else ""
+    warning = f"\n**This is a control, not a method: {in_markdown('; '.join(controls))}.**\n" if controls else ""
     drawn = (artifact.control or {}).get("kind") == "random"
     of = "\nThese numbers are of the fitted directions, in whose place others were drawn.\n" if drawn else ""
     return f"""---
 library_name: sa_lightning
 tags: [safety, activation-steering{", control" if controls else ""}]
 ---
-# Steering artifact for {artifact.model}
+# Steering artifact for {in_markdown(artifact.model)}
 {warning}
 For a model with {artifact.num_layers} layers (d_model {artifact.d_model}).
 
@@ -93,8 +93,9 @@ def _described(name: str, rule: Rule, demonstrations: Mapping[str, Any]) -> str:
     what = "harmless and harmful questions" if demonstrations.get("role") == "user" else "safe and unsafe passages"
     pairs = f" from {demonstrations.get('pairs', '?')} pairs of {what}," if rule.statistics else ""
     return (
-        f"Rule `{name}`:{pairs} {_how(rule) or 'how its directions were found is not recorded'}; on the {rule.site} "
-        f"output of blocks. `{rule.intervention}` with strength {_said(rule)}{_where(rule)}, {_gate(rule)}.\n"
+        f"Rule {code(name)}:{pairs} {_how(rule) or 'how its directions were found is not recorded'}; on the "
+        f"{rule.site} output of blocks. `{rule.intervention}` with strength {_said(rule)}{_where(rule)}, "
+        f"{_gate(rule)}.\n"
     )
 
 
@@ -107,7 +108,8 @@ def _rows(name: str, rule: Rule) -> list[str]:
             values = [column[row] if row < len(column) else None for column in columns]
             layer = row if values[0] is None else values[0]
             steered = _strength(rule, layer) if layer in rule.steered_layers(weights) else "–"
-            rows.append(f"| {name} | {weights} | {layer} | {' | '.join(map(_short, values[1:]))} | {steered} |")
+            cells = (in_markdown(name), in_markdown(weights), str(layer), *map(_short, values[1:]), steered)
+            rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
@@ -124,7 +126,7 @@ def _gate(rule: Rule) -> str:
     if gate is None:
         return "at every prompt"
     told: list[str] = []
-    kinds = gate.said()
+    kinds = in_markdown(gate.said())
     for name, (_, found) in gate.states.items():
         (k, n), (j, m) = found.positive, found.negative
         seen = "held-out" if found.held_out else "the very"
@@ -133,13 +135,14 @@ def _gate(rule: Rule) -> str:
             f"prompts among {seen} prompts (AUROC {found.auroc:.3f})"
         )
         if found.exempt:
+            exempt = in_markdown(" and ".join(gate.kinds_of("exempt")))
             told.append(
-                f"{found.exempt.positive[0]} of {found.exempt.positive[1]} {' and '.join(gate.kinds_of('exempt'))} are "
-                f"exempted before that, and {found.exempt.steered[0]} of them steered nonetheless"
+                f"{found.exempt.positive[0]} of {found.exempt.positive[1]} {exempt} are exempted before that, and "
+                f"{found.exempt.steered[0]} of them steered nonetheless"
             )
         told += [
-            f"of which that for {kind}, from {one.threshold:.4g} on, finds {one.positive[0]} of {one.positive[1]} "
-            f"and {one.negative[0]} of {one.negative[1]} others"
+            f"of which that for {in_markdown(kind)}, from {one.threshold:.4g} on, finds {one.positive[0]} of "
+            f"{one.positive[1]} and {one.negative[0]} of {one.negative[1]} others"
             for kind, one in found.joined.items()
         ]
     settings = gate.settings
@@ -151,7 +154,9 @@ def _gate(rule: Rule) -> str:
 
 def _how(rule: Rule) -> str:
     """How directions were found, in a line."""
-    return ", ".join(f"{key} `{value}`" for key, value in rule.extraction.items() if key not in ELSEWHERE)
+    return ", ".join(
+        f"{in_markdown(key)} {code(value)}" for key, value in rule.extraction.items() if key not in ELSEWHERE
+    )
 
 
 def _said(rule: Rule) -> str:
@@ -172,10 +177,12 @@ def _vocabulary(rule: Rule) -> str:
     rows: list[str] = []
     for name, found in rule.extraction.get("vocabulary", {}).items():
         for number, one in enumerate(found["segments"]):
-            tokens, opposite = (", ".join(map(_code, one[side])) for side in ("tokens", "opposite"))
+            tokens, opposite = (
+                ", ".join(code(visible(token)) for token in one[side]) for side in ("tokens", "opposite")
+            )
             rows.append(
-                f"| {name} | {one['layers'][0]} to {one['layers'][-1]} | {100 * one['score']:.0f} % | {tokens} | "
-                f"{opposite} | {'yes' if number == found['steered'] else 'no'} |"
+                f"| {in_markdown(name)} | {one['layers'][0]} to {one['layers'][-1]} | {100 * one['score']:.0f} % | "
+                f"{tokens} | {opposite} | {'yes' if number == found['steered'] else 'no'} |"
             )
     if not rows:
         return ""
@@ -189,13 +196,6 @@ tokens; steered is the segment with most words of refusal among them (SCANS, arX
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 """
-
-
-def _code(token: str) -> str:
-    """A token as code within a cell of a table."""
-    ticks = re.findall("`+", token)
-    fence, blank = "`" * (1 + max(map(len, ticks), default=0)), " " if ticks else ""
-    return f"{fence}{blank}{visible(token) or ' '}{blank}{fence}".replace("|", "\\|")
 
 
 def _strength(rule: Rule, layer: int) -> str:

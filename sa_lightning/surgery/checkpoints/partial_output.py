@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, differences
-from sa_lightning.files import Json, sync
+from sa_lightning.files import Json, mend, sync
 from sa_lightning.outputs import RECORD, locked, note
 from sa_lightning.surgery.checkpoints.shard import shard_digest
 
@@ -50,6 +50,7 @@ class PartialOutput:
         restore(self.output)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.output.parent / f".{self.output.name}.lock", str(self.output)):
+            mend(self.output.parent, _old(self.output).name.removeprefix("."))  # a killed look whether it can be made
             self._start()
             try:
                 yield self

@@ -193,7 +193,7 @@ def test_a_question_that_a_server_refuses_is_unjudged_and_all_refused_is_a_mista
 @pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"message": {}}]}, [], None])
 def test_an_answer_in_no_form_we_know_is_a_mistake_after_some_tries(body, monkeypatch):
     with serving(lambda body: "no") as (url, _):
-        monkeypatch.setattr("requests.Response.json", lambda _: body)
+        monkeypatch.setattr("sa_lightning.evaluation.judges.endpoint.Endpoint._parsed", lambda *_: body)
         judge = load_judge("harmbench", base_url=url, model="judge", retries=1)
         with pytest.raises(JudgeError) as error:
             judge(replies(1))

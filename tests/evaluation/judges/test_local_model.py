@@ -131,6 +131,8 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(che
     assert sizes[:3] == [1, 5, 2]  # the trial of a model that is loaded, then the batches
 
     def full(self, **inputs):
+        if inputs["max_new_tokens"] == 1:  # the trial
+            return generate(self, **inputs)
         raise torch.OutOfMemoryError("too much")
 
     monkeypatch.setattr(type(llama()), "generate", full)

@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 from io import StringIO
 
 import pytest
-from rich.console import Console
 from support.judged import answered, four_arms, judged, results_of
 
 from sa_lightning.evaluation import Outcome, Sample, Score, Verdict, agreements, markdown, rate, table, write_results
+from sa_lightning.foreign.terminal import Terminal
 
 OUTCOMES = ["complied", "refused", "partial", "degenerate", "unjudged"]
 
@@ -67,7 +67,7 @@ def test_results_are_written_whole_or_not_at_all(results, tmp_path):
 
 
 def test_the_table_shows_every_arm_with_counts_and_says_which_way_is_better(results):
-    console = Console(width=160, record=True, file=StringIO())
+    console = Terminal(width=160, record=True, file=StringIO())
     console.print(table(results))
     text = console.export_text()
     for fact in ("original", "edited+steered", "60.0 %", "12/20", "lower is better", "higher is better"):

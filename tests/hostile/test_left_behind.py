@@ -1,8 +1,9 @@
-"""A lock that a library leaves when its process is killed stands in nobody's way."""
+"""What a process leaves when it is killed stands in nobody's way."""
 
 from pathlib import Path
 
 from sa_lightning.experiments.sweep.trials import Journal
+from sa_lightning.surgery.checkpoints.partial_output import PartialOutput
 
 
 def test_a_sweep_goes_on_past_the_lock_of_a_killed_one(tmp_path, monkeypatch):
@@ -12,3 +13,11 @@ def test_a_sweep_goes_on_past_the_lock_of_a_killed_one(tmp_path, monkeypatch):
     path.with_name("journal.log.lock").symlink_to(path)
     Journal(path, {}, ["minimize"], "grid", 0)
     assert [found.name for found in path.parent.iterdir()] == ["journal.log"]
+
+
+def test_what_a_killed_look_at_a_place_left_is_removed_by_the_next_edit(tmp_path):
+    left = tmp_path / ".out.replaced-by-sa-edit.0123abcd.partial"
+    left.touch()
+    with PartialOutput(tmp_path / "out", {}, resume=False).open() as partial:
+        partial.appear()
+    assert not left.exists()

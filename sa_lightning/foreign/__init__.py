@@ -1,0 +1,1 @@
+"""What others wrote: shown and not obeyed, read within limits."""
