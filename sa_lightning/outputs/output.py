@@ -192,8 +192,12 @@ guards.append(_guard)
 
 def note(directory: Path, verb: str, name: str, found: str) -> None:
     """Write down that a verb writes something under a name, with its digest."""
-    if found not in noted(directory, verb).get(name, ()):
-        append_line(directory / RECORD, json.dumps({"verb": verb, "name": name, "digest": found}, ensure_ascii=False))
+    if found in noted(directory, verb).get(name, ()):
+        return
+    record = directory / RECORD
+    torn = record.exists() and record.read_bytes()[-1:] not in (b"", b"\n")  # by a kill: the next line stands apart
+    line = json.dumps({"verb": verb, "name": name, "digest": found}, ensure_ascii=False)
+    append_line(record, "\n" * torn + line)
 
 
 def noted(directory: Path, verb: str) -> dict[str, set[str]]:

@@ -88,6 +88,15 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     assert sorted(contents(tmp_path)) == ["b.svg", "unforeseen.svg"]
 
 
+def test_half_a_note_that_a_kill_has_left_costs_no_other(tmp_path):
+    run(tmp_path)
+    with (tmp_path / ".sa.jsonl").open("a", encoding="utf-8") as record:
+        record.write('{"verb": "fi')
+    for text in ("y", "z"):
+        run(tmp_path, text, overwrite=True)
+    assert contents(tmp_path)["a.json"] == "z a.json"
+
+
 def test_a_directory_is_known_by_all_that_is_in_it(tmp_path):
     for text in ("first", "second"):
         with Output(tmp_path, "fit", ["harm"], overwrite=True), whole_directory(tmp_path / "harm", replace=True) as new:
