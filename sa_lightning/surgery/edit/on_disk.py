@@ -13,7 +13,7 @@ import xxhash
 
 from sa_lightning.errors import CheckpointError
 from sa_lightning.files import Json, sync
-from sa_lightning.outputs import RECORD, check_place, digest, note, noted, remove_empty
+from sa_lightning.outputs import RECORD, check_place, digest, locked, note, noted, remove_empty
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.inside import check_inside
 from sa_lightning.surgery.checkpoints.json_files import Config, read_json
@@ -71,6 +71,10 @@ def check_output(
             raise CheckpointError(f"{output} is or holds {place}, which is read.\nChoose another output directory.")
     remove_empty(check_place(path, path.parent, [f"{path.name}.replaced-by-sa-edit"]))
     if path.is_symlink() or path.exists():
+        lock = path.parent / f".{path.name}.lock"
+        if lock.exists():  # of a run that is under way, or was killed as it had finished
+            with locked(lock, str(output)):
+                pass
         if not overwrite:
             raise CheckpointError(
                 f"{output} exists already.\nNothing is replaced unasked. Choose another output "

@@ -186,9 +186,9 @@ def _files(place: Path, draw) -> None:
         path.unlink()
         path.mkdir()
     else:
-        shutil.copy(path, place / draw.choice(["model.safetensors", "adapter_config.json", "config.json"])) if not (
-            place / "x"
-        ).exists() else None
+        other = place / draw.choice(["model.safetensors", "adapter_config.json", "config.json"])
+        if other != path:
+            shutil.copy(path, other)
 
 
 def _nothing(place: Path, draw) -> None:
