@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from sa_lightning import __version__
 from sa_lightning.cli.common.first_words import first_look
@@ -140,6 +141,15 @@ def _ended_by_signals() -> Iterator[list[str]]:
         came.append("interrupted" if name == "SIGINT" else f"ended by {name}")
         raise KeyboardInterrupt
 
+    def swallowed(error: Any) -> None:
+        if not (came and issubclass(error.exc_type, KeyboardInterrupt)):
+            sys.__unraisablehook__(error)
+            return
+        # It fell into a `__del__` or a callback, out of which nothing is raised: let it come again.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), next(iter(known))))
+        again.daemon = True
+        again.start()
+
     known = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -147,24 +157,38 @@ def _ended_by_signals() -> Iterator[list[str]]:
             usual = (signal.SIG_DFL, signal.default_int_handler)
             if number is not None and signal.getsignal(number) in usual:
                 known[number] = signal.signal(number, end)
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     try:
         yield came
     finally:
+        sys.unraisablehook = hook
         for number, before in known.items():
             signal.signal(number, before)
+
+
+@contextmanager
+def _whatever_comes_of(ended: list[str]) -> Iterator[None]:
+    """Let an error be an interruption once a signal has come: a library that was interrupted may fail in any way."""
+    try:
+        yield
+    except BaseException as error:
+        if ended and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
     """Run a verb, and end the process with a status and, where it went wrong, a sentence."""
     try:
-        text = first_look(verb, rest)
-        if text is not None:
-            print(text, end="")
-            raise SystemExit(0)
-        if verb in LOADED and first:
-            _say(f"sa {verb}: loading {LOADED[verb]} …")
-        importlib.import_module("sa_lightning.cli.common.inputs").limit_imports()
-        importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
+        with _whatever_comes_of(ended):
+            text = first_look(verb, rest)
+            if text is not None:
+                print(text, end="")
+                raise SystemExit(0)
+            if verb in LOADED and first:
+                _say(f"sa {verb}: loading {LOADED[verb]} …")
+            importlib.import_module("sa_lightning.cli.common.inputs").limit_imports()
+            importlib.import_module(f"sa_lightning.cli.{verb.replace('-', '_')}").run(rest)
     except SaError as error:
         if not first:
             # The first process meets the same mistake and says so. Lightning kills it, silently, as soon as
@@ -192,9 +216,7 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
             "command."
         )
         raise SystemExit(1) from None
-    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one into the other
-        if isinstance(stop, SystemExit) and not ended:
-            raise
+    except KeyboardInterrupt:
         why = ended[0] if ended else "interrupted"
         _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.")
         raise SystemExit(1) from None

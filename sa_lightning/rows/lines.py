@@ -20,18 +20,22 @@ def holds_replies(row: Any) -> bool:
     return isinstance(row, Mapping) and not REPLIES.isdisjoint(row)
 
 
-def json_line(row: Any, *, escaped: bool = False) -> str:
+def json_line(row: Any, *, escaped: bool = False, finite: bool = False) -> str:
     """Return a row as JSON without an end of line.
 
     Args:
         row: What can be written as JSON.
         escaped: Whether letters beyond ASCII are written as escapes. Lone surrogates always are.
+        finite: Whether NaN and infinity, which are no JSON, are refused.
+
+    Raises:
+        ValueError: If such a number is refused.
     """
-    text = json.dumps(row, ensure_ascii=escaped, allow_nan=False)
+    text = json.dumps(row, ensure_ascii=escaped, allow_nan=not finite)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold as an escape alone
-        return json.dumps(row, allow_nan=False)
+        return json.dumps(row, allow_nan=not finite)
     return text
 
 

@@ -114,7 +114,7 @@ def test_surgery_belongs_to_real_models(tmp_path):
 
 def test_wrong_input_is_said_without_a_traceback(twin, tmp_path):
     for arguments, fact in (
-        (("--world", "smoll"), "no world `smoll`"),
+        (("--world", "smoll"), "`--world` must be of smol, tiny, micro, but smoll is none"),
         (("--target", "sft"), "Add `--world tiny`"),
         (("--world", "tiny", "--model", twin["model"]), "both given"),
         (("--model", tmp_path / "nowhere"), "nowhere"),

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from support.command import sa
-from support.models import llama, perturbed, saved
+from support.models import artifact_for, llama, perturbed, saved
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
@@ -32,8 +32,7 @@ def places(tmp_path_factory):
     }  # fmt: skip
     for name, model in models.items():
         saved(model, root / name)
-    (root / "artifact").mkdir()
-    save_file({"original.layers.12.direction": torch.randn(32)}, root / "artifact" / "steering.safetensors")
+    artifact_for(llama(layers=13)).save_pretrained(root / "artifact")
     for name, reply in (("refusals", "sorry , no ."), ("utility", "first bake a cake .")):
         rows = [{"prompt": f"how do i {verb} a cake", "response": reply} for verb in ("bake", "break")]
         (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -88,11 +87,11 @@ def test_the_summary_says_what_was_done_and_a_stranger_is_warned_of(places, tmp_
 
 
 def test_the_first_block_has_a_direction_too(places, tmp_path):
-    vectors = {f"original.layers.{layer}.direction": torch.randn(32) for layer in range(3)}
-    save_file(vectors, tmp_path / "steering.safetensors")
-    edit.run(["--base", places["BASE"], "--direction", str(tmp_path), "--direction_layer", "0",
+    artifact = artifact_for(llama())
+    artifact.save_pretrained(tmp_path / "artifact")
+    edit.run(["--base", places["BASE"], "--direction", str(tmp_path / "artifact"), "--direction_layer", "0",
               "--output", str(tmp_path / "out")])  # fmt: skip
-    r = vectors["original.layers.0.direction"]
+    r = artifact.rules["pairs"].directions["original"][0]
     out = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert float((r @ out.model.layers[2].mlp.down_proj.weight.detach()).abs().max()) < 1e-4
 

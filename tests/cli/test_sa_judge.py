@@ -141,7 +141,7 @@ def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, r
     ("arguments", "facts"),
     [
         (["--judge", "refusl"], ["no judge 'refusl'", "Did you mean refusal", "phrases.gcg", "harmbench"]),
-        (["--judge", ""], ["names no judge"]),
+        (["--judge", ""], ["`--judge` is empty", "Name of a judge"]),
         (["--judge", "safety_arithmetic"], ["no model of its own", "--endpoint.base_url"]),
         (["--judge", "harmbench", "--local.model", "/no/where"], ["/no/where"]),
         (["--judge", "harmbench", "--endpoint.base_url", "here", "--endpoint.model", "m"], ["'here'"]),

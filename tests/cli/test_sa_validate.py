@@ -12,6 +12,7 @@ from support.command import Started, sa
 from support.lm_eval_tasks import write_bakery
 
 from sa_lightning.cli import main
+from sa_lightning.foreign import in_markdown
 
 
 def command(checkpoints, artifact, tasks, output, *more):
@@ -192,7 +193,7 @@ def test_a_strength_of_nothing_changes_nothing_and_says_so(whole, checkpoints, a
     shown = " ".join(capsys.readouterr().out.split())
     assert "Replies that changed: steered 0 of 23." in shown
     assert said[0] in shown
-    assert said[0] in (tmp_path / "out" / "results.md").read_text()
+    assert in_markdown(said[0]) in (tmp_path / "out" / "results.md").read_text()
     assert "0 of 23 replies changed" in (tmp_path / "out" / "report.html").read_text()
     assert results["generation"]["max_new_tokens"] == 3
     lines = lines_by_arm(tmp_path / "out")["original"].values()

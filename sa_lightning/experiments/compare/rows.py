@@ -142,7 +142,7 @@ class Rows:
                 return
             documents = [self._without_families(entry) for entry in row["documents"]]
             cut_tail(self.path, "key")
-            append_line(self.path, json_line({**row, "documents": documents}))
+            append_line(self.path, json_line({**row, "documents": documents}, finite=True))
         self.refresh()
 
     def _without_families(self, entry: Entry) -> Entry:

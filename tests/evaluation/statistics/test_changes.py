@@ -102,7 +102,7 @@ def test_the_table_for_a_card_and_the_page_say_it_all(tmp_path):
     text = markdown(results)
     assert "Replies that changed: steered 1 of 5.\n" in text
     assert "Replies cut at the length limit: original 2 of 5, steered 2 of 5.\n" in text
-    assert "**Warning.** steered: <much> to say\n" in text
+    assert "**Warning.** steered: &lt;much&gt; to say\n" in text
     write_html(results, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert '<section id="replies">' in page

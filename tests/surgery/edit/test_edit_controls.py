@@ -149,8 +149,8 @@ def test_layers_are_scaled_by_their_own_factors_and_the_others_by_1(write: Write
         ({"layer_scales": {7: 1.0}}, "in scope are the layers 0, 1, other"),
         ({"layer_scales": {"first": 1.0}}, "layers are 0, 1, …, and `other`"),
         ({"layer_scales": {}}, "names no layer"),
-        ({"layer_scales": {0: -1.0}}, "must not be negative"),
-        ({"layer_scales": {0: float("nan")}}, "must not be negative"),
+        ({"layer_scales": {0: -1.0}}, "at least 0, but holds -1"),
+        ({"layer_scales": {0: float("nan")}}, "at least 0, but holds nan"),
         ({"layer_scales": {0: 1.0}, "operator": "zero", "density": 1}, "takes no step"),
     ],
 )

@@ -222,7 +222,7 @@ def test_harmless_rows_are_those_of_that_kind_where_kinds_are_given(checkpoints:
         ({"kl_prompts": "p"}, {"kl_budget": 0.1}, "`prompts` None"),
         ({"kl_prompts": "p", "prompts": "p"}, {}, "`kl_budget` is None"),
         ({"kl_prompts": "p", "prompts": "p", "scores": "s"}, {"kl_budget": 0.1}, "`select` is magnitude"),
-        ({}, {"kl_budget": 0.0}, "positive number of nats"),
+        ({}, {"kl_budget": 0.0}, "above 0, but is 0.0"),
         ({}, {"kl_budget": 0.1, "scale": 0}, "of 0 there are none"),
         ({}, {"kl_budget": 0.1, "operator": "zero"}, "takes no step"),
     ],
