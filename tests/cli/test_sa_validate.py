@@ -12,7 +12,7 @@ from support.command import Started, sa
 from support.lm_eval_tasks import write_bakery
 
 from sa_lightning.cli import main
-from sa_lightning.foreign import in_markdown
+from sa_lightning.foreign.showing import in_markdown
 
 
 def command(checkpoints, artifact, tasks, output, *more):

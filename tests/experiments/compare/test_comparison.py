@@ -193,7 +193,7 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "fact"),
     [
-        ({"rows": {}}, "names nothing"),
+        ({"rows": {}}, "`--compare.rows` is empty"),
         ({"rows": {"original": {}}}, "`original` is always there"),
         ({"rows": {"a": {"armed": "edited"}}}, "armed"),
         ({"rows": {"a": {"arm": "edit"}}}, "edit"),
