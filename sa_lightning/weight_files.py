@@ -17,6 +17,7 @@ __all__ = [
     "Header",
     "StoredTensor",
     "index_shards",
+    "is_weight",
     "read_header",
     "read_object",
     "stored_files",
@@ -33,6 +34,9 @@ DTYPES: dict[str, torch.dtype] = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -165,6 +169,12 @@ def index_shards(index: Path) -> dict[str, str]:
             "The download is probably incomplete.\nFetch the missing files."
         )
     return wanted
+
+
+def is_weight(name: str, tensor: StoredTensor) -> bool:
+    """Whether a stored tensor is a weight, packed or not, and no mask or list of positions."""
+    leaf = name.rpartition(".")[2]
+    return leaf in ("weight", "qweight") or (leaf == "bias" and len(tensor.shape) == 1)
 
 
 def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
