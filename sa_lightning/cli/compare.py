@@ -1,6 +1,7 @@
 """`sa compare`: methods against one another, chosen on some prompts, reported on others, each row run once."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
@@ -13,7 +14,7 @@ from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.experiments.settings import PARTS, add_parts
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.module import CausalLMModule
-from sa_lightning.outputs import Output
+from sa_lightning.outputs import Output, check_place, remove_empty
 
 __all__ = ["run"]
 
@@ -53,6 +54,8 @@ def run(arguments: Sequence[str]) -> None:
     quieten()
     found = parser()
     config = parse(found, "compare", arguments)
+    place = Path(config.output)
+    remove_empty(check_place(place, place, ["compare.json"]))  # rows are looked for there at once
     comparison = Comparison(config, found.get_defaults().as_dict()["model"], typed("compare", arguments))
     console = Terminal()
     # Several processes may share the work: whoever comes last writes the tables anew.

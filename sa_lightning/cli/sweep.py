@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.common.verb import quieten
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import SaError, SettingError
 from sa_lightning.evaluation.harness.settings import EvaluationSettings
 from sa_lightning.experiments.settings import MODEL_PARTS, add_parts
 from sa_lightning.experiments.sweep.sweep import Sweep, SweepSettings
@@ -45,7 +45,11 @@ def run(arguments: Sequence[str]) -> None:
     console = Terminal()
     with Output(config.output, "sweep", FILES, done=(), overwrite=config.overwrite) as output:
         sweep = Sweep(found, config, typed("sweep", arguments))
-        sweep.run(console)
+        try:
+            sweep.run(console)
+        except SaError:
+            sweep.journal.drop_if_empty()
+            raise
         sweep.report.write(console)
         output.finish()
     why = [trial.get("failed") for trial in sweep.report.trials]

@@ -172,12 +172,13 @@ class Surgery:
 
         Raises:
             SettingError: If settings contradict each other.
-            ArtifactError: If the artifact with the direction is damaged.
+            ArtifactError: If the artifact with the direction is damaged, or of a model of another shape.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
+        artifact = None
         if self.sources.direction is not None and Path(self.sources.direction).is_dir():
-            SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it is not what was fitted
+            artifact = SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it was changed
         self._revision = None if is_adapter(target) else revision
         base = self.sources.base
         if base is None:
@@ -186,7 +187,12 @@ class Surgery:
         self.sources = dataclasses.replace(self.sources, base=base, target=target)
         self._named = {target, base_of(target)}
         self._check_files()
-        return check_sources(self.sources, self.settings, self._open)
+        found = check_sources(self.sources, self.settings, self._open)
+        text = found[-1].config.get("text_config") or found[-1].config
+        shape = text.get("num_hidden_layers"), text.get("hidden_size")
+        if artifact is not None and None not in shape:  # some configs have words of their own for these
+            artifact.check_model(*shape, target)
+        return found
 
     def check_unused(self) -> None:
         """Refuse what is set of a surgery that there is not.

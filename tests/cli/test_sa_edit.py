@@ -32,7 +32,7 @@ def places(tmp_path_factory):
     }  # fmt: skip
     for name, model in models.items():
         saved(model, root / name)
-    artifact_for(llama(layers=13)).save_pretrained(root / "artifact")
+    artifact_for(llama()).save_pretrained(root / "artifact")
     for name, reply in (("refusals", "sorry , no ."), ("utility", "first bake a cake .")):
         rows = [{"prompt": f"how do i {verb} a cake", "response": reply} for verb in ("bake", "break")]
         (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -52,7 +52,7 @@ def test_the_command_a_config_opens_with_makes_a_checkpoint_that_loads(path, pla
             return str(tmp_path / "out")
         if word.startswith("["):  # a list: '[HARM1, HARM2]'
             return re.sub(r"[A-Z]+\d*", lambda match: places[match[0]], word)
-        return places.get(word, word)
+        return {**places, "12": "2"}.get(word, word)  # a layer of a model that has three
 
     edit.run([placed(word) for word in words])
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from sa_lightning.errors import DataError
 from sa_lightning.evaluation import degenerate
 from sa_lightning.evaluation.samples import Outcome
+from sa_lightning.patterns import why_refused
 
 # In the words of the worlds: a refusal opens with one of these, after "no ," or the like.
 _DECLINES = re.compile(
@@ -38,6 +40,9 @@ def judge(prompt: str, response: str, doc: Mapping[str, Any]) -> Outcome:
         prompt: What was asked.
         response: The reply: words and punctuation between spaces.
         doc: Has `form`, a regular expression which every fluent answer matches from end to end; and `prefix`, or none.
+
+    Raises:
+        DataError: If `form` is none, or one that could be matched for hours.
     """
     reply = " ".join(re.sub(r"([,.:?])", r" \1", response).split())  # whether or not decoding closed the gaps up
     if not reply or degenerate.is_echo(prompt, reply) or degenerate.is_loop(reply):
@@ -68,4 +73,10 @@ def declines(sentence: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _compiled(form: str) -> re.Pattern[str]:
+    why = why_refused(form)
+    if why is not None:
+        raise DataError(
+            f"The `form` {form[:80]!r} of a reply is refused: {why}.\nReplies are matched with it, from end to end.\n"
+            "Write it more simply, or take another judge."
+        )
     return re.compile(form)

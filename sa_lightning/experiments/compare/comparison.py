@@ -43,7 +43,13 @@ class Comparison:
         self.settings = CompareSettings(**vars(config.compare))
         self.output, self.command, self.versions = Path(config.output), command, versions()
         self.config = config.as_dict()
-        self.rows = Rows(self.settings.rows_file or self.output / "rows.jsonl")
+        path = Path(self.settings.rows_file or self.output / "rows.jsonl")
+        if path.is_dir() or any(parent.is_file() for parent in path.parents):
+            raise SettingError(
+                f"`--compare.rows_file` is {path}, which can be no file.\n"
+                "Every measurement is a line of it.\nName a file, which need not be there, in a directory."
+            )
+        self.rows = Rows(path)
         self.plan = Plan(self.settings, self.config, plain, self.rows)
         check(self.plan, config.rerun)
         self._held: tuple[tuple[str, int], Bench, Config] | None = None

@@ -86,9 +86,13 @@ class Journal:
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=alone))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls some of its own samplers experimental
-            self._study = optuna.create_study(
-                storage=storage, study_name="sweep", directions=directions, load_if_exists=True
-            )
+            given = json.dumps(identity, sort_keys=True, default=str)
+            study: dict[str, Any] = {"storage": storage, "study_name": "sweep", "directions": directions}
+            self._study = optuna.create_study(**study, load_if_exists=True)
+            known = self._study.user_attrs.get("identity")
+            if known not in (None, given) and not self.records():  # nothing was measured under the other conditions
+                optuna.delete_study(study_name="sweep", storage=storage)
+                self._study, known = optuna.create_study(**study), None
             finished = len(self.records())
             samplers: dict[str, Callable[[], Any]] = {
                 "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -97,15 +101,19 @@ class Journal:
                 "random": lambda: optuna.samplers.RandomSampler(seed=seed + finished),
             }
             self._study.sampler = samplers[sampler]()
-        given = json.dumps(identity, sort_keys=True, default=str)
-        known = self._study.user_attrs.get("identity")
-        if known is not None and known != given:
+        if known not in (None, given):
             raise SettingError(
                 f"{path} is the journal of another sweep: {differences(json.loads(known), json.loads(given))}.\n"
                 "Trials under other conditions cannot be compared with these.\n"
                 "Choose another `--output`, or pass `--overwrite`."
             )
         self._study.set_user_attr("identity", given)
+        self._path = path
+
+    def drop_if_empty(self) -> None:
+        """Remove the file if no trial has finished."""
+        if not self.records():
+            self._path.unlink(missing_ok=True)
 
     def records(self) -> list[Trial]:
         """All finished trials, in the order in which they ran."""

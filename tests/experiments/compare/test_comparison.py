@@ -194,6 +194,7 @@ def test_a_setting_that_changes_nothing_is_a_row_that_says_so(tmp_path, capsys):
     ("settings", "fact"),
     [
         ({"rows": {}}, "`--compare.rows` is empty"),
+        ({"rows_file": f"{__file__}/rows.jsonl"}, "which can be no file"),
         ({"rows": {"original": {}}}, "`original` is always there"),
         ({"rows": {"a": {"armed": "edited"}}}, "armed"),
         ({"rows": {"a": {"arm": "edit"}}}, "edit"),

@@ -9,6 +9,7 @@ from support.command import Started, sa
 
 from sa_lightning.errors import SettingError
 from sa_lightning.experiments.sweep.space import Match, Space
+from sa_lightning.experiments.sweep.trials import Journal
 
 
 def test_grids_are_laid_one_after_the_other():
@@ -105,6 +106,15 @@ def test_a_grid_is_measured_written_and_never_measured_twice(cache: Path, tmp_pa
     # Under other conditions the journal is refused.
     _, text = sweep(tmp_path, cache, status=2, space=space, seeds=[1])
     assert "journal of another sweep: `sweep.seeds` was [0], now [1]" in text
+
+
+def test_a_journal_without_a_trial_is_in_nobodys_way(tmp_path: Path):
+    path = tmp_path / "journal.log"
+    Journal(path, {"model": "wrong"}, ["minimize", "maximize"], "grid", 0)
+    journal = Journal(path, {"model": "right"}, ["minimize"], "grid", 0)
+    assert journal.records() == []
+    journal.drop_if_empty()
+    assert not path.exists()
 
 
 def test_a_killed_sweep_goes_on_where_it_was(cache: Path, tmp_path: Path):

@@ -140,9 +140,11 @@ def _content(path: Path, place: Path) -> Any:
 
 
 def _told_otherwise(found: Any) -> Any:
-    """JSON without what was typed, which may say `--overwrite` now, and without the commit."""
+    """JSON without what was typed, which may say `--overwrite` now, the commit, and how long it took."""
     if isinstance(found, dict):
-        return {key: _told_otherwise(value) for key, value in found.items() if key not in ("command", "commit")}
+        return {
+            key: _told_otherwise(value) for key, value in found.items() if key not in ("command", "commit", "seconds")
+        }
     return [_told_otherwise(value) for value in found] if isinstance(found, list) else found
 
 

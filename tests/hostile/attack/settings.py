@@ -193,7 +193,7 @@ SETTINGS: dict[str, dict[str, tuple]] = {
         **MODEL, **EVALUATION,
         "--sweep.space": ("{}", "7", "[]", "{model.target: [x]}", "{surgery.scale: []}", "{surgery.scale: [a]}", "{surgery.quantum: [1]}", "{surgery.scale: {low: 2, high: 1}}}}", "{surgery.scale: [nan]}", "{surgery.density: [0]}", "{surgery.density: [2]}", None),
         "--sweep.trials": ("0", "-1", "a"),
-        "--sweep.sampler": ("quantum", "tpe"),
+        "--sweep.sampler": ("quantum", "7"),
         "--sweep.objectives": ("[]", "[quantum]", "7", "[utility]"),
         "--sweep.limits": ("{quantum: 1}", "7", "{attack_success: a}"),
         "--sweep.arm": ("quantum", "steered"),

@@ -63,7 +63,8 @@ def _models() -> Iterator[Case]:
                 changed["--harm"] = "{root}/benign"
             yield Case(verb, f"model, {name}", changed, expect, one.known)
         changed = {"--base": "{root}/harm", "--harm": f"{{broken:{name}}}"}
-        yield Case("edit", f"harm model, {name}", changed, _harm(one.edits), one.known)
+        expect = "right" if name.startswith("link") else _harm(one.edits)  # of a harm model no file is copied
+        yield Case("edit", f"harm model, {name}", changed, expect, one.known)
     for name, one in broken_models.TOKENIZERS.items():
         for verb in LOADERS:
             if verb == "quickstart" and "never ends" in name:
