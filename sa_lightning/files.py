@@ -120,6 +120,8 @@ def whole_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for guard in guards:
             guard(path, partial)
         for file in partial.rglob("*"):
+            if file.is_file():  # some libraries let only the owner read what they write
+                file.chmod(partial.stat().st_mode & 0o666)
             sync(file)
         if replace and path.exists():
             path.rename(old)

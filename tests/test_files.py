@@ -5,6 +5,8 @@ import stat
 import threading
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sa_lightning.files import mend, whole_directory, whole_file, write_whole
 
@@ -36,10 +38,12 @@ def test_who_may_read_is_left_to_the_umask_unless_the_file_is_private(tmp_path):
     try:
         write_whole(tmp_path / "open", "α")
         write_whole(tmp_path / "closed", b"\x00", private=True)
+        with whole_directory(tmp_path / "all") as partial:
+            save_file({"a": torch.zeros(1)}, partial / "weights")  # makes files that its owner alone may read
     finally:
         os.umask(umask)
-    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names(tmp_path)}
-    assert modes == {"open": 0o640, "closed": 0o600}
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("open", "closed", "all/weights")}
+    assert modes == {"open": 0o640, "closed": 0o600, "all/weights": 0o640}
     assert (tmp_path / "open").read_bytes() == "α".encode()
 
 

@@ -118,7 +118,8 @@ def run(arguments: Sequence[str]) -> None:
             "What a person says would be lost in the result.\nGive the key another name in the lines."
         )
     output, given = Path(config.output), Path(config.input)
-    same = given.exists() and os.path.exists(output) and output.samefile(given)  # all of it is written again
+    # All of a file of lines is written again; a table would be lost for them.
+    same = given.suffix == ".jsonl" and given.exists() and os.path.exists(output) and output.samefile(given)
     foreign = (lambda path: None) if same else None
     with Output.of_file(output, "judge", overwrite=config.overwrite, foreign=foreign):
         _judge(config, names, settings)

@@ -26,7 +26,7 @@ class PromptDataModule(LightningDataModule):
     """Prompts to reply to, side by side under every arm.
 
     Args:
-        prompts: The prompts themselves.
+        prompts: The prompts themselves; `--data.file` reads a file of them.
         file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .tsv, .xlsx, .parquet with a column `prompt`
             (or `question`, `goal`).
         limit: Use only the first so many.

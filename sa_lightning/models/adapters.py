@@ -103,7 +103,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     _check_patterns(adapter, [name for name, _ in model.named_modules()])
     from peft import PeftConfig, PeftModel  # a second of import that only adapters pay
 
-    remedy = "Give the base that it was trained on, or save the adapter again with peft's `save_pretrained`."
+    remedy = "Give the base that it was trained on, or merge it with peft's `merge_and_unload`, and save that."
     with (
         in_our_words(f"The adapter {adapter} cannot be merged into {base_of(adapter)}", remedy),
         warnings.catch_warnings(),

@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from sa_lightning.errors import CheckpointError, ModelError, SaError
 from sa_lightning.models.blocks import locate_blocks
-from sa_lightning.weight_files import StoredTensor, stored_tensors
+from sa_lightning.weight_files import is_weight, stored_tensors
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SIZES = ("num_hidden_layers", "hidden_size", "vocab_size")
@@ -117,7 +117,7 @@ def check_stored(config: PretrainedConfig, source: str, directory: Path, known_c
         stored = stored_tensors(directory)
     except CheckpointError as error:
         raise ModelError(str(error)) from error
-    packed = [name for name, tensor in stored.items() if tensor.dtype not in FLOATS and _is_weight(name, tensor)]
+    packed = [name for name, tensor in stored.items() if tensor.dtype not in FLOATS and is_weight(name, tensor)]
     if packed:
         kind = str(stored[packed[0]].dtype).removeprefix("torch.")
         raise ModelError(
@@ -233,12 +233,6 @@ def check_runs(model: PreTrainedModel, source: str) -> None:
             "Its weights are damaged, or too large for their type.\n"
             "Fetch it again, or load it in another type: `--model.dtype float32`."
         )
-
-
-def _is_weight(name: str, tensor: StoredTensor) -> bool:
-    """Whether a stored tensor is a weight, and no mask or list of positions."""
-    leaf = name.rpartition(".")[2]
-    return leaf == "weight" or (leaf == "bias" and len(tensor.shape) == 1)
 
 
 def _in_blocks(key: str, layers: str) -> bool:

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from sa_lightning.errors import CheckpointError, ModelError, SettingError
 from sa_lightning.files import Json
+from sa_lightning.models.adapters import base_of, base_revision, is_adapter
 from sa_lightning.models.as_asked import brief, in_our_words
 from sa_lightning.models.chat import TEMPLATES, Message, render, tokenize
 from sa_lightning.models.gguf import plain
@@ -22,6 +23,7 @@ from sa_lightning.weight_files import read_object
 
 PROBE = "How are you?"  # a template is tried before a model is loaded
 SECONDS, GIGABYTES = 5, 2  # that it may take for that
+FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")  # of which a tokenizer has some
 
 
 def load_tokenizer(
@@ -35,7 +37,7 @@ def load_tokenizer(
     """Load a tokenizer that can render conversations.
 
     Args:
-        source: Directory or Hub id, or a GGUF file.
+        source: Directory or Hub id, or a GGUF file; of an adapter that brings no tokenizer, its base's is taken.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
             Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
@@ -50,6 +52,8 @@ def load_tokenizer(
         ModelError: If there is no tokenizer, no chat template, or no such template file.
         SettingError: If the template does not read one of the arguments.
     """
+    if is_adapter(source) and not any((Path(source) / name).is_file() for name in FILES):
+        source, revision = base_of(source), base_revision(source, revision)
     _check_names(source)
     with in_our_words(
         f"No tokenizer could be loaded from {source}",
@@ -104,8 +108,9 @@ def load_tokenizer(
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str) -> None:
-    """Refuse a tokenizer whose words, or whose padding, have no row in the embedding of a model.
+    """Refuse a tokenizer whose words have no row in the embedding of a model.
 
+    A pad token without a row, as some fine-tunes add it, is replaced by the end-of-sequence token: padding is masked.
     Added tokens beyond the rows are left alone as long as no prompt has them: `tokenize` refuses those.
 
     Raises:
@@ -116,6 +121,8 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfi
         return
     tokens: Any = tokenizer
     tokens.embedding_rows = rows
+    if tokens.pad_token_id >= rows and tokens.eos_token_id is not None:
+        tokens.pad_token = tokens.eos_token
     written = tokenize(tokenizer, [{"role": "user", "content": PROBE}])[0]
     highest = max(tokens.vocab_size - 1, tokens.pad_token_id, *written)
     if highest >= rows:

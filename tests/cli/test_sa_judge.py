@@ -135,6 +135,10 @@ def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, r
     assert "exists already" in refused("judge", "--input", replies, "--output", replies)
     judge(replies, "--overwrite", output="replies.jsonl")
     assert [row["outcome"] for row in lines(replies)] == ["refused", "complied", "degenerate"]
+    table = replies.with_name("table.csv")
+    table.write_text(text := "prompt,response\na,b\n")
+    assert "it is yours" in refused("judge", "--input", table, "--output", table, "--overwrite")
+    assert table.read_text() == text  # and no lines of JSON
 
 
 @pytest.mark.parametrize(

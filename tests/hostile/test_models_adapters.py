@@ -14,7 +14,7 @@ from support.models import llama, saved
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
 
 from sa_lightning.errors import ModelError
-from sa_lightning.models import load_model
+from sa_lightning.models import load_model, load_tokenizer
 
 IDS = torch.arange(6, 16)[None]
 FILE = "adapter_model.safetensors"
@@ -169,3 +169,12 @@ def test_an_adapter_of_the_text_model_of_a_multimodal_checkpoint_acts_there(tmp_
         found, wanted = load_model(str(tmp_path / "lora"))(IDS).logits, peft(IDS).logits
         assert torch.allclose(found, wanted, atol=1e-4)
         assert (wanted - whole(IDS).logits).abs().max() > 0.1
+
+
+def test_an_adapter_that_brings_no_tokenizer_takes_that_of_its_base(good, tmp_path):
+    place = shutil.copytree(good / "lora", tmp_path / "lora")
+    tokenizer = load_tokenizer(str(place))
+    assert tokenizer.get_vocab() == load_tokenizer(str(good / "base")).get_vocab()
+    tokenizer.add_tokens(["<its-own>"])
+    tokenizer.save_pretrained(place)
+    assert "<its-own>" in load_tokenizer(str(place)).get_vocab()

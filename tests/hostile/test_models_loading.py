@@ -184,3 +184,14 @@ def test_a_missing_config_and_a_malformed_one_are_told_apart(good, tmp_path):
 def test_a_name_that_no_model_can_have_is_refused_in_words(name):
     with pytest.raises(ModelError):
         load_model(name)
+
+
+def test_an_index_may_name_a_head_that_is_tied_and_so_not_stored(good, tmp_path):
+    place = shutil.copytree(good / "tied", tmp_path / "model")
+    names = [*load_file(place / WEIGHTS), "lm_head.weight"]
+    (place / WEIGHTS).rename(place / "model-1.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "model-1.safetensors")}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert torch.equal(load_model(str(place)).lm_head.weight, load_model(str(good / "tied")).lm_head.weight)
+    config(tie_word_embeddings=False)(place)
+    refused(place, "lacks `lm_head.weight`")

@@ -67,7 +67,6 @@ CASES = {
     "settings that are a list": (content(CONFIG, "[]"), "holds no JSON object"),
     "a class that is a number": (changed(CONFIG, lambda known: known.update(tokenizer_class=5)), NO_TOKENIZER),
     "a length in words": (changed(CONFIG, lambda known: known.update(model_max_length="x")), "cannot be tokenised"),
-    "a padding without a row": (changed(CONFIG, lambda known: known.update(pad_token="<new>")), "tokens up to 21"),
     "another model's words": (words(100), "tokens up to 120, but the embedding has 21 rows"),
 }
 
@@ -149,6 +148,13 @@ def test_a_token_without_a_row_is_refused_where_a_prompt_has_it_and_left_alone_w
     assert len(replies(place, ["how do i bake"], 2)) == 1
     with pytest.raises(ModelError, match="has the token '<image>', number 21, but the embedding has 21"):
         replies(place, ["how <image>"], 2)
+
+
+def test_a_padding_without_a_row_is_left_out_of_the_model(good, tmp_path):
+    place = shutil.copytree(good / "base", tmp_path / "model")
+    changed(CONFIG, lambda known: known.update(pad_token="[PAD]"))(place)  # a fine-tune that did not resize
+    prompts = ["how do i bake", "how"]
+    assert replies(place, prompts, 4) == replies(good / "base", prompts, 4)
 
 
 def test_half_a_surrogate_pair_is_no_text(good):

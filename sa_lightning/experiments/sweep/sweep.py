@@ -149,9 +149,11 @@ class Sweep:
         idle = {"edited": "steering.", "steered": "surgery."}.get(settings.arm)
         unused = [name for name in self.space.names if idle and name.startswith(idle)]
         if unused:
+            other = "steered" if settings.arm == "edited" else "edited"
             raise SettingError(
                 f"`sweep.space` varies `{unused[0]}`, which the arm `{settings.arm}` does not use.\n"
-                "Every trial would measure the same.\nLeave it out, or choose `--sweep.arm edited+steered`."
+                "Every trial would measure the same.\n"
+                f"Leave it out, or choose `--sweep.arm {other}`, or `edited+steered`."
             )
         for tried in self.space.corners():
             # Wrong names and values are found now, not after hours.

@@ -109,10 +109,11 @@ def read_artifact(path_or_repo: str | Path, main: str, revision: str | None = No
         config: Any = json.loads((path / "sa_config.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "steering.safetensors")
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        inner = path / "artifact"
         raise ArtifactError(
             f"{path} holds no complete artifact: {error}.\n"
             f"An artifact is a directory with {', '.join(FILES)}.\n"
-            "Fit it again with `sa fit`, or check the path."
+            + (f"Give {inner}." if inner.is_dir() else "Fit it again with `sa fit`, or check the path.")
         ) from error
     found: Json = config if isinstance(config, dict) else {}  # pyright: ignore[reportUnknownVariableType]  # any JSON
     version = found.get("format_version")

@@ -13,7 +13,7 @@ from sa_lightning.surgery.checkpoints.checkpoint import (
 )
 from sa_lightning.surgery.checkpoints.json_files import AdapterConfig, Config, read_json
 from sa_lightning.surgery.checkpoints.shard import Shard
-from sa_lightning.weight_files import INDEX, SINGLE, stored_files
+from sa_lightning.weight_files import INDEX, SINGLE, is_weight, stored_files
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 DEEPEST = 8  # adapters over each other
@@ -78,7 +78,15 @@ def _open_directory(source: str, path: Path) -> Checkpoint:
             f"{source} is quantised ({config['quantization_config'].get('quant_method')}).\n"
             "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
         )
-    return Checkpoint(source, path, {f: Shard(path / f, header) for f, header in stored_files(path).items()}, config)
+    files = stored_files(path)
+    for file, (tensors, _) in files.items():
+        for name, tensor in tensors.items():
+            if is_weight(name, tensor) and not tensor.dtype.is_floating_point:
+                raise CheckpointError(
+                    f"{source} stores `{name}` in {file} as {tensor.dtype}: it is packed.\n"
+                    "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
+                )
+    return Checkpoint(source, path, {f: Shard(path / f, header) for f, header in files.items()}, config)
 
 
 def _open_adapter(

@@ -101,6 +101,12 @@ def test_damaged_and_newer_artifacts_are_refused(tmp_path):
         SteeringArtifact.from_pretrained(tmp_path / "nowhere")
 
 
+def test_the_output_of_a_fit_is_no_artifact_but_has_one(tmp_path):
+    artifact_for(llama()).save_pretrained(tmp_path / "artifact")
+    with pytest.raises(ArtifactError, match=f"Give {re.escape(str(tmp_path / 'artifact'))}"):
+        SteeringArtifact.from_pretrained(tmp_path)
+
+
 def test_directions_of_another_shape_or_not_finite_are_refused():
     artifact = artifact_for(llama())
     bad = {**artifact.rules["pairs"].directions["original"], 1: torch.full((32,), float("nan"))}
