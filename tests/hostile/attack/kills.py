@@ -215,7 +215,8 @@ def tried(references: References, seed: int, number: int, how: str) -> dict:
 
 def _disturbed(draw, how, typed, place, known, root, mounted) -> tuple[forked.Ended, str]:
     if how in ("full", "read-only"):
-        size = 4 * draw.randint(1, max(2, known["bytes"] // 4096))  # tmpfs has pages of 4 KiB
+        used = sum(-(-path.stat().st_size // 4096) + 1 for path in place.rglob("*"))  # tmpfs has pages of 4 KiB
+        size = 4 * (used + draw.randint(1, max(2, known["bytes"] // 4096)))
         if mounted:
             _remount(place, "ro" if how == "read-only" else f"rw,size={size}k")
             return forked.run(typed, place, LONG, environment(root)), f"{size} KiB" if how == "full" else ""
