@@ -51,6 +51,8 @@ PLACES = frozenset(
     getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENAMETOOLONG")
 )
 
+RESUMED = ("fit", "validate", "edit", "judge", "sweep", "compare")
+
 HELP = f"""sa {__version__}: make a language model safer at test time, without training it
 
 usage: sa VERB [options]      (`sa VERB --help` explains the options)
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if verb not in VERBS:
         _say(f"sa: there is no verb `{verb}`. It is one of {', '.join(VERBS)}; see `sa --help`.")
         raise SystemExit(2)
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    first = os.environ.get("LOCAL_RANK", "0") in ("", "0")
     _say_anything()
     safe = "--safe" in rest or is_safe()
     with _ended_by_signals() as ended, safely() if safe else nullcontext():
@@ -135,8 +137,10 @@ def _ended_by_signals() -> Iterator[list[str]]:
         What the signals that have come did.
     """
     came: list[str] = []
+    numbers: list[int] = []
 
     def end(number: int, _frame: object) -> None:
+        numbers.append(number)
         name = signal.Signals(number).name
         came.append("interrupted" if name == "SIGINT" else f"ended by {name}")
         raise KeyboardInterrupt
@@ -146,7 +150,7 @@ def _ended_by_signals() -> Iterator[list[str]]:
             sys.__unraisablehook__(error)
             return
         # It fell into a `__del__` or a callback, out of which nothing is raised: let it come again.
-        again = threading.Timer(0.05, os.kill, (os.getpid(), next(iter(known))))
+        again = threading.Timer(0.05, os.kill, (os.getpid(), numbers[-1]))
         again.daemon = True
         again.start()
 
@@ -218,7 +222,8 @@ def _run(verb: str, rest: list[str], first: bool, ended: list[str]) -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         why = ended[0] if ended else "interrupted"
-        _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.")
+        on = " What was finished is kept: the same command goes on." if verb in RESUMED else ""
+        _say(f"\nsa {verb}: {why}; nothing half-written was left under the name of a result.{on}")
         raise SystemExit(1) from None
     if ended:
         _say(f"\nsa {verb}: {ended[0]} before it had finished.")

@@ -382,6 +382,8 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
             console.warn("A control, not a method:", f"{phrase}.")
         artifact = cli.config.steering.artifact
         if artifact and Path(artifact).is_dir() and not cli.is_whole():
-            console.print("The artifact's card is left as it is: this run did not measure all of it as it is.")
+            console.print(
+                "The artifact's card keeps its numbers: this run measured a part (`--limit`), or not as the artifact is."
+            )
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
             console.wrote(output / name, what)

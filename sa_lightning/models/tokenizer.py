@@ -3,12 +3,12 @@
 import inspect
 import os
 import re
-import resource
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
@@ -20,6 +20,13 @@ from sa_lightning.models.as_asked import brief, in_our_words
 from sa_lightning.models.chat import TEMPLATES, Message, render, tokenize
 from sa_lightning.models.gguf import plain
 from sa_lightning.weight_files import read_object
+
+try:
+    import resource as _resource
+except ImportError:  # Windows
+    resource: ModuleType | None = None
+else:
+    resource = _resource
 
 PROBE = "How are you?"  # a template is tried before a model is loaded
 SECONDS, GIGABYTES = 5, 2  # that it may take for that
@@ -185,9 +192,9 @@ def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, 
 def _within(seconds: int, gigabytes: int) -> Iterator[None]:
     """Let Python code of a stranger run for so long, and take so much more memory, then end it with an error.
 
-    The time only in the main thread, the memory only on Linux. It is no prison: a template may behave until it is used.
+    The time only in the main thread and not on Windows, the memory only on Linux. It is no prison: a template may behave until it is used.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if resource is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 

@@ -1,7 +1,6 @@
 """What `fit`, `validate` and `predict` share: a LightningCLI for a model of which nothing is trained."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from sa_lightning.models import template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.outputs import Output
-from sa_lightning.progress import stages
+from sa_lightning.progress import is_first, stages
 from sa_lightning.resources import versions
 from sa_lightning.steering.template import check_template
 
@@ -138,7 +137,7 @@ class VerbCLI(LightningCLI):
             self.template_warning = check_template(
                 artifact, self.model.template, self.model.template_arguments, template_tail(self.model.tokenizer)
             )
-            if self.template_warning and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            if self.template_warning and is_first():
                 print(shown(f"Warning. {self.template_warning}\n"), file=sys.stderr)
         has = {"has_artifact": artifact is not None, "has_surgery": surgery is not None}
         if artifact is not None:
@@ -147,11 +146,9 @@ class VerbCLI(LightningCLI):
         if surgery is None:
             return [steering]
         callback = SurgeryCallback.from_record(surgery, steering.trust_record)
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if is_first():
             print(shown(f"The surgery that the artifact records reads: {callback.surgery.reads()}."), file=sys.stderr)
-        if (
-            self.config.trainer.enable_progress_bar is not False and int(os.environ.get("LOCAL_RANK", "0")) == 0
-        ):  # every process edits
+        if self.config.trainer.enable_progress_bar is not False and is_first():  # every process edits
             callback.surgery.progress = stages
         return [callback, steering]
 

@@ -5,7 +5,6 @@ import dataclasses
 import difflib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from yaml import YAMLError
 from sa_lightning.errors import DataError, SaError
 from sa_lightning.evaluation.tasks.foreign import check_directories, hold_back
 from sa_lightning.evaluation.tasks.settings import check_task
+from sa_lightning.progress import is_first
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -283,7 +283,7 @@ def no_room(task: str, wanted: int, max_length: int) -> str:
 
 def warn(message: str) -> None:
     """Warn, in the first of several processes."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first():
         warnings.warn(message, stacklevel=3)
 
 
