@@ -383,7 +383,7 @@ def _validate(arguments: Sequence[str], command: str | None, seconds: Mapping[st
         artifact = cli.config.steering.artifact
         if artifact and Path(artifact).is_dir() and not cli.is_whole():
             console.print(
-                "The artifact's card keeps its numbers: this run measured a part (`--limit`), or not as the artifact is."
+                "The artifact's card keeps its numbers: this run measured a part of it (`--limit`), or another."
             )
         for name, what in (("report.html", "tables and plots"), ("results.json", "the same numbers, for programs")):
             console.wrote(output / name, what)

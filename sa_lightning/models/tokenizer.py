@@ -192,7 +192,8 @@ def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, 
 def _within(seconds: int, gigabytes: int) -> Iterator[None]:
     """Let Python code of a stranger run for so long, and take so much more memory, then end it with an error.
 
-    The time only in the main thread and not on Windows, the memory only on Linux. It is no prison: a template may behave until it is used.
+    The time only in the main thread and not on Windows, the memory only on Linux. It is no prison: a template may
+    behave until it is used.
     """
     if resource is None or threading.current_thread() is not threading.main_thread():
         yield
