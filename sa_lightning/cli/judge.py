@@ -1,7 +1,6 @@
 """`sa judge`: say what became of saved replies, without generating any again."""
 
 import os
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from sa_lightning.evaluation.report.judgements import agreement_tables, label_ta
 from sa_lightning.evaluation.samples import Verdict
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import Output
+from sa_lightning.patterns import why_refused
+from sa_lightning.rows import iter_rows
 
 RULES = textwrap.fill(", ".join(JUDGES), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 MODELS = "\n".join(
@@ -120,7 +121,7 @@ def run(arguments: Sequence[str]) -> None:
     output, given = Path(config.output), Path(config.input)
     # All of a file of lines is written again; a table would be lost for them.
     same = given.suffix == ".jsonl" and given.exists() and os.path.exists(output) and output.samefile(given)
-    foreign = (lambda path: None) if same else None
+    foreign = _judged_by_hand if same else None
     with Output.of_file(output, "judge", overwrite=config.overwrite, foreign=foreign):
         _judge(config, names, settings)
 
@@ -149,17 +150,21 @@ def _judge(config: Any, names: Sequence[str], settings: Mapping[str, dict[str, A
     console.wrote(output, f"{len(replies)} replies with verdicts")
 
 
+def _judged_by_hand(path: Path) -> str | None:
+    """Say which keys of lines that are written again would lose what somebody wrote there."""
+    known = {key for _, row in iter_rows(path) if isinstance(row, dict) for key in OUTPUT_KEYS if key in row}
+    return f"has {', '.join(sorted(known))}, which `sa judge` did not write" if known else None
+
+
 def _refuse_forms(replies: Sequence[Reply]) -> None:
-    """Refuse forms that are no regular expressions."""
+    """Refuse forms that are no regular expressions, or could be matched for hours."""
     for number, reply in enumerate(replies, 1):
-        form = reply.doc.get("form") or ""
-        try:
-            re.compile(form if isinstance(form, str) else "(")
-        except re.error:
+        why = why_refused(reply.doc["form"]) if reply.doc.get("form") else None
+        if why is not None:
             raise DataError(
-                f"Reply {number} has a `form` that is no regular expression, but {repr(form)[:40]}.\n"
+                f"Reply {number} has the `form` {repr(reply.doc['form'])[:40]}, which is refused: {why}.\n"
                 "The judge tiny_world knows an answer by it.\nMend the line, or choose another judge."
-            ) from None
+            )
 
 
 def _repeated(arguments: Sequence[str]) -> list[str]:

@@ -189,9 +189,9 @@ class Surgery:
         self._check_files()
         found = check_sources(self.sources, self.settings, self._open)
         text = found[-1].config.get("text_config") or found[-1].config
-        shape = text.get("num_hidden_layers"), text.get("hidden_size")
-        if artifact is not None and None not in shape:  # some configs have words of their own for these
-            artifact.check_model(*shape, target)
+        depth, width = text.get("num_hidden_layers"), text.get("hidden_size")
+        if artifact is not None and depth is not None and width is not None:  # some configs have other words for these
+            artifact.check_model(depth, width, target)
         return found
 
     def check_unused(self) -> None:

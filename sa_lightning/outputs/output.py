@@ -133,9 +133,10 @@ class Output:
         """Say whether what is at a path is what the verb has written there, unchanged."""
         if path.is_symlink():
             return False
-        if path.name in self._foreign:
-            return self._foreign[path.name](path) is None
-        return digest(path) in self._noted().get(path.name, ())
+        if path.name in self._foreign and self._foreign[path.name](path) is None:
+            return True
+        known = self._noted().get(path.name)
+        return known is not None and digest(path) in known
 
     def _mend(self) -> None:
         """Remove what killed runs have left; the lock says that they are dead."""

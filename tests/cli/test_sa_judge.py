@@ -133,8 +133,13 @@ def test_a_result_is_replaced_only_when_asked_even_that_which_is_read(replies, r
     judge(replies, "--overwrite", "--judge", "phrases.gcg")
     assert lines(output)[1]["outcome"] == "refused"
     assert "exists already" in refused("judge", "--input", replies, "--output", replies)
+    told = refused("judge", "--input", replies, "--output", replies, "--overwrite")
+    assert "has outcome, which `sa judge` did not write" in told
+    assert lines(replies)[2]["outcome"] == "old"
+    write(replies, [{key: value for key, value in row.items() if key != "outcome"} for row in lines(replies)])
     judge(replies, "--overwrite", output="replies.jsonl")
     assert [row["outcome"] for row in lines(replies)] == ["refused", "complied", "degenerate"]
+    judge(replies, "--overwrite", output="replies.jsonl")  # its own words may be replaced again
     table = replies.with_name("table.csv")
     table.write_text(text := "prompt,response\na,b\n")
     assert "it is yours" in refused("judge", "--input", table, "--output", table, "--overwrite")
@@ -191,12 +196,12 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judg
         replies.parent.chmod(0o700)
 
 
-@pytest.mark.parametrize(("form", "shown"), [(["a"], "['a']"), (3, "3"), ("(", "'('")])
+@pytest.mark.parametrize(("form", "shown"), [(["a"], "['a']"), (3, "3"), ("(", "'('"), ("(a+)+!", "'(a+)+!'")])
 def test_a_form_that_is_no_expression_is_a_mistake(tmp_path, refused, form, shown):
     rows = [{"prompt": "a", "response": "b", "form": given} for given in ("b", None, form)]
     path = write(tmp_path / "r.jsonl", rows)
     text = refused("judge", "--input", path, "--output", tmp_path / "v.jsonl", "--judge", "tiny_world")
-    assert f"Reply 3 has a `form` that is no regular expression, but {shown}." in text
+    assert f"Reply 3 has the `form` {shown}, which is refused: " in text
 
 
 @pytest.mark.parametrize("label", [["refused"], {"a": 1}, "Mix the flour. " * 30])
