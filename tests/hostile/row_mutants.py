@@ -47,8 +47,13 @@ ENDINGS = ["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet", "jsonl.gz", 
 def valid_rows(draw: random.Random) -> list[object]:
     """Rows of one of the shapes that are read."""
     shape = draw.choice(["prompt", "goal", "kind", "pair", "questions", "reply", "answer", "chosen"])
-    text = lambda: draw.choice(TEXTS) + f" {draw.randrange(99)}"  # noqa: E731
-    turns = lambda: f"\n\nHuman: {text()}\n\nAssistant: {text()}"  # noqa: E731
+
+    def text() -> str:
+        return draw.choice(TEXTS) + f" {draw.randrange(99)}"
+
+    def turns() -> str:
+        return f"\n\nHuman: {text()}\n\nAssistant: {text()}"
+
     make: dict[str, Callable[[int], object]] = {
         "prompt": lambda n: {"prompt": text()},
         "goal": lambda n: {"id": n, "goal": text()},
