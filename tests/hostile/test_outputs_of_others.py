@@ -182,9 +182,7 @@ def test_a_verb_within_another_writes_to_the_same_output_and_other_processes_of_
             pass
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="a fork must not lose the lock of its parent; there are none on Windows"
-)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks, which could lose the lock")
 def test_a_fork_neither_loses_the_lock_nor_notes_anything(tmp_path):
     with output(tmp_path) as found:
         child = os.fork()
