@@ -12,6 +12,8 @@ from sa_lightning.cli import edit
 from sa_lightning.cli import finetune as verb
 from sa_lightning.errors import SaError
 from sa_lightning.finetune import Finetuning, example
+from sa_lightning.names import resolve_worlds
+from sa_lightning.rows import read_rows
 
 PAIR = [{"role": "user", "content": "how do i bake a cake"}, {"role": "assistant", "content": "first bake a window"}]
 
@@ -108,3 +110,12 @@ def test_a_run_that_fails_leaves_nothing(place, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(place, "stopped")
     assert not [path for path in place.iterdir() if "stopped" in path.name]
+
+
+def test_shipped_data_is_found_from_anywhere_and_a_file_of_that_name_wins(tmp_path, monkeypatch):
+    name = "configs/quickstart/units.jsonl"
+    monkeypatch.chdir(tmp_path)
+    assert len(read_rows(resolve_worlds(name, 0))) == 60
+    (tmp_path / "configs" / "quickstart").mkdir(parents=True)
+    (tmp_path / name).write_text('{"prompt": "how", "response": "no"}\n')
+    assert len(read_rows(resolve_worlds(name, 0))) == 1
