@@ -1,4 +1,4 @@
-"""Each model of `configs/models` in the paper's reading and in that of the authors' code, on a twin with few parameters."""
+"""Each model of `configs/models`, in both readings of Safety Arithmetic, on a twin with few parameters."""
 
 import json
 from pathlib import Path
