@@ -54,7 +54,8 @@ class ExtractionCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         self.fit.data = _data(trainer).demonstrations
-        self.fit.check(pl_module.name, pl_module.text_config.num_hidden_layers, pl_module.sharded)
+        depth = pl_module.text_config.num_hidden_layers
+        self.fit.check(pl_module.name, depth, pl_module.sharded, pl_module.tokenizer)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:

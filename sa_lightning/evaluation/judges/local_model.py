@@ -92,16 +92,14 @@ class TransformersModel:
 
 
 def _tokenised(tokenizer: "PreTrainedTokenizerBase", question: Question) -> list[int]:
-    from sa_lightning.models import template_errors
+    """Token ids of a question, with one BOS token where texts of this tokenizer begin with one."""
+    from sa_lightning.models import render
 
-    written: Any = question
-    if not isinstance(question, str):
-        with template_errors(tokenizer):
-            written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-    bare = isinstance(question, str) and not question.startswith("<s>")
+    is_text = isinstance(question, str)
     # Half of a surrogate pair is no text for a tokenizer.
-    written = written.encode(errors="replace").decode()
-    encoded: Any = tokenizer(written, add_special_tokens=bare, verbose=False)
+    written = (question if is_text else render(tokenizer, question, asks=True)).encode(errors="replace").decode()
+    begun = not is_text or written.startswith(("<s>", str(tokenizer.bos_token)))
+    encoded: Any = tokenizer(written, add_special_tokens=not begun, verbose=False)
     return encoded.input_ids
 
 
@@ -113,6 +111,8 @@ def _generated(
     None where the GPU's memory is too small for more than one question.
     """
     import torch
+
+    from sa_lightning.models import decode
 
     inputs = tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(model.device)
     generate: Any = model.generate
@@ -138,7 +138,7 @@ def _generated(
     ends = getattr(model.generation_config, "eos_token_id", None)
     ends = set(ends if isinstance(ends, list) else [ends])
     has_ended = [not ends.isdisjoint(tokens) for tokens in new.tolist()]
-    return list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), has_ended, strict=True))
+    return [(decode(tokenizer, tokens), ended) for tokens, ended in zip(new.tolist(), has_ended, strict=True)]
 
 
 def _refuse_absent(name: str) -> None:
