@@ -16,6 +16,26 @@ Message = dict[str, str]
 PROBE: list[Message] = [{"role": "user", "content": "How are you?"}]  # a template is tried before a model is loaded
 
 TODAY = "strftime_now"  # by which templates ask for today's date
+CODES = [
+    "%-d",
+    "%-m",
+    "%d",
+    "%m",
+    "%b",
+    "%B",
+    "%a",
+    "%A",
+    "%Y",
+    "%y",
+    "%j",
+    "%F",
+    "%D",
+    "%H",
+    "%I",
+    "%M",
+    "%S",
+    "%p",
+]  # of dates, as `strftime` has them
 DATE = "2024-07-26"  # which they are told, so that nothing changes with the calendar: Llama's fall back on it
 
 # Templates for models without one. Newlines are quoted: transformers trims those behind a block.
@@ -109,10 +129,18 @@ def _written(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str
         tokenize=False,
         add_generation_prompt=asks,
         continue_final_message=not asks,
+        **({"chat_template": _dated(tokenizer, str(arguments[TODAY]))} if TODAY in arguments else {}),
         **{name: value for name, value in arguments.items() if name != TODAY},
-        **({TODAY: date.fromisoformat(arguments[TODAY]).strftime} if TODAY in arguments else {}),
     )
     return text
+
+
+def _dated(tokenizer: Any, day: str) -> str:
+    """The chat template with a date of its own in place of the clock's: transformers hands on no function."""
+    written = "".join(f" | replace('{code}', '{date.fromisoformat(day).strftime(code)}')" for code in CODES)
+    return f"{{% macro {TODAY}(format) %}}{{{{ format{written} }}}}{{% endmacro %}}{{{{ '' }}}}" + (
+        tokenizer.get_chat_template()
+    )
 
 
 def _check_system(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], said: str) -> None:

@@ -95,8 +95,8 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None, *, gat
         if within.n and within.rate > DEGENERATE:
             found.append(
                 f"{name}: {within.k} of {within.n} replies ({within.percent[0]:.1f} %) end inside their thought, and "
-                "are unjudged. Allow more tokens (`--evaluation.max_new_tokens`), or leave thoughts out, as the template "
-                "allows (`--model.template_arguments '{enable_thinking: false}'`)."
+                "are unjudged. Allow more tokens (`--evaluation.max_new_tokens`), or leave thoughts out, where the "
+                "template can (`--model.template_arguments '{enable_thinking: false}'`)."
             )
     return found
 
