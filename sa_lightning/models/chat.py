@@ -16,26 +16,8 @@ Message = dict[str, str]
 PROBE: list[Message] = [{"role": "user", "content": "How are you?"}]  # a template is tried before a model is loaded
 
 TODAY = "strftime_now"  # by which templates ask for today's date
-CODES = [
-    "%-d",
-    "%-m",
-    "%d",
-    "%m",
-    "%b",
-    "%B",
-    "%a",
-    "%A",
-    "%Y",
-    "%y",
-    "%j",
-    "%F",
-    "%D",
-    "%H",
-    "%I",
-    "%M",
-    "%S",
-    "%p",
-]  # of dates, as `strftime` has them
+# Of dates, as `strftime` has them:
+CODES = ("%-d", "%-m", *(f"%{letter}" for letter in "dmbBaAYyjFDHIMSp"))
 DATE = "2024-07-26"  # which they are told, so that nothing changes with the calendar: Llama's fall back on it
 
 # Templates for models without one. Newlines are quoted: transformers trims those behind a block.

@@ -20,6 +20,7 @@ class TransformersModel:
         revision: Branch, tag or commit on the Hub.
         dtype: Of the weights; `auto` keeps the checkpoint's.
         device: Where it runs, such as `cuda:1`; `auto` is the first GPU, or the CPU.
+        template_arguments: Handed to its chat template, such as `{enable_thinking: false}`.
         batch_tokens: Most tokens of a batch, padding and answers included; halved whenever the GPU's memory runs out.
     """
 
@@ -28,11 +29,14 @@ class TransformersModel:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_tokens: int = 16384
+    template_arguments: dict[str, Any] | None = None
     identity: str = field(init=False, repr=False)
     markers: tuple[str, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         self.identity = f"transformers {self.model} {self.revision} {self.dtype}"
+        if self.template_arguments:
+            self.identity += f" {self.template_arguments}"
 
     def check(self) -> None:
         """Refuse a model that is not there, and a batch that holds nothing, before a weight is read."""
@@ -63,7 +67,8 @@ class TransformersModel:
         # Text goes in as it is, so that a model without a chat template will do.
         template = "plain" if all(isinstance(question, str) for question in questions) else "chat"
         try:
-            tokenizer = load_tokenizer(source, template, revision=self.revision)
+            arguments = self.template_arguments if template == "chat" else None
+            tokenizer = load_tokenizer(source, template, arguments=arguments, revision=self.revision)
         except ModelError as error:
             if "has no chat template" not in str(error):
                 raise
