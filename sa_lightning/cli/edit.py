@@ -1,18 +1,20 @@
-"""`sa edit`: weight surgery alone, from checkpoints to a checkpoint, without a Trainer."""
+"""`sa edit`: weight surgery alone, from checkpoints to a checkpoint or an adapter, without a Trainer."""
 
 import dataclasses
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
 
 from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.errors import SettingError
+from sa_lightning.files import Json
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
+from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_adapter, write_edit
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -29,7 +31,22 @@ def parser() -> ArgumentParser:
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
     found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")
-    found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint.")
+    found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint, or the adapter.")
+    found.add_argument(
+        "--format",
+        type=Literal["checkpoint", "adapter"],
+        default="checkpoint",
+        help="What OUTPUT is: a whole checkpoint, or a PEFT adapter over the target; where the target is itself an "
+        "adapter, one over the same base that holds both changes.",
+    )
+    found.add_argument(
+        "--rank",
+        type=int | None,
+        default=None,
+        help="For an adapter: the most rank a matrix may have. The best of that rank is kept, and how much is lost is "
+        "printed. Without it, an adapter is exact: an edit that is not known to be of low rank (as a LoRA's at density "
+        "1 is, or a direction's) is refused, with what each rank would lose.",
+    )
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
     found.add_argument(
         "--resume",
@@ -37,7 +54,8 @@ def parser() -> ArgumentParser:
         nargs="?",
         const=True,
         default=False,
-        help="Go on where an interrupted run with the same inputs and settings has finished shards.",
+        help="Go on where an interrupted run with the same inputs and settings has finished shards; an adapter is "
+        "formed anew.",
     )
     found.add_class_arguments(SurgeryOptions, as_group=False, skip={"base"})
     found.add_argument(
@@ -54,6 +72,11 @@ def run(arguments: Sequence[str]) -> None:
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
     check_settings(sources, settings)
+    if config.rank is not None and config.format != "adapter":
+        raise SettingError(
+            f"`--rank` is {config.rank}, but a checkpoint has no rank.\nNothing of the edit is cut off there.\n"
+            "Say `--format adapter`, or leave `--rank` out."
+        )
     sources, settings = _placed(options).split()
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
@@ -68,11 +91,21 @@ def run(arguments: Sequence[str]) -> None:
     with stages(console) as progress:
         plan = surgery.planned(cache(lambda: _loaded(target, config.template)), report=progress)
         command = typed("edit", arguments)
-        write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
+        asked: Any = {"overwrite": config.overwrite, "command": command, "progress": progress, "resume": config.resume}
+        adapter: Json | None = None
+        if config.format == "adapter":
+            from sa_lightning.skeleton import places
+
+            adapter = write_adapter(plan, output, places(target, opened[-1].names), rank=config.rank, **asked)
+        else:
+            write_edit(plan, output, **asked)
     console.print(summary(plan), highlight=False)
+    if adapter is not None:
+        console.print(about_adapter(adapter), highlight=False)
     if plan.control:
         console.warn("A control, not a method:", f"{plan.control}.")
-    console.wrote(output, "edited checkpoint; surgery.json says what changed")
+    what = "edited checkpoint" if adapter is None else "PEFT adapter"
+    console.wrote(output, f"{what}; surgery.json says what changed")
 
 
 def summary(plan: EditPlan) -> str:
@@ -86,6 +119,24 @@ def summary(plan: EditPlan) -> str:
         f"{settings.operator} {scale}({report['delta']}), {report['k']:,} of {report['n']:,} entries{area} "
         f"({100 * report['density_achieved']:.2f} %): {100 * (report['retained_energy'] or 0):.1f} % of its energy, "
         f"a step of {100 * (report['relative_norm'] or 0):.3f} % of the weights' length."
+    )
+
+
+def about_adapter(said: Json) -> str:
+    """Two lines: what the adapter is made of, and how much of the change it holds."""
+    ranks = ", ".join(f"{count} of rank {rank}" for rank, count in said["matrices_by_rank"].items())
+    parts = [f"{said['matrices']} matrices ({ranks})"]
+    parts += [f"{len(said['saved_whole'])} modules whole"] if said["saved_whole"] else []
+    parts += [f"{said['biases']} biases"] if said["biases"] else []
+    error, step, worst = said["relative_error"], said["relative_error_of_step"], said["worst"]
+    lost = f"exact to {error:.1g} of its length."
+    if not said["exact"]:
+        lost = f"truncated: {100 * error:.3g} % of its length is lost"
+        lost += f" ({100 * step:.3g} % of the edit's own step)" if step else ""
+        lost += f", most in {worst['name']} ({100 * worst['relative_error']:.3g} %)."
+    return (
+        f"Adapter over {said['base']}: {', '.join(parts)}; {said['parameters']:,} parameters, "
+        f"{said['megabytes']:,.1f} MB.\nOf edited − base it is {lost}"
     )
 
 

@@ -4,6 +4,8 @@ The way of the data: checkpoint → delta → scope → selection → edit. Delt
 are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
+from sa_lightning.surgery.adapters.output import write_adapter
+from sa_lightning.surgery.adapters.place import Place
 from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
@@ -64,6 +66,7 @@ __all__ = [
     "NamedTensors",
     "Orthogonalised",
     "OwnWeights",
+    "Place",
     "Progress",
     "RankOne",
     "Ranking",
@@ -95,6 +98,7 @@ __all__ = [
     "resolve",
     "saliency_scores",
     "select",
+    "write_adapter",
     "write_edit",
     "write_scores",
 ]

@@ -97,6 +97,20 @@ class AdaptedCheckpoint(Checkpoint):
         a, b = (a[:, rows], b) if flipped else (a, b[rows])
         return merge_low_rank(weight, a, b, self.scale(module, rank), flipped)
 
+    @property
+    def changed(self) -> frozenset[str]:
+        """Names on disk of the tensors that the adapter changes."""
+        return frozenset(self._factors)
+
+    def factors(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Two matrices in float32, (rows, rank) and (rank, columns) as on disk, whose product is added to a tensor."""
+        if name not in self._factors:
+            return None
+        module, embedding, key_a, key_b = self._factors[name]
+        a, b = self._read_factor(key_a).float(), self._read_factor(key_b).float()
+        b = b * self.scale(module, a.shape[0])
+        return (a.T, b.T) if embedding or self._settings.get("fan_in_fan_out") else (b, a)
+
     def scale(self, module: str, rank: int) -> float:
         """The factor before B A for one module."""
         alpha = self._alphas.get(module, float(self._settings.get("lora_alpha", 8)))

@@ -1,0 +1,138 @@
+"""What an edit changes of the checkpoint that an adapter is to be over, in float32, before anything is rounded."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sa_lightning.surgery.adapters.low_rank import Factors, LowRank, of_factors
+from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
+from sa_lightning.surgery.checkpoints.slices import Slice
+from sa_lightning.surgery.checkpoints.weights import Weights, read_whole
+from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised
+from sa_lightning.surgery.deltas.task_vector import TaskVector
+from sa_lightning.surgery.edit.plan import EditPlan
+from sa_lightning.surgery.operators.operator import Move
+from sa_lightning.surgery.scope import group_of
+
+__all__ = ["Change"]
+
+
+class Change:
+    """Δ = edited − base, where the base is the target itself, or what the target is an adapter over.
+
+    As weights, it is the target in float32: of an adapter its change is added to the base before any rounding.
+
+    Args:
+        plan: The edit.
+        target: Its target, on disk.
+    """
+
+    def __init__(self, plan: EditPlan, target: Checkpoint) -> None:
+        self.plan, self.target = plan, target
+        self.base: Checkpoint = _root(target)
+        self.source: str = target.source
+        self.aliases: Mapping[str, str] = target.aliases
+        changed = {*plan.names, *(name for one in _layers(target) for name in one.changed)}
+        self.names: tuple[str, ...] = tuple(name for name in target.names if name in changed)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return self.target.shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Always float32: nothing is rounded."""
+        return torch.float32
+
+    def rows(self, piece: Slice) -> Tensor:
+        """Some rows of the target."""
+        own = _own(self.target, self.base, piece.name) if self.target is not self.base else None
+        if own is None:
+            return self.target.rows(piece).float()
+        base = self.base.rows(piece).float()
+        return base + sum(left[piece.first : piece.last] @ right for left, right in own) if own else base
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor of the target."""
+        return read_whole(self, name)
+
+    def fingerprint(self) -> str:
+        """Of the target."""
+        return self.target.fingerprint()
+
+    def of(self, piece: Slice, edited: Tensor) -> Tensor:
+        """Some rows of Δ."""
+        return edited - self.base.rows(piece).float()
+
+    def exact(self, name: str, rank: int | None) -> LowRank | None:
+        """The factors of Δ where target and edit show them, at most `rank`; None where they do not.
+
+        A change that is known to be zero has no columns.
+        """
+        own, step = _own(self.target, self.base, name), _step(self.plan, self.base, name)
+        if own is None or step is None or len(self.shape(name)) != 2:
+            return None
+        rows, columns = self.shape(name)
+        found = of_factors([*own, *step], rank) if own or step else None
+        return found or LowRank(torch.zeros(rows, 0), torch.zeros(0, columns), 0.0, 0.0)
+
+
+def _step(plan: EditPlan, base: Checkpoint, name: str) -> list[Factors] | None:
+    """The factors of what the edit adds to the target; None where they are not known, nothing where it adds nothing."""
+    if name not in plan.names:
+        return []
+    if not plan.operator.steps:
+        return None
+    one = torch.ones(1, 1)
+    moved, _ = plan.operator.move(Move(0 * one, one, plan.step(name), lambda: 0 * one))
+    times = float(moved)
+    if not times:
+        return []
+    found = _products(plan.delta, base, name) if plan.chosen.k == plan.chosen.n else None
+    return None if found is None else [(times * left, right) for left, right in found]
+
+
+def _products(delta: Delta, base: Checkpoint, name: str) -> list[Factors] | None:
+    """The products that a delta is a sum of, in one parameter; a delta may say so itself, by `factors(name)`."""
+    if isinstance(delta, Combination | Orthogonalised):
+        parts = (
+            [(delta.delta, 1.0), (delta.along, -delta.coefficients[group_of(name, delta.granularity)])]
+            if isinstance(delta, Orthogonalised)
+            else list(zip(delta.deltas, delta.weights, strict=True))
+        )
+        found = [(_products(part, base, name), weight) for part, weight in parts]
+        return None if any(one is None for one, _ in found) else _times(found)
+    if isinstance(delta, TaskVector):
+        ends = [(_own(delta.finetuned, base, name), 1.0), (_own(delta.base, base, name), -1.0)]
+        return None if any(one is None for one, _ in ends) else _times(ends)
+    factors = getattr(delta, "factors", None)
+    known: Factors | None = factors(name) if factors is not None else None
+    return None if known is None else [known]
+
+
+def _times(parts: list[tuple[list[Factors] | None, float]]) -> list[Factors]:
+    return [(weight * left, right) for products, weight in parts for left, right in products or ()]
+
+
+def _own(weights: Weights, base: Checkpoint, name: str) -> list[Factors] | None:
+    """The products that weights are above a base, in one tensor; None if they are not, or not known to be."""
+    found: list[Factors] = []
+    for one in _layers(weights):
+        factors = one.factors(name)
+        if factors is None and name in one.changed:
+            return None
+        found += [] if factors is None else [factors]
+    root = _root(weights)
+    same = root is base or (isinstance(root, Checkpoint) and root.path.resolve() == base.path.resolve())
+    return found if same else None
+
+
+def _layers(weights: Weights) -> list[AdaptedCheckpoint]:
+    return [weights, *_layers(weights.base)] if isinstance(weights, AdaptedCheckpoint) else []
+
+
+def _root(weights: Weights) -> Checkpoint:
+    layers = _layers(weights)
+    root: object = layers[-1].base if layers else weights
+    return root  # pyright: ignore[reportReturnType]

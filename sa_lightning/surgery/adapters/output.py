@@ -1,0 +1,229 @@
+"""The adapter on disk: what PEFT reads, and `surgery.json`; whole or not at all."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
+from sa_lightning.files import Json, sync
+from sa_lightning.foreign.showing import code
+from sa_lightning.surgery.adapters.change import Change
+from sa_lightning.surgery.adapters.collected import Collected, collect
+from sa_lightning.surgery.adapters.place import Place
+from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
+from sa_lightning.surgery.checkpoints.opening import is_directory, open_checkpoint
+from sa_lightning.surgery.checkpoints.shard import shard_digest
+from sa_lightning.surgery.checkpoints.streaming import Progress
+from sa_lightning.surgery.edit.on_disk import appearing, check_space, copy_small_files, write_report
+from sa_lightning.surgery.edit.plan import EditPlan
+from sa_lightning.surgery.selection.bracket import sample
+
+__all__ = ["write_adapter"]
+
+PREFIX = "base_model.model."
+EXACT = 1e-6  # of the change's length, up to which an adapter is called exact
+CHECKED = 64  # places where the adapter is read again
+
+
+def write_adapter(
+    plan: EditPlan,
+    output: str | Path,
+    places: Mapping[str, Place],
+    *,
+    rank: int | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+) -> Json:
+    """Write the edit as a PEFT adapter over its target; where that is an adapter, over the base of that.
+
+    Each changed matrix has two factors, B A of LoRA with a scale of 1, of its own rank; norms are saved whole, and so
+    are embeddings that are tied to the head, at both ends; biases as PEFT saves them. All is exact but what a rank cuts
+    off. Memory: the factors, and the largest matrix in float32 a few times.
+
+    Args:
+        plan: The edit, whose target is a checkpoint on disk.
+        output: The directory to appear.
+        places: Where the tensors of the checkpoint are in the loaded model.
+        rank: The most columns of a factor. Not set, an edit is refused whose matrices are not known to be of low rank.
+        overwrite: Whether an earlier result there may be replaced.
+        command: The command line, for the report.
+        progress: Told how many bytes have been formed, and of how many.
+        resume: Continue a partial output; of an adapter nothing is finished before all is, so it begins again.
+
+    Returns:
+        What `surgery.json` says under `adapter`: base, ranks, parameters, and the error: ‖Δ − Δ_R‖ / ‖Δ‖ in all and of
+        the worst module, of Δ = edited − base.
+
+    Raises:
+        SettingError: If a rank is needed, or a data type was asked for.
+        CheckpointError: If something changes that PEFT has no adapter for, or the output cannot be written.
+        NothingToDoError: If nothing differs in the end.
+    """
+    if not isinstance(plan.target, Checkpoint):
+        raise TypeError("write_adapter needs a target on disk; save a model in memory first.")
+    if plan.settings.dtype != "auto":
+        raise SettingError(
+            f"`dtype` is {plan.settings.dtype}, but an adapter leaves its base in the base's own type.\n"
+            "Leave `--dtype` out, or write a checkpoint: `--format checkpoint`."
+        )
+    change = Change(plan, plan.target)
+    with appearing(plan, output, {"format": "adapter", "rank": rank}, overwrite=overwrite, resume=resume) as partial:
+        plan.statistics.clear()
+        found = collect(change, places, rank, progress)
+        plan.check_changed()
+        if not found.matrices:
+            others = len(found.whole) + len(found.vectors)
+            raise NothingToDoError(
+                f"The edit changes no matrix of {plan.target.source}, but {others} norms or biases.\n"
+                "An adapter of LoRA needs a matrix.\nWrite a checkpoint: `--format checkpoint`."
+            )
+        tensors, settings = _tensors(found, places), _settings(found, places, change)
+        size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+        check_space(size, partial.output)
+        save_file(tensors, partial.path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        (partial.path / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        said = _said(found, change, sum(tensor.numel() for tensor in tensors.values()), size)
+        plain = not found.whole and not found.vectors
+        said["rows_read_again"] = _read_again(partial.path, change, found) if plain else 0
+        (partial.path / "README.md").write_text(_card(said, plan), encoding="utf-8")
+        copy_small_files(plan.target.directories[len(change.base.directories) :], partial.path, config=False)
+        files = {ADAPTER_WEIGHTS: shard_digest(partial.path / ADAPTER_WEIGHTS)}
+        write_report(partial.path, {**plan.report(command), "adapter": said, "files": files})
+        sync(partial.path / ADAPTER_WEIGHTS)
+    return said
+
+
+def _tensors(found: Collected, places: Mapping[str, Place]) -> dict[str, Tensor]:
+    """Everything under the names that PEFT gives it."""
+    tensors: dict[str, Tensor] = {}
+    for name, one in found.matrices.items():
+        module, kind = PREFIX + places[name].module, places[name].kind
+        # Of a layer: W of (out, in) + B A. A Conv1D and an embedding are stored the other way round.
+        a, b = (one.right, one.left) if kind == "linear" else (one.left.T, one.right.T)
+        for side, factor in (("A", a), ("B", b)):
+            key = f"{module}.lora_embedding_{side}" if kind == "embedding" else f"{module}.lora_{side}.weight"
+            tensors[key] = factor.contiguous()
+    adapted = {places[name].module for name in found.matrices}
+    for name, value in found.vectors.items():
+        module = places[name].module
+        tensors[f"{PREFIX}{module}{'.base_layer' if module in adapted else ''}.{places[name].parameter}"] = value
+    for module, values in found.whole.items():
+        for name, value in values.items():
+            tensors[f"{PREFIX}{module}.{places[name].parameter}"] = value.contiguous()
+            if places[name].other is not None:
+                tensors[f"{PREFIX}{places[name].other}.{places[name].parameter}"] = value.clone()
+    return tensors
+
+
+def _settings(found: Collected, places: Mapping[str, Place], change: Change) -> Json:
+    """What adapter_config.json says: alpha is the rank everywhere, so the scale is 1."""
+    ranks = {places[name].module: one.rank for name, one in found.matrices.items()}
+    most = Counter(ranks.values()).most_common(1)[0][0]
+    others = {module: rank for module, rank in ranks.items() if rank != most}
+    kinds = {places[name].kind for name in found.matrices}
+    tied = any(place.kind == "tied" and place.module in found.whole for place in places.values())
+    named = change.base.source
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(Path(named).expanduser().resolve()) if is_directory(named) else named,
+        "revision": _revision(change.target),
+        "r": most,
+        "lora_alpha": most,
+        "rank_pattern": others,
+        "alpha_pattern": dict(others),
+        "target_modules": _targets(set(ranks), places),
+        "modules_to_save": sorted(found.whole) or None,
+        **({"ensure_weight_tying": True} if tied else {}),
+        "bias": "all" if found.vectors else "none",
+        "fan_in_fan_out": "conv1d" in kinds,
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+
+def _targets(modules: set[str], places: Mapping[str, Place]) -> list[str]:
+    """The modules with factors: by the last part of the name where all that are called so are meant, else in full."""
+    leaves: dict[str, set[str]] = {}
+    for place in places.values():
+        leaves.setdefault(place.module.rpartition(".")[2], set()).add(place.module)
+    return sorted({leaf if leaves[leaf] <= modules else m for m in modules for leaf in [m.rpartition(".")[2]]})
+
+
+def _revision(target: Checkpoint) -> str | None:
+    """The revision of the base that an adapter records."""
+    while isinstance(target, AdaptedCheckpoint):
+        if not isinstance(target.base, AdaptedCheckpoint):
+            found: Json = json.loads((target.adapter_path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+            return found.get("revision")
+        target = target.base
+    return None
+
+
+def _said(found: Collected, change: Change, parameters: int, size: int) -> Json:
+    worst = max(found.matrices, key=lambda name: found.matrices[name].error)
+    error = math.sqrt(found.lost / found.energy) if found.energy else 0.0
+    step = math.fsum(one.step_energy for one in change.plan.statistics.values())
+    ranks = Counter(one.rank for one in found.matrices.values())
+    return {
+        "base": change.base.source,
+        "exact": error <= EXACT,
+        "relative_error": _rounded(error),
+        "relative_error_of_step": _rounded(math.sqrt(found.lost / step)) if step else None,
+        "worst": {"name": worst, "relative_error": _rounded(found.matrices[worst].error)},
+        "matrices": len(found.matrices),
+        "matrices_by_rank": {str(rank): count for rank, count in sorted(ranks.items())},
+        "saved_whole": sorted(found.whole),
+        "biases": len(found.vectors),
+        "parameters": parameters,
+        "megabytes": round(size / 1e6, 3),
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _read_again(path: Path, change: Change, found: Collected) -> int:
+    """Open the adapter as any source is opened, and compare rows here and there with what was meant; say how many.
+
+    Raises:
+        CheckpointError: If they differ by more than the base's type rounds.
+    """
+    opened = open_checkpoint(path, adapter_base=change.base.path)
+    names = list(found.matrices)
+    rows = 0
+    for piece in sample(names, [change.shape(name) for name in names], CHECKED):
+        one = found.matrices[piece.name]
+        base = change.base.rows(piece)
+        meant = base.float() + one.left[piece.first : piece.last] @ one.right
+        unit = torch.finfo(base.dtype).eps + torch.finfo(torch.float32).eps * one.rank
+        gap, size = float((opened.rows(piece).float() - meant).abs().max()), float(meant.abs().max())
+        if not gap <= 4 * unit * size:
+            raise CheckpointError(
+                f"The adapter, read again, gives `{piece.name}` values that are {gap:.3g} off those of the edit.\n"
+                "It would be another model.\nWrite a checkpoint (`--format checkpoint`), and report this."
+            )
+        rows += piece.last - piece.first
+    return rows
+
+
+def _card(said: Json, plan: EditPlan) -> str:
+    error = "exact" if said["exact"] else f"truncated: {100 * said['relative_error']:.3g} % of the change is lost"
+    return (
+        f"---\nlibrary_name: peft\nbase_model: {json.dumps(said['base'])}\n---\n\n"
+        f"An edit of weights by `sa edit`, as an adapter of LoRA ({error}).\n\n"
+        f"{plan.settings.operator} {code(plan.delta.formula)}; `surgery.json` has all settings and numbers.\n"
+    )
