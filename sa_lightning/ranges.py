@@ -92,7 +92,6 @@ RANGES: dict[str, Range] = {
         0, math.inf, "a factor of `scale`. A negative one would add the harm; 0 leaves the layer as it is"
     ),
     "weights": Range(*_FINITE, "the factor of a harm vector"),
-    "rank": _count("the most rank of a matrix in an adapter", high=65536),
     "direction_layer": _LAYER,
     "heads": Range(0, 9999, "a block or an attention head of it, both counted from 0"),
     # activations

@@ -26,7 +26,7 @@ FLOORS = (
     ),
     ("models", "data", "surgery"),
     ("steering",),
-    ("steered", "fitting", "module", "evaluation", "testbed"),
+    ("steered", "skeleton", "fitting", "module", "evaluation", "testbed"),
     ("names", "finetune", "datamodules", "callbacks"),
     ("export",),
     ("experiments",),
@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
+    "skeleton": {"models", "surgery", "transformers"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {

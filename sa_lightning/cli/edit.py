@@ -129,15 +129,15 @@ def about_adapter(said: Json) -> str:
     parts += [f"{len(said['saved_whole'])} modules whole"] if said["saved_whole"] else []
     parts += [f"{said['biases']} biases"] if said["biases"] else []
     error, step, worst = said["relative_error"], said["relative_error_of_step"], said["worst"]
-    lost = f"exact to {error:.1g} of its length."
+    lost = f"It is exact (to {error:.0e} of the length of the change)." if error else "It is exact."
     if not said["exact"]:
-        lost = f"truncated: {100 * error:.3g} % of its length is lost"
-        lost += f" ({100 * step:.3g} % of the edit's own step)" if step else ""
-        lost += f", most in {worst['name']} ({100 * worst['relative_error']:.3g} %)."
-    return (
-        f"Adapter over {said['base']}: {', '.join(parts)}; {said['parameters']:,} parameters, "
-        f"{said['megabytes']:,.1f} MB.\nOf edited − base it is {lost}"
-    )
+        of_step = f" ({100 * step:.3g} % of that of the edit's own step)" if step else ""
+        lost = (
+            f"It is truncated: {100 * error:.3g} % of the length of edited − base is lost{of_step}, most in "
+            f"{worst['name']} ({100 * worst['relative_error']:.3g} %)."
+        )
+    size = f"{said['megabytes']:,.1f} MB" if said["megabytes"] >= 1 else f"{1000 * said['megabytes']:,.1f} kB"
+    return f"Adapter over {said['base']}: {', '.join(parts)}; {said['parameters']:,} parameters, {size}.\n{lost}"
 
 
 def _placed(options: SurgeryOptions) -> SurgeryOptions:

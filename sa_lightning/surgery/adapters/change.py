@@ -31,7 +31,8 @@ class Change:
 
     def __init__(self, plan: EditPlan, target: Checkpoint) -> None:
         self.plan, self.target = plan, target
-        self.base: Checkpoint = _root(target)
+        layers = _layers(target)
+        self.base: Checkpoint = layers[-1].base if layers else target
         self.source: str = target.source
         self.aliases: Mapping[str, str] = target.aliases
         changed = {*plan.names, *(name for one in _layers(target) for name in one.changed)}
@@ -119,10 +120,10 @@ def _own(weights: Weights, base: Checkpoint, name: str) -> list[Factors] | None:
     """The products that weights are above a base, in one tensor; None if they are not, or not known to be."""
     found: list[Factors] = []
     for one in _layers(weights):
-        factors = one.factors(name)
-        if factors is None and name in one.changed:
+        products = one.products(name)
+        if products is None:
             return None
-        found += [] if factors is None else [factors]
+        found += products
     root = _root(weights)
     same = root is base or (isinstance(root, Checkpoint) and root.path.resolve() == base.path.resolve())
     return found if same else None
@@ -132,7 +133,7 @@ def _layers(weights: Weights) -> list[AdaptedCheckpoint]:
     return [weights, *_layers(weights.base)] if isinstance(weights, AdaptedCheckpoint) else []
 
 
-def _root(weights: Weights) -> Checkpoint:
+def _root(weights: Weights) -> Weights:
+    """What is under all adapters."""
     layers = _layers(weights)
-    root: object = layers[-1].base if layers else weights
-    return root  # pyright: ignore[reportReturnType]
+    return layers[-1].base if layers else weights

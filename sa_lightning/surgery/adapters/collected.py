@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery.adapters.change import Change
-from sa_lightning.surgery.adapters.low_rank import LowRank, of_matrix, spectrum
+from sa_lightning.surgery.adapters.low_rank import LowRank, of_matrix
 from sa_lightning.surgery.adapters.place import Place
+from sa_lightning.surgery.adapters.refusals import refuse_placeless, refuse_without_rank
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.checkpoints.streaming import Progress
 
 __all__ = ["Collected", "collect"]
 
 LAYERS = ("linear", "conv1d", "embedding")  # which have two factors
-SAMPLED = 6  # matrices whose singular values are looked at where no rank is given
-RANKS = (1, 4, 8, 16, 32, 64, 128, 256)  # that are told of then
 NOISE = 32  # roundings of the inputs, by which rows may differ from the factors that are known of them
 
 
@@ -66,8 +64,8 @@ def collect(
     """
     exact = {name: change.exact(name, rank) for name in change.names if places[name].kind in LAYERS}
     if rank is None:
-        _refuse_without_rank(
-            change, places, [name for name, one in exact.items() if one is None and _wide(change, name)]
+        refuse_without_rank(
+            change, places, [name for name, one in exact.items() if one is None and len(change.shape(name)) > 1]
         )
     found = Collected()
     impossible = [name for name in change.names if places[name].kind in ("fused", "none")]
@@ -110,16 +108,12 @@ def collect(
             found.measured += 1
         del delta, parts
     if refused:
-        _refuse(change, places, refused)
+        refuse_placeless(change, places, refused)
     for module, values in found.whole.items():
         (place, *_) = [place for place in places.values() if place.module == module]
         for _, name in place.parameters:
             values.setdefault(name, change.base.read(name))
     return found
-
-
-def _wide(change: Change, name: str) -> bool:
-    return len(change.shape(name)) > 1
 
 
 def _edited(change: Change, name: str, delta: Tensor) -> Tensor:
@@ -138,46 +132,3 @@ def _check(change: Change, piece: Slice, edited: Tensor, delta: Tensor, known: L
     # What a lower rank leaves out of a slice is no more than what it leaves out of all.
     if not gap <= allowed + math.sqrt(known.lost):
         raise RuntimeError(f"{piece} changes by up to {gap} otherwise than its factors say; {allowed} is rounding.")
-
-
-def _refuse_without_rank(change: Change, places: Mapping[str, Place], names: list[str]) -> None:
-    """Refuse an edit of no known rank, and say what each rank would hold of some matrices of it."""
-    step = max(1, len(names) // SAMPLED)
-    order = [*names[step // 2 :: step], *names]  # spread over the model; the others only where these do not change
-    found = list[Tensor]()
-    for name in dict.fromkeys(order):
-        delta = torch.cat([part for _, part in change.plan.edited([name], change, change.of)])
-        if bool(delta.any()):
-            found.append(spectrum(delta))
-        if len(found) == SAMPLED:
-            break
-    if not found:
-        return
-    change.plan.statistics.clear()
-    energy = math.fsum(float(one.sum()) for one in found)
-    told = list[str]()
-    for rank in (rank for rank in RANKS if rank < max(len(one) for one in found)):
-        error = math.sqrt(math.fsum(float(one[rank:].sum()) for one in found) / energy)
-        shapes = [change.shape(name) for name in places if name in change.names and _wide(change, name)]
-        entries = sum(min(rank, *shape) * sum(shape) for shape in shapes if len(shape) == 2)
-        told.append(f"  --rank {rank}: an error of about {100 * error:.2g} %, at most {4 * entries / 1e6:,.1f} MB")
-        if error < 1e-4:
-            break
-    raise SettingError(
-        f"The edit of {change.target.source} is not known to be of low rank, so an adapter holds a part of it only.\n"
-        f"In {len(found)} of its matrices, the part that is lost of the change's length is:\n"
-        + "\n".join(told)
-        + "\nChoose one, or write the whole edit as a checkpoint: `--format checkpoint`."
-    )
-
-
-def _refuse(change: Change, places: Mapping[str, Place], names: list[str]) -> None:
-    fused = [name for name in names if places[name].kind == "fused"]
-    what = "holds several matrices in one tensor, such as experts" if fused else "belongs to no module of its own"
-    first = (fused or names)[0]
-    leaf = ".".join(part for part in first.split(".")[-2:])
-    raise CheckpointError(
-        f"The edit changes {len(names)} tensors of {change.target.source} that PEFT has no adapter for, such as "
-        f"`{first}`, which {what}.\nThe adapter would be another model than the edit.\n"
-        f"Leave them out (`--scope.exclude '[\"*{leaf}\"]'`), or write a checkpoint: `--format checkpoint`."
-    )

@@ -1,7 +1,7 @@
 """Two thin factors in place of a matrix: exact where its rank is small, else the best of a stated rank."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,12 @@ from torch import Tensor
 
 __all__ = ["Factors", "LowRank", "of_factors", "of_matrix", "spectrum"]
 
-Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank columns"]]
+Factors = tuple[Float[Tensor, "_rows _rank"], Float[Tensor, "_rank _columns"]]
 """Two matrices whose product is a change of weights, as they are stored."""
 
-NEGLIGIBLE = 1e-7  # of the largest singular value: below what float32 can tell
+_linalg: Any = torch.linalg  # which has no types
+
+NEGLIGIBLE = 1e-7  # of what there is: below what float32 can tell
 OVERSAMPLED, PASSES = 16, 3  # of the randomised decomposition
 SMALL = 1024  # rows or columns, up to which the decomposition is not randomised
 ROWS = 4096  # that are compared at a time
@@ -28,8 +30,8 @@ class LowRank(NamedTuple):
         lost: ‖Δ − left right‖².
     """
 
-    left: Float[Tensor, "rows rank"]
-    right: Float[Tensor, "rank columns"]
+    left: Float[Tensor, "_rows _rank"]
+    right: Float[Tensor, "_rank _columns"]
     energy: float
     lost: float
 
@@ -51,11 +53,13 @@ def of_factors(parts: list[Factors], rank: int | None = None) -> LowRank | None:
     """
     left = torch.cat([left.double() for left, _ in parts], 1)
     right = torch.cat([right.double() for _, right in parts], 0)
-    (one, core), (other, core_right) = torch.linalg.qr(left), torch.linalg.qr(right.T)
-    u, s, v = torch.linalg.svd(core @ core_right.T, full_matrices=False)
-    if not float(s[:1].sum()):
+    (one, core), (other, core_right) = _linalg.qr(left), _linalg.qr(right.T)
+    u, s, v = _linalg.svd(core @ core_right.T, full_matrices=False)
+    # What is left where products cancel is the rounding of the longest of them.
+    longest = max(float(_linalg.norm(one)) * float(_linalg.norm(two)) for one, two in parts)
+    kept = min(int((s > NEGLIGIBLE * longest).sum()), rank or len(s))
+    if not kept:
         return None
-    kept = min(_significant(s), rank or len(s))
     energy, lost = float((s * s).sum()), float((s[kept:] * s[kept:]).sum())
     root = s[:kept].sqrt()
     left, right = one @ (u[:, :kept] * root), root[:, None] * (v[:kept] @ other.T)
@@ -79,13 +83,13 @@ def of_matrix(delta: Float[Tensor, "rows columns"], rank: int) -> LowRank:
         generator = torch.Generator().manual_seed(0)
         basis = torch.randn(columns, rank + OVERSAMPLED, generator=generator)
         for _ in range(PASSES):
-            basis = torch.linalg.qr(delta.T @ (delta @ basis))[0]
+            basis = _linalg.qr(delta.T @ (delta @ basis))[0]
         product = (delta @ basis).double()
         basis = basis.double() @ _leading(product.T @ product, rank)
     # Δ V Vᵀ, with the columns of Δ V at right angles and V orthonormal; the lengths go to both sides alike.
-    basis = torch.linalg.qr(basis)[0]
+    basis = _linalg.qr(basis)[0]
     left = _times(delta, basis)
-    lengths = left.norm(dim=0)  # pyright: ignore[reportUnknownMemberType]
+    lengths = _linalg.vector_norm(left, dim=0)
     kept = [index for index in range(len(lengths)) if lengths[index] > NEGLIGIBLE * lengths.max()] or [0]
     root = lengths[kept].sqrt().clamp_min(torch.finfo(torch.float64).tiny)
     left, right = (left[:, kept] / root).float(), (root[:, None] * basis[:, kept].T).float()
@@ -104,20 +108,16 @@ def spectrum(delta: Float[Tensor, "rows columns"]) -> Float[Tensor, " least"]:
         (part.T @ part for part in (wide[f : f + ROWS].double() for f in range(0, len(wide), ROWS))),
         torch.zeros(wide.shape[1], wide.shape[1], dtype=torch.float64),
     )
-    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+    return _linalg.eigvalsh(gram).flip(0).clamp_min(0)
 
 
 def _leading(gram: Tensor, rank: int) -> Tensor:
     """The eigenvectors of the largest eigenvalues, the largest first."""
-    return torch.linalg.eigh(gram)[1].flip(1)[:, :rank]
+    return _linalg.eigh(gram)[1].flip(1)[:, :rank]
 
 
 def _times(delta: Tensor, basis: Tensor) -> Tensor:
     return torch.cat([delta[first : first + ROWS].double() @ basis for first in range(0, len(delta), ROWS)])
-
-
-def _significant(s: Tensor) -> int:
-    return max(1, int((s > NEGLIGIBLE * s[0]).sum()))
 
 
 def _energy(values: Tensor) -> float:

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
 from sa_lightning.files import Json, sync
 from sa_lightning.foreign.showing import code
 from sa_lightning.surgery.adapters.change import Change
 from sa_lightning.surgery.adapters.collected import Collected, collect
+from sa_lightning.surgery.adapters.naming import adapter_settings, adapter_tensors
 from sa_lightning.surgery.adapters.place import Place
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
-from sa_lightning.surgery.checkpoints.opening import is_directory, open_checkpoint
+from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.shard import shard_digest
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.edit.on_disk import appearing, check_space, copy_small_files, write_report
@@ -27,7 +26,6 @@ from sa_lightning.surgery.selection.bracket import sample
 
 __all__ = ["write_adapter"]
 
-PREFIX = "base_model.model."
 EXACT = 1e-6  # of the change's length, up to which an adapter is called exact
 CHECKED = 64  # places where the adapter is read again
 
@@ -75,6 +73,11 @@ def write_adapter(
             f"`dtype` is {plan.settings.dtype}, but an adapter leaves its base in the base's own type.\n"
             "Leave `--dtype` out, or write a checkpoint: `--format checkpoint`."
         )
+    if rank is not None and rank < 1:
+        raise SettingError(
+            f"`rank` is {rank}, and a matrix of rank 0 is zero.\nThe adapter would change nothing.\n"
+            "Write the most rank that a matrix may have, such as `--rank 16`."
+        )
     change = Change(plan, plan.target)
     with appearing(plan, output, {"format": "adapter", "rank": rank}, overwrite=overwrite, resume=resume) as partial:
         plan.statistics.clear()
@@ -86,7 +89,7 @@ def write_adapter(
                 f"The edit changes no matrix of {plan.target.source}, but {others} norms or biases.\n"
                 "An adapter of LoRA needs a matrix.\nWrite a checkpoint: `--format checkpoint`."
             )
-        tensors, settings = _tensors(found, places), _settings(found, places, change)
+        tensors, settings = adapter_tensors(found, places), adapter_settings(found, places, change)
         size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
         check_space(size, partial.output)
         save_file(tensors, partial.path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -100,76 +103,6 @@ def write_adapter(
         write_report(partial.path, {**plan.report(command), "adapter": said, "files": files})
         sync(partial.path / ADAPTER_WEIGHTS)
     return said
-
-
-def _tensors(found: Collected, places: Mapping[str, Place]) -> dict[str, Tensor]:
-    """Everything under the names that PEFT gives it."""
-    tensors: dict[str, Tensor] = {}
-    for name, one in found.matrices.items():
-        module, kind = PREFIX + places[name].module, places[name].kind
-        # Of a layer: W of (out, in) + B A. A Conv1D and an embedding are stored the other way round.
-        a, b = (one.right, one.left) if kind == "linear" else (one.left.T, one.right.T)
-        for side, factor in (("A", a), ("B", b)):
-            key = f"{module}.lora_embedding_{side}" if kind == "embedding" else f"{module}.lora_{side}.weight"
-            tensors[key] = factor.contiguous()
-    adapted = {places[name].module for name in found.matrices}
-    for name, value in found.vectors.items():
-        module = places[name].module
-        tensors[f"{PREFIX}{module}{'.base_layer' if module in adapted else ''}.{places[name].parameter}"] = value
-    for module, values in found.whole.items():
-        for name, value in values.items():
-            tensors[f"{PREFIX}{module}.{places[name].parameter}"] = value.contiguous()
-            if places[name].other is not None:
-                tensors[f"{PREFIX}{places[name].other}.{places[name].parameter}"] = value.clone()
-    return tensors
-
-
-def _settings(found: Collected, places: Mapping[str, Place], change: Change) -> Json:
-    """What adapter_config.json says: alpha is the rank everywhere, so the scale is 1."""
-    ranks = {places[name].module: one.rank for name, one in found.matrices.items()}
-    most = Counter(ranks.values()).most_common(1)[0][0]
-    others = {module: rank for module, rank in ranks.items() if rank != most}
-    kinds = {places[name].kind for name in found.matrices}
-    tied = any(place.kind == "tied" and place.module in found.whole for place in places.values())
-    named = change.base.source
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(Path(named).expanduser().resolve()) if is_directory(named) else named,
-        "revision": _revision(change.target),
-        "r": most,
-        "lora_alpha": most,
-        "rank_pattern": others,
-        "alpha_pattern": dict(others),
-        "target_modules": _targets(set(ranks), places),
-        "modules_to_save": sorted(found.whole) or None,
-        **({"ensure_weight_tying": True} if tied else {}),
-        "bias": "all" if found.vectors else "none",
-        "fan_in_fan_out": "conv1d" in kinds,
-        "lora_dropout": 0.0,
-        "use_rslora": False,
-        "use_dora": False,
-        "init_lora_weights": True,
-        "inference_mode": True,
-    }
-
-
-def _targets(modules: set[str], places: Mapping[str, Place]) -> list[str]:
-    """The modules with factors: by the last part of the name where all that are called so are meant, else in full."""
-    leaves: dict[str, set[str]] = {}
-    for place in places.values():
-        leaves.setdefault(place.module.rpartition(".")[2], set()).add(place.module)
-    return sorted({leaf if leaves[leaf] <= modules else m for m in modules for leaf in [m.rpartition(".")[2]]})
-
-
-def _revision(target: Checkpoint) -> str | None:
-    """The revision of the base that an adapter records."""
-    while isinstance(target, AdaptedCheckpoint):
-        if not isinstance(target.base, AdaptedCheckpoint):
-            found: Json = json.loads((target.adapter_path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-            return found.get("revision")
-        target = target.base
-    return None
 
 
 def _said(found: Collected, change: Change, parameters: int, size: int) -> Json:

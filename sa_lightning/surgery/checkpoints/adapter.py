@@ -102,14 +102,17 @@ class AdaptedCheckpoint(Checkpoint):
         """Names on disk of the tensors that the adapter changes."""
         return frozenset(self._factors)
 
-    def factors(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """Two matrices in float32, (rows, rank) and (rank, columns) as on disk, whose product is added to a tensor."""
+    def products(self, name: str) -> list[tuple[Tensor, Tensor]] | None:
+        """What is added to a tensor, as products of two matrices in float32, (rows, rank) and (rank, columns) on disk.
+
+        Of a tensor that changes otherwise there are none to be had: None.
+        """
         if name not in self._factors:
-            return None
+            return []
         module, embedding, key_a, key_b = self._factors[name]
         a, b = self._read_factor(key_a).float(), self._read_factor(key_b).float()
         b = b * self.scale(module, a.shape[0])
-        return (a.T, b.T) if embedding or self._settings.get("fan_in_fan_out") else (b, a)
+        return [(a.T, b.T) if embedding or self._settings.get("fan_in_fan_out") else (b, a)]
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before B A for one module."""
