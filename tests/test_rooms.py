@@ -26,7 +26,7 @@ FLOORS = (
     ),
     ("models", "data", "surgery"),
     ("steering",),
-    ("steered", "skeleton", "fitting", "module", "evaluation", "testbed"),
+    ("steered", "fitting", "module", "evaluation", "testbed"),
     ("names", "finetune", "datamodules", "callbacks"),
     ("export",),
     ("experiments",),
@@ -55,7 +55,6 @@ MAY_IMPORT = {
     "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
-    "skeleton": {"models", "surgery", "transformers"},
     "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
@@ -73,7 +72,10 @@ MAY_IMPORT = {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
         *("safetensors", "jaxtyping"),
     },
-    "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
+    "export": {
+        *("names", "evaluation", "fitting", "steering", "steered", "module", "models", "surgery", "transformers"),
+        "lm_eval",
+    },
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),

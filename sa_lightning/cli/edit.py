@@ -1,7 +1,7 @@
 """`sa edit`: weight surgery alone, from checkpoints to a checkpoint or an adapter, without a Trainer."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -14,7 +14,16 @@ from sa_lightning.files import Json
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_adapter, write_edit
+from sa_lightning.surgery import (
+    EditPlan,
+    Place,
+    SurgeryOptions,
+    check_output,
+    check_rank,
+    check_settings,
+    write_adapter,
+    write_edit,
+)
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -72,7 +81,9 @@ def run(arguments: Sequence[str]) -> None:
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
     check_settings(sources, settings)
-    if config.rank is not None and config.format != "adapter":
+    if config.format == "adapter":
+        check_rank(settings, config.rank)
+    elif config.rank is not None:
         raise SettingError(
             f"`--rank` is {config.rank}, but a checkpoint has no rank.\nNothing of the edit is cut off there.\n"
             "Say `--format adapter`, or leave `--rank` out."
@@ -85,6 +96,7 @@ def run(arguments: Sequence[str]) -> None:
     surgery.warn = lambda text: console.warn("Warning:", text)
     target = sources.target or sources.known_base
     opened = surgery.open(target)
+    places = _places(target, opened[-1].names) if config.format == "adapter" else {}
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
@@ -94,9 +106,7 @@ def run(arguments: Sequence[str]) -> None:
         asked: Any = {"overwrite": config.overwrite, "command": command, "progress": progress, "resume": config.resume}
         adapter: Json | None = None
         if config.format == "adapter":
-            from sa_lightning.skeleton import places
-
-            adapter = write_adapter(plan, output, places(target, opened[-1].names), rank=config.rank, **asked)
+            adapter = write_adapter(plan, output, places, rank=config.rank, **asked)
         else:
             write_edit(plan, output, **asked)
     console.print(summary(plan), highlight=False)
@@ -149,6 +159,13 @@ def _placed(options: SurgeryOptions) -> SurgeryOptions:
             options.minus, **resolve_worlds(dataclasses.asdict(options.minus), options.seed)
         )
     return dataclasses.replace(options, **found)
+
+
+def _places(target: str, names: Sequence[str]) -> Mapping[str, Place]:
+    """Where the tensors of the target are in the loaded model."""
+    from sa_lightning.export.places import places
+
+    return places(target, names)
 
 
 def _loaded(source: str, template: str) -> tuple[Any, Any]:

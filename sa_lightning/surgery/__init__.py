@@ -4,7 +4,7 @@ The way of the data: checkpoint → delta → scope → selection → edit. Delt
 are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
-from sa_lightning.surgery.adapters.output import write_adapter
+from sa_lightning.surgery.adapters.output import check_rank, write_adapter
 from sa_lightning.surgery.adapters.place import Place
 from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
@@ -81,6 +81,7 @@ __all__ = [
     "changed_layers",
     "check_match",
     "check_output",
+    "check_rank",
     "check_settings",
     "check_sources",
     "choose",

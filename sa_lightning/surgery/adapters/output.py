@@ -22,12 +22,31 @@ from sa_lightning.surgery.checkpoints.shard import shard_digest
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.edit.on_disk import appearing, check_space, copy_small_files, write_report
 from sa_lightning.surgery.edit.plan import EditPlan
+from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.selection.bracket import sample
 
-__all__ = ["write_adapter"]
+__all__ = ["check_rank", "write_adapter"]
 
 EXACT = 1e-6  # of the change's length, up to which an adapter is called exact
 CHECKED = 64  # places where the adapter is read again
+
+
+def check_rank(settings: EditSettings, rank: int | None) -> None:
+    """Refuse what no adapter can have, before any weight is read.
+
+    Raises:
+        SettingError: If a data type was asked for, or a rank of 0.
+    """
+    if settings.dtype != "auto":
+        raise SettingError(
+            f"`dtype` is {settings.dtype}, but an adapter leaves its base in the base's own type.\n"
+            "Leave `--dtype` out, or write a checkpoint: `--format checkpoint`."
+        )
+    if rank is not None and rank < 1:
+        raise SettingError(
+            f"`rank` is {rank}, and a matrix of rank 0 is zero.\nThe adapter would change nothing.\n"
+            "Write the most rank that a matrix may have, such as `--rank 16`."
+        )
 
 
 def write_adapter(
@@ -68,16 +87,7 @@ def write_adapter(
     """
     if not isinstance(plan.target, Checkpoint):
         raise TypeError("write_adapter needs a target on disk; save a model in memory first.")
-    if plan.settings.dtype != "auto":
-        raise SettingError(
-            f"`dtype` is {plan.settings.dtype}, but an adapter leaves its base in the base's own type.\n"
-            "Leave `--dtype` out, or write a checkpoint: `--format checkpoint`."
-        )
-    if rank is not None and rank < 1:
-        raise SettingError(
-            f"`rank` is {rank}, and a matrix of rank 0 is zero.\nThe adapter would change nothing.\n"
-            "Write the most rank that a matrix may have, such as `--rank 16`."
-        )
+    check_rank(plan.settings, rank)
     change = Change(plan, plan.target)
     with appearing(plan, output, {"format": "adapter", "rank": rank}, overwrite=overwrite, resume=resume) as partial:
         plan.statistics.clear()
@@ -121,7 +131,7 @@ def _said(found: Collected, change: Change, parameters: int, size: int) -> Json:
         "saved_whole": sorted(found.whole),
         "biases": len(found.vectors),
         "parameters": parameters,
-        "megabytes": round(size / 1e6, 3),
+        "megabytes": round(size / 1e6, 6),
     }
 
 

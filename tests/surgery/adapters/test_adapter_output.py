@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from sa_lightning.errors import SaError
+from sa_lightning.export.places import places
 from sa_lightning.models import load_model
-from sa_lightning.skeleton import places
 from sa_lightning.surgery import (
     EditSettings,
     Scope,

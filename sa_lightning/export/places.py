@@ -1,4 +1,4 @@
-"""A model without its weights: which of its modules each stored tensor belongs to."""
+"""For adapters: which module of a model each stored tensor belongs to."""
 
 from collections import defaultdict
 from collections.abc import Iterable
