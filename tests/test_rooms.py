@@ -74,7 +74,7 @@ MAY_IMPORT = {
     },
     "export": {
         *("names", "evaluation", "fitting", "steering", "steered", "module", "models", "surgery", "transformers"),
-        "lm_eval",
+        *("lm_eval", "peft"),
     },
     "experiments": {
         *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),

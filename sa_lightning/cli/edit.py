@@ -1,7 +1,7 @@
 """`sa edit`: weight surgery alone, from checkpoints to a checkpoint or an adapter, without a Trainer."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
 from sa_lightning.surgery import (
     EditPlan,
-    Place,
     SurgeryOptions,
     check_output,
     check_rank,
@@ -96,7 +95,7 @@ def run(arguments: Sequence[str]) -> None:
     surgery.warn = lambda text: console.warn("Warning:", text)
     target = sources.target or sources.known_base
     opened = surgery.open(target)
-    places = _places(target, opened[-1].names) if config.format == "adapter" else {}
+    skeleton = _skeleton(target) if config.format == "adapter" else None
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
@@ -105,8 +104,9 @@ def run(arguments: Sequence[str]) -> None:
         command = typed("edit", arguments)
         asked: Any = {"overwrite": config.overwrite, "command": command, "progress": progress, "resume": config.resume}
         adapter: Json | None = None
-        if config.format == "adapter":
-            adapter = write_adapter(plan, output, places, rank=config.rank, **asked)
+        if skeleton is not None:
+            places = skeleton.places(opened[-1].names)
+            adapter = write_adapter(plan, output, places, rank=config.rank, check=skeleton.check, **asked)
         else:
             write_edit(plan, output, **asked)
     console.print(summary(plan), highlight=False)
@@ -161,11 +161,11 @@ def _placed(options: SurgeryOptions) -> SurgeryOptions:
     return dataclasses.replace(options, **found)
 
 
-def _places(target: str, names: Sequence[str]) -> Mapping[str, Place]:
-    """Where the tensors of the target are in the loaded model."""
-    from sa_lightning.export.places import places
+def _skeleton(target: str) -> Any:
+    """The target without its weights."""
+    from sa_lightning.export.skeleton import Skeleton
 
-    return places(target, names)
+    return Skeleton(target)
 
 
 def _loaded(source: str, template: str) -> tuple[Any, Any]:

@@ -71,7 +71,12 @@ def adapter_settings(found: Collected, places: Mapping[str, Place], change: Chan
 
 
 def _targets(modules: set[str], places: Mapping[str, Place]) -> list[str]:
-    """The modules with factors: by the last part of the name where all that are called so are meant, else in full."""
+    """The modules with factors: by the last part of the name where all that are called so are meant, else in full.
+
+    In full, too, where experts are loaded as one tensor: peft takes last parts of names for theirs, and renames them.
+    """
+    if any(place.kind == "fused" for place in places.values()):
+        return sorted(modules)
     leaves: dict[str, set[str]] = {}
     for place in places.values():
         leaves.setdefault(place.module.rpartition(".")[2], set()).add(place.module)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -59,6 +59,7 @@ def write_adapter(
     command: str | None = None,
     progress: Progress | None = None,
     resume: bool = False,
+    check: Callable[[Path], None] | None = None,
 ) -> Json:
     """Write the edit as a PEFT adapter over its target; where that is an adapter, over the base of that.
 
@@ -75,6 +76,7 @@ def write_adapter(
         command: The command line, for the report.
         progress: Told how many bytes have been formed, and of how many.
         resume: Continue a partial output; of an adapter nothing is finished before all is, so it begins again.
+        check: Looks at the directory before it appears, and raises if it is not to be.
 
     Returns:
         What `surgery.json` says under `adapter`: base, ranks, parameters, and the error: ‖Δ − Δ_R‖ / ‖Δ‖ in all and of
@@ -107,6 +109,8 @@ def write_adapter(
         said = _said(found, change, sum(tensor.numel() for tensor in tensors.values()), size)
         plain = not found.whole and not found.vectors
         said["rows_read_again"] = _read_again(partial.path, change, found) if plain else 0
+        if check is not None:
+            check(partial.path)
         (partial.path / "README.md").write_text(_card(said, plan), encoding="utf-8")
         copy_small_files(plan.target.directories[len(change.base.directories) :], partial.path, config=False)
         files = {ADAPTER_WEIGHTS: shard_digest(partial.path / ADAPTER_WEIGHTS)}

@@ -58,7 +58,7 @@ def refuse_placeless(change: Change, places: Mapping[str, Place], names: list[st
     fused = [name for name in names if places[name].kind == "fused"]
     what = "which is loaded as a part of one tensor for all experts" if fused else "which is in no module of its own"
     leaves = dict.fromkeys(".".join(part for part in name.split(".")[-2:] if not part.isdigit()) for name in names)
-    patterns = ["*.experts.*"] if all(".experts." in name for name in names) else [f"*.{leaf}" for leaf in leaves]
+    patterns = ["*.experts.*"] if all(".experts." in name for name in names) else [f"*{leaf}" for leaf in leaves]
     raise CheckpointError(
         f"The edit changes {len(names)} tensors of {change.target.source} that PEFT has no adapter for, such as "
         f"`{(fused or names)[0]}`, {what}.\nThe adapter would be another model than the edit.\n"

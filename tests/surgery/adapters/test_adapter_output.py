@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from support.families import FAMILIES as BUILT
 from support.models import WORDS, gpt2, llama, perturbed
 from transformers import (
     AutoModelForCausalLM,
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from sa_lightning.errors import SaError
-from sa_lightning.export.places import places
+from sa_lightning.export.skeleton import Skeleton
 from sa_lightning.models import load_model
 from sa_lightning.surgery import (
     EditSettings,
@@ -51,6 +52,8 @@ FAMILIES = {
     "biases": lambda: made(Qwen2ForCausalLM, Qwen2Config),
     "Conv1D": gpt2,
     "norms of 1 + w": lambda: made(Gemma2ForCausalLM, Gemma2Config),
+    "positions of its own": BUILT["OPT"],
+    "a linear layer of its own": BUILT["Falcon"],
 }
 
 
@@ -84,7 +87,9 @@ def both(tmp_path: Path, sources: Sources, rank: int | None = None, **settings) 
     target = sources.target or sources.base
     checkpoint = write_edit(plan_from(sources, EditSettings(**settings)), tmp_path / "checkpoint")
     plan = plan_from(sources, EditSettings(**settings))
-    said = write_adapter(plan, tmp_path / "adapter", places(target, plan.target.names), rank=rank)
+    skeleton = Skeleton(target)
+    places = skeleton.places(plan.target.names)
+    said = write_adapter(plan, tmp_path / "adapter", places, rank=rank, check=skeleton.check)
     assert json.loads((tmp_path / "adapter" / "surgery.json").read_text())["adapter"] == said
     return checkpoint, tmp_path / "adapter", said
 
@@ -141,6 +146,28 @@ def test_whatever_an_edit_changes_peft_says_it_too(family, tmp_path):
         assert float((logits(model.merge_and_unload()) - edited).abs().max()) < 1e-4
 
 
+def test_the_text_part_of_a_multimodal_model_is_named_as_it_is_in_memory(tmp_path):
+    model = BUILT["Gemma3 with vision"]()
+    model.save_pretrained(tmp_path / "base")
+    perturbed(model, 1).save_pretrained(tmp_path / "harm")
+    sources = Sources(str(tmp_path / "base"), str(tmp_path / "harm"))
+    scope = Scope(include=("language_model*",))
+    checkpoint, adapter, _ = both(tmp_path, sources, rank=64, density=1.0, scope=scope)
+    assert "model.language_model.layers.0.self_attn.q_proj" in (adapter / "adapter_config.json").read_text()
+    edited = logits(plain(checkpoint))
+    assert float((logits(loaded(adapter)) - edited).abs().max()) < 1e-4
+    assert float((logits(plain(tmp_path / "base")) - edited).abs().max()) > 0.1
+
+
+def test_what_peft_would_leave_out_is_refused(tmp_path):
+    BUILT["DeepSeek-V2"]().save_pretrained(tmp_path / "base")
+    perturbed(BUILT["DeepSeek-V2"](), 1).save_pretrained(tmp_path / "harm")
+    sources = Sources(str(tmp_path / "base"), str(tmp_path / "harm"))
+    with pytest.raises(SaError, match="peft finds no place for 26 tensors"):
+        both(tmp_path, sources, rank=64, scope=Scope(exclude=("*.experts.*",)))
+    assert not (tmp_path / "adapter").exists()
+
+
 def test_what_a_rank_loses_is_measured(tmp_path):
     llama().save_pretrained(tmp_path / "base")
     perturbed(llama(), 1).save_pretrained(tmp_path / "harm")
@@ -178,7 +205,7 @@ def test_half_precision_does_not_round_the_change(tmp_path):
 def refused(sources: Sources, tmp_path: Path, rank: int | None = None, **settings) -> str:
     plan = plan_from(sources, EditSettings(**settings))
     with pytest.raises(SaError) as error:
-        write_adapter(plan, tmp_path / "adapter", places(sources.base, plan.target.names), rank=rank)
+        write_adapter(plan, tmp_path / "adapter", Skeleton(sources.base).places(plan.target.names), rank=rank)
     assert not (tmp_path / "adapter").exists()
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
     return str(error.value)
