@@ -77,7 +77,18 @@ MAY_IMPORT = {
         *("lm_eval", "peft"),
     },
     "experiments": {
-        *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
+        *(
+            "callbacks",
+            "datamodules",
+            "evaluation",
+            "fitting",
+            "module",
+            "names",
+            "steered",
+            "steering",
+            "surgery",
+            "testbed",
+        ),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
