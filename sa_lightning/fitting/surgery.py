@@ -12,7 +12,7 @@ from typing import Any
 from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
 from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget
-from sa_lightning.models import base_of, is_adapter
+from sa_lightning.models import base_of
 from sa_lightning.schema import check_types
 from sa_lightning.steering import SteeringArtifact
 from sa_lightning.surgery import (
@@ -179,7 +179,7 @@ class Surgery:
         artifact = None
         if self.sources.direction is not None and Path(self.sources.direction).is_dir():
             artifact = SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it was changed
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         base = self.sources.base
         if base is None:
             base = base_of(target)

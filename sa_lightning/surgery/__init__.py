@@ -4,7 +4,7 @@ The way of the data: checkpoint → delta → scope → selection → edit. Delt
 are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
