@@ -16,7 +16,7 @@ KINDS = {
     "DoRA": {"use_dora": True},
     "biases": {"bias": "all"},
     "lora_bias": {"lora_bias": True},
-    "DoRA and a bias": {"use_dora": True, "lora_bias": True, "use_rslora": True},
+    "DoRA and biases": {"use_dora": True, "bias": "all", "use_rslora": True},
     "saved modules": {"modules_to_save": ["norm", "lm_head"]},
 }
 ENDS = {
