@@ -213,7 +213,7 @@ class Surgery:
                 f"`steering.layers` is `edit_area`, but what {target} was edited from is not given.\n"
                 "The area is where the two differ.\nName it, `--surgery.base`, or name the layers."
             )
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         self.sources = dataclasses.replace(self.sources, target=target)
         base, edited = self._open(self.sources.known_base), self._open(target)
         return sorted(resolve(Scope(edit_area=True), base, edited).blocks or ())
