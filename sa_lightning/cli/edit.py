@@ -38,7 +38,13 @@ def parser() -> ArgumentParser:
         "memory stays small whatever their size.",
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
-    found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")
+    found.add_argument(
+        "--base",
+        type=str,
+        required=True,
+        help="What the harm model was tuned from: a directory, a Hub id or a GGUF file. Wherever a checkpoint is "
+        "named, an adapter may be, or a sum: 'BASE + ADAPTER*0.7'.",
+    )
     found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint, or the adapter.")
     found.add_argument(
         "--format",

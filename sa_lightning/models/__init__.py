@@ -6,7 +6,7 @@ positions are counted under padding (`positions`), and conversations become toke
 in batches (`batches`).
 """
 
-from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
+from sa_lightning.models.adapters import base_of, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
 from sa_lightning.models.chat import render, template_errors, tokenize
@@ -28,7 +28,6 @@ __all__ = [
     "base_of",
     "check_vocabulary",
     "collate",
-    "is_adapter",
     "last_positions",
     "load_config",
     "load_model",

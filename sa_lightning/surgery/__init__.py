@@ -6,7 +6,7 @@ are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 
 from sa_lightning.surgery.adapters.output import check_rank, write_adapter
 from sa_lightning.surgery.adapters.place import Place
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress

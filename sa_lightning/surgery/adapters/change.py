@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sa_lightning.surgery.adapters.low_rank import Factors, LowRank, of_factors
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.checkpoints.weights import Weights, read_whole

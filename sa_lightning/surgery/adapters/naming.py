@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from sa_lightning.files import Json
+from sa_lightning.source import ADAPTER_CONFIG
 from sa_lightning.surgery.adapters.change import Change
 from sa_lightning.surgery.adapters.collected import Collected
 from sa_lightning.surgery.adapters.place import Place
-from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_CONFIG
 from sa_lightning.surgery.checkpoints.opening import is_directory
 
 __all__ = ["adapter_settings", "adapter_tensors"]

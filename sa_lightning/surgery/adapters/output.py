@@ -12,11 +12,12 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
 from sa_lightning.files import Json, sync
 from sa_lightning.foreign.showing import code
+from sa_lightning.source import ADAPTER_CONFIG
 from sa_lightning.surgery.adapters.change import Change
 from sa_lightning.surgery.adapters.collected import Collected, collect
 from sa_lightning.surgery.adapters.naming import adapter_settings, adapter_tensors
 from sa_lightning.surgery.adapters.place import Place
-from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
+from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.shard import shard_digest
 from sa_lightning.surgery.checkpoints.streaming import Progress

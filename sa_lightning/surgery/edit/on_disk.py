@@ -157,7 +157,7 @@ def write_edit(
         plan.check_changed()
         write_report(partial.path, {**plan.report(command), "files": files})
         copy_small_files(target.directories, partial.path)
-        _write_config(plan, partial.path)
+        _write_config(plan, target, partial.path)
         _write_index(plan, target, partial.path)
     return partial.output
 
@@ -334,16 +334,24 @@ def copy_small_files(sources: Sequence[Path], directory: Path, *, config: bool =
                 shutil.copyfile(file, directory / file.name)
 
 
-def _write_config(plan: EditPlan, directory: Path) -> None:
-    """Let the configuration name the data type that the edit was asked to write."""
+def _write_config(plan: EditPlan, target: Checkpoint, directory: Path) -> None:
+    """Let the configuration name what was written: the data type that was asked for, and whether the ends are tied."""
     path = directory / "config.json"
-    if plan.settings.dtype == "auto" or not path.is_file():
+    if not path.is_file():
         return
     config: Json = read_json(path, Config)
-    for part in (config, config.get("text_config") or {}):
+    before = json.dumps(config)
+    for part, now in zip(_parts(config), _parts(target.config), strict=True):
+        if "tie_word_embeddings" in now:
+            part["tie_word_embeddings"] = now["tie_word_embeddings"]
         for key in ("dtype", "torch_dtype"):
-            if key in part:
+            if key in part and plan.settings.dtype != "auto":
                 part[key] = plan.settings.dtype
-    if "dtype" not in config and "torch_dtype" not in config:
+    if plan.settings.dtype != "auto" and "dtype" not in config and "torch_dtype" not in config:
         config["dtype"] = plan.settings.dtype
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if json.dumps(config) != before:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _parts(config: Json) -> tuple[Json, Json]:
+    return config, config.get("text_config") or {}
