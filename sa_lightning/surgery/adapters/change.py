@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sa_lightning.surgery.adapters.low_rank import Factors, LowRank, of_factors
 from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
-from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
+from sa_lightning.surgery.checkpoints.checkpoint import INPUT_EMBEDDING, Checkpoint
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.checkpoints.weights import Weights, read_whole
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised
@@ -27,6 +27,11 @@ class Change:
     Args:
         plan: The edit.
         target: Its target, on disk.
+
+    Attributes:
+        base: What Δ is a change of.
+        names: Of all tensors that may differ.
+        untied: Whether head and embedding, which the base ties, are two tensors of the target.
     """
 
     def __init__(self, plan: EditPlan, target: Checkpoint) -> None:
@@ -35,6 +40,7 @@ class Change:
         self.base: Checkpoint = layers[-1].base if layers else target
         self.source: str = target.source
         self.aliases: Mapping[str, str] = target.aliases
+        self.untied: bool = any(name not in self.base.names for name in target.names)
         changed = {*plan.names, *(name for one in _layers(target) for name in one.changed)}
         self.names: tuple[str, ...] = tuple(name for name in target.names if name in changed)
 
@@ -51,7 +57,7 @@ class Change:
         own = _own(self.target, self.base, piece.name) if self.target is not self.base else None
         if own is None:
             return self.target.rows(piece).float()
-        base = self.base.rows(piece).float()
+        base = self.base_rows(piece)
         return base + sum(left[piece.first : piece.last] @ right for left, right in own) if own else base
 
     def read(self, name: str) -> Tensor:
@@ -64,7 +70,25 @@ class Change:
 
     def of(self, piece: Slice, edited: Tensor) -> Tensor:
         """Some rows of Δ."""
-        return edited - self.base.rows(piece).float()
+        return edited - self.base_rows(piece)
+
+    def base_value(self, name: str) -> Tensor:
+        """A whole tensor of the base."""
+        return self.base.read(self._stored(name))
+
+    def base_dtype(self, name: str) -> torch.dtype:
+        """Data type of a tensor of the base."""
+        return self.base.dtype(self._stored(name))
+
+    def base_rows(self, piece: Slice) -> Tensor:
+        """Some rows of the base, in float32."""
+        return self.base.rows(piece._replace(name=self._stored(piece.name))).float()
+
+    def _stored(self, name: str) -> str:
+        """What a tensor of the target is called in the base, which may tie what an adapter has made two of."""
+        if name in self.base.names or name in self.base.aliases:
+            return name
+        return next(one for one in self.base.names if INPUT_EMBEDDING.search(one))
 
     def exact(self, name: str, rank: int | None) -> LowRank | None:
         """The factors of Δ where target and edit show them, at most `rank`; None where they do not.

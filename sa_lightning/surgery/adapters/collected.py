@@ -11,6 +11,7 @@ from sa_lightning.surgery.adapters.change import Change
 from sa_lightning.surgery.adapters.low_rank import LowRank, of_matrix
 from sa_lightning.surgery.adapters.place import Place
 from sa_lightning.surgery.adapters.refusals import refuse_placeless, refuse_without_rank
+from sa_lightning.surgery.checkpoints.checkpoint import INPUT_EMBEDDING, OUTPUT_EMBEDDING
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.checkpoints.streaming import Progress
 
@@ -28,12 +29,14 @@ class Collected:
         matrices: Factors, of those that differ at all.
         vectors: Edited biases of layers that have factors, or could.
         whole: Modules that are saved whole: edited values by module and by name on disk.
+        places: Where all these are in the model.
         measured: Matrices whose factors were found by their singular values, and not known beforehand.
     """
 
     matrices: dict[str, LowRank] = field(default_factory=dict[str, LowRank])
     vectors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     whole: dict[str, dict[str, Tensor]] = field(default_factory=dict[str, dict[str, Tensor]])
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place])
     measured: int = 0
 
     @property
@@ -62,12 +65,13 @@ def collect(
         SettingError: If no rank was given, and one is needed.
         CheckpointError: If a tensor that changes has no place in an adapter.
     """
+    places = {name: _of_two_ends(change, name, place) for name, place in places.items()}
     exact = {name: change.exact(name, rank) for name in change.names if places[name].kind in LAYERS}
     if rank is None:
         refuse_without_rank(
             change, places, [name for name, one in exact.items() if one is None and len(change.shape(name)) > 1]
         )
-    found = Collected()
+    found = Collected(places=places)
     impossible = [name for name in change.names if places[name].kind in ("fused", "none")]
     total = sum(math.prod(change.shape(name)) for name in change.names) * 4
     done, refused = 0, list[str]()
@@ -112,13 +116,21 @@ def collect(
     for module, values in found.whole.items():
         (place, *_) = [place for place in places.values() if place.module == module]
         for _, name in place.parameters:
-            values.setdefault(name, change.base.read(name))
+            values.setdefault(name, change.base_value(name))
     return found
+
+
+def _of_two_ends(change: Change, name: str, place: Place) -> Place:
+    """The place of an end where an adapter of the target has made two of what the base ties: as of any other model."""
+    if not change.untied or not (INPUT_EMBEDDING.search(name) or OUTPUT_EMBEDDING.search(name)):
+        return place
+    known = change.exact(name, None) is not None
+    return place._replace(kind=("embedding" if place.kind == "tied" else place.kind) if known else "whole", other=None)
 
 
 def _edited(change: Change, name: str, delta: Tensor) -> Tensor:
     """The edited values, in the type of the base: what is saved whole takes the place of the base's."""
-    base = change.base.read(name)
+    base = change.base_value(name)
     return (base.float() + delta.reshape(base.shape)).to(base.dtype)
 
 

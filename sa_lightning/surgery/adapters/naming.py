@@ -19,9 +19,9 @@ __all__ = ["adapter_settings", "adapter_tensors"]
 PREFIX = "base_model.model."
 
 
-def adapter_tensors(found: Collected, places: Mapping[str, Place]) -> dict[str, Tensor]:
+def adapter_tensors(found: Collected) -> dict[str, Tensor]:
     """Everything under the names that PEFT gives it."""
-    tensors: dict[str, Tensor] = {}
+    tensors, places = dict[str, Tensor](), found.places
     for name, one in found.matrices.items():
         module, kind = PREFIX + places[name].module, places[name].kind
         # Of a layer: W of (out, in) + B A. A Conv1D and an embedding are stored the other way round.
@@ -41,8 +41,9 @@ def adapter_tensors(found: Collected, places: Mapping[str, Place]) -> dict[str, 
     return tensors
 
 
-def adapter_settings(found: Collected, places: Mapping[str, Place], change: Change) -> Json:
+def adapter_settings(found: Collected, change: Change) -> Json:
     """What adapter_config.json says: alpha is the rank everywhere, so the scale is 1."""
+    places = found.places
     ranks = {places[name].module: one.rank for name, one in found.matrices.items()}
     most = Counter(ranks.values()).most_common(1)[0][0]
     others = {module: rank for module, rank in ranks.items() if rank != most}

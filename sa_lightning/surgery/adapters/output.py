@@ -20,6 +20,7 @@ from sa_lightning.surgery.adapters.place import Place
 from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.shard import shard_digest
+from sa_lightning.surgery.checkpoints.slices import rows_of
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.edit.on_disk import appearing, check_space, copy_small_files, write_report
 from sa_lightning.surgery.edit.plan import EditPlan
@@ -102,14 +103,13 @@ def write_adapter(
                 f"The edit changes no matrix of {plan.target.source}, but {others} norms or biases.\n"
                 "An adapter of LoRA needs a matrix.\nWrite a checkpoint: `--format checkpoint`."
             )
-        tensors, settings = adapter_tensors(found, places), adapter_settings(found, places, change)
+        tensors, settings = adapter_tensors(found), adapter_settings(found, change)
         size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
         check_space(size, partial.output)
         save_file(tensors, partial.path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         (partial.path / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         said = _said(found, change, sum(tensor.numel() for tensor in tensors.values()), size)
-        plain = not found.whole and not found.vectors
-        said["rows_read_again"] = _read_again(partial.path, change, found) if plain else 0
+        said["rows_read_again"] = _read_again(partial.path, change, found)
         if check is not None:
             check(partial.path)
         (partial.path / "README.md").write_text(_card(said, plan), encoding="utf-8")
@@ -151,15 +151,18 @@ def _read_again(path: Path, change: Change, found: Collected) -> int:
         CheckpointError: If they differ by more than the base's type rounds.
     """
     opened = open_checkpoint(path, adapter_base=change.base.path)
-    names = list(found.matrices)
+    values = {**found.vectors, **{name: value for module in found.whole.values() for name, value in module.items()}}
+    names = [*found.matrices, *values]
     rows = 0
     for piece in sample(names, [change.shape(name) for name in names], CHECKED):
-        one = found.matrices[piece.name]
-        base = change.base.rows(piece)
-        meant = base.float() + one.left[piece.first : piece.last] @ one.right
-        unit = torch.finfo(base.dtype).eps + torch.finfo(torch.float32).eps * one.rank
+        if piece.name in values:
+            meant = rows_of(values[piece.name], piece).float()
+        else:
+            one = found.matrices[piece.name]
+            meant = change.base_rows(piece) + one.left[piece.first : piece.last] @ one.right
+        unit = torch.finfo(change.base_dtype(piece.name)).eps + 1e-5  # of sums in float32, in another order
         gap, size = float((opened.rows(piece).float() - meant).abs().max()), float(meant.abs().max())
-        if not gap <= 4 * unit * size:
+        if not gap <= unit * size:
             raise CheckpointError(
                 f"The adapter, read again, gives `{piece.name}` values that are {gap:.3g} off those of the edit.\n"
                 "It would be another model.\nWrite a checkpoint (`--format checkpoint`), and report this."

@@ -59,9 +59,11 @@ FAMILIES = {
 
 def lora(model, base: Path, path: Path, seed: int = 0, **settings) -> Path:
     torch.manual_seed(seed)
-    wrapped = get_peft_model(model, LoraConfig(init_lora_weights=False, **settings))
-    wrapped.peft_config["default"].base_model_name_or_path = str(base)
-    wrapped.save_pretrained(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(tie|embedding layers).*")
+        wrapped = get_peft_model(model, LoraConfig(init_lora_weights=False, **settings))
+        wrapped.peft_config["default"].base_model_name_or_path = str(base)
+        wrapped.save_pretrained(path, save_embedding_layers=False)
     return path
 
 
@@ -116,6 +118,33 @@ def test_a_lora_edited_along_a_lora_is_a_lora_of_the_same_base(tmp_path):
     assert float((logits(plain(checkpoint)) - logits(plain(tmp_path / "base"))).abs().max()) > 0.1
     assert float((logits(model.merge_and_unload()) - logits(plain(checkpoint))).abs().max()) < 1e-5
     assert float((logits(load_model(str(adapter))) - logits(plain(checkpoint))).abs().max()) < 1e-5
+
+
+def test_a_sum_of_adapters_and_ends_that_one_of_them_unties_become_one_adapter(tmp_path):
+    llama(tied=True).save_pretrained(tmp_path / "base")
+    base = tmp_path / "base"
+    one = lora(llama(tied=True), base, tmp_path / "one", r=2, target_modules=["q_proj"], modules_to_save=["norm"])
+    other = lora(llama(tied=True), base, tmp_path / "other", 1, r=3, target_modules=["q_proj", "lm_head"])
+    harm = lora(llama(tied=True), base, tmp_path / "harm", 2, r=4, target_modules=["down_proj"])
+    scope = Scope(embeddings=False, lm_head=False)
+    sources = Sources(str(base), str(harm), target=f"{base} + {one}*0.5 + {other}")
+    checkpoint, adapter, said = both(tmp_path, sources, density=1.0, scale=0.5, scope=scope)
+    assert said["exact"]
+    assert said["matrices_by_rank"] == {"3": 1, "4": 3, "5": 3}
+    edited = logits(load_model(str(checkpoint)))
+    assert float((logits(loaded(adapter)) - edited).abs().max()) < 1e-5
+    assert float((logits(load_model(str(adapter))) - edited).abs().max()) < 1e-5
+
+
+def test_a_target_of_another_kind_of_adapter_is_held_to_its_rows(tmp_path):
+    llama().save_pretrained(tmp_path / "base")
+    target = lora(llama(), tmp_path / "base", tmp_path / "dora", r=2, target_modules=["o_proj"], use_dora=True)
+    harm = lora(llama(), tmp_path / "base", tmp_path / "harm", 2, r=4, target_modules=["down_proj"])
+    sources = Sources(str(tmp_path / "base"), str(harm), target=str(target))
+    assert "not known to be of low rank" in refused(sources, tmp_path, density=1.0)
+    checkpoint, adapter, said = both(tmp_path, sources, rank=32, density=1.0, scale=0.5)
+    assert said["exact"]
+    assert float((logits(loaded(adapter)) - logits(plain(checkpoint))).abs().max()) < 1e-4
 
 
 def test_a_direction_is_of_rank_one(tmp_path):
