@@ -30,14 +30,12 @@ class Collected:
         vectors: Edited biases of layers that have factors, or could.
         whole: Modules that are saved whole: edited values by module and by name on disk.
         places: Where all these are in the model.
-        measured: Matrices whose factors were found by their singular values, and not known beforehand.
     """
 
     matrices: dict[str, LowRank] = field(default_factory=dict[str, LowRank])
     vectors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     whole: dict[str, dict[str, Tensor]] = field(default_factory=dict[str, dict[str, Tensor]])
     places: Mapping[str, Place] = field(default_factory=dict[str, Place])
-    measured: int = 0
 
     @property
     def lost(self) -> float:
@@ -109,7 +107,6 @@ def collect(
         else:
             assert rank is not None
             found.matrices[name] = of_matrix(delta, rank)
-            found.measured += 1
         del delta, parts
     if refused:
         refuse_placeless(change, places, refused)

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from sa_lightning.errors import CheckpointError, NothingToDoError, SettingError
+from sa_lightning.errors import NothingToDoError, SettingError
 from sa_lightning.files import Json, sync
 from sa_lightning.foreign.showing import code
 from sa_lightning.source import ADAPTER_CONFIG
@@ -17,20 +16,17 @@ from sa_lightning.surgery.adapters.change import Change
 from sa_lightning.surgery.adapters.collected import Collected, collect
 from sa_lightning.surgery.adapters.naming import adapter_settings, adapter_tensors
 from sa_lightning.surgery.adapters.place import Place
+from sa_lightning.surgery.adapters.read_again import read_again
 from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, Checkpoint
-from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.shard import shard_digest
-from sa_lightning.surgery.checkpoints.slices import rows_of
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.edit.on_disk import appearing, check_space, copy_small_files, write_report
 from sa_lightning.surgery.edit.plan import EditPlan
 from sa_lightning.surgery.edit.settings import EditSettings
-from sa_lightning.surgery.selection.bracket import sample
 
 __all__ = ["check_rank", "write_adapter"]
 
 EXACT = 1e-6  # of the change's length, up to which an adapter is called exact
-CHECKED = 64  # places where the adapter is read again
 
 
 def check_rank(settings: EditSettings, rank: int | None) -> None:
@@ -109,7 +105,8 @@ def write_adapter(
         save_file(tensors, partial.path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         (partial.path / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         said = _said(found, change, sum(tensor.numel() for tensor in tensors.values()), size)
-        said["rows_read_again"] = _read_again(partial.path, change, found)
+        said["rank"] = rank
+        said["rows_read_again"] = read_again(partial.path, change, found)
         if check is not None:
             check(partial.path)
         (partial.path / "README.md").write_text(_card(said, plan), encoding="utf-8")
@@ -142,33 +139,6 @@ def _said(found: Collected, change: Change, parameters: int, size: int) -> Json:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-def _read_again(path: Path, change: Change, found: Collected) -> int:
-    """Open the adapter as any source is opened, and compare rows here and there with what was meant; say how many.
-
-    Raises:
-        CheckpointError: If they differ by more than the base's type rounds.
-    """
-    opened = open_checkpoint(path, adapter_base=change.base.path)
-    values = {**found.vectors, **{name: value for module in found.whole.values() for name, value in module.items()}}
-    names = [*found.matrices, *values]
-    rows = 0
-    for piece in sample(names, [change.shape(name) for name in names], CHECKED):
-        if piece.name in values:
-            meant = rows_of(values[piece.name], piece).float()
-        else:
-            one = found.matrices[piece.name]
-            meant = change.base_rows(piece) + one.left[piece.first : piece.last] @ one.right
-        unit = torch.finfo(change.base_dtype(piece.name)).eps + 1e-5  # of sums in float32, in another order
-        gap, size = float((opened.rows(piece).float() - meant).abs().max()), float(meant.abs().max())
-        if not gap <= unit * size:
-            raise CheckpointError(
-                f"The adapter, read again, gives `{piece.name}` values that are {gap:.3g} off those of the edit.\n"
-                "It would be another model.\nWrite a checkpoint (`--format checkpoint`), and report this."
-            )
-        rows += piece.last - piece.first
-    return rows
 
 
 def _card(said: Json, plan: EditPlan) -> str:

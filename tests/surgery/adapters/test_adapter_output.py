@@ -26,6 +26,7 @@ from sa_lightning.export.skeleton import Skeleton
 from sa_lightning.models import load_model
 from sa_lightning.surgery import (
     EditSettings,
+    RankOne,
     Scope,
     Sources,
     open_checkpoint,
@@ -33,6 +34,7 @@ from sa_lightning.surgery import (
     write_adapter,
     write_edit,
 )
+from sa_lightning.surgery.adapters import output
 
 IDS = torch.arange(3, 15)[None]
 SMALL = {
@@ -155,6 +157,20 @@ def test_a_direction_is_of_rank_one(tmp_path):
     assert said["matrices_by_rank"] == {"1": 7}
     assert said["exact"]
     assert float((logits(loaded(adapter)) - logits(plain(checkpoint))).abs().max()) < 1e-5
+
+
+def test_factors_that_are_not_those_of_the_edit_and_files_that_read_otherwise_are_noticed(tmp_path, monkeypatch):
+    llama().save_pretrained(tmp_path / "base")
+    save_file({"r": torch.randn(32)}, tmp_path / "r.safetensors")
+    sources = Sources(str(tmp_path / "base"), direction=str(tmp_path / "r.safetensors"))
+    settings = output.adapter_settings
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "adapter_settings", lambda *given: {**settings(*given), "lora_alpha": 2})
+        assert "read again" in refused(sources, tmp_path)
+    own = RankOne.factors
+    monkeypatch.setattr(RankOne, "factors", lambda self, name: (1.01 * own(self, name)[0], own(self, name)[1]))
+    with pytest.raises(RuntimeError, match="otherwise than its factors say"):
+        both(tmp_path, sources)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
