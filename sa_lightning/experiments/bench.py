@@ -56,6 +56,9 @@ class Bench:
         self._scores: dict[Any, Any] = {}
         self._opened: dict[str, Any] = {}
         model.setup("validate")
+        if data is not None:
+            data.setup("fit")
+            data.demonstrations.check(model.tokenizer)
         model.configure_model()
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
