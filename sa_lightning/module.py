@@ -36,7 +36,8 @@ class CausalLMModule(LightningModule):
 
     Args:
         target: The model to make safer: directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat` (a
-            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged.
+            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged. In a sum,
+            `BASE + ADAPTER*0.7 + ADAPTER`, each adapter's change of the base is added with its weight.
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
         template_arguments: Handed to the template with every prompt, such as `{enable_thinking: false}`; an artifact

@@ -157,7 +157,7 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         if say_next:
             console.print(
                 f"Next: sa validate --config configs/{_measured_by(cli.target_as_written)}/validate.yaml "
-                f"--model.target {cli.target_as_written} --template {cli.model.template} "
+                f"--model.target {shlex.quote(cli.target_as_written)} --template {cli.model.template} "
                 f"{_also(cli)}--artifact {output / 'artifact'} --output {output}-measured",
                 soft_wrap=True,
             )

@@ -26,7 +26,8 @@ lm-eval's own command line. It knows our tasks, beside its own and those of --in
       --apply_chat_template --batch_size auto --output_path OUTPUT --log_samples
 
 Arguments of the model `sa` (--model_args name=value,name=value):
-  pretrained           the model: directory or Hub id of a checkpoint, or directory of a PEFT adapter
+  pretrained           the model: directory or Hub id of a checkpoint, directory of a PEFT adapter, or a sum:
+                       'BASE + ADAPTER*0.7'
   artifact             what `sa fit` wrote; its directions steer the model. Without one, the model as it is
   edited=true          apply the surgery that the artifact records, in memory
   strength             instead of the artifact's own

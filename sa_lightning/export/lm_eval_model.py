@@ -42,8 +42,8 @@ class SafetyLM(InMemoryLM):
     `accelerate launch` every process holds the model and answers a share of the batches.
 
     Args:
-        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, or directory of a PEFT adapter,
-            which is merged.
+        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, directory of a PEFT adapter,
+            which is merged, or a sum: `BASE + ADAPTER*0.7`.
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         edited: Apply the surgery that the artifact records, in memory.
         strength: Instead of the artifact's own; 0 switches steering off where the intervention has a neutral value.

@@ -12,7 +12,7 @@ from typing import Any
 from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
 from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget, weights_of
-from sa_lightning.models import base_of, is_adapter
+from sa_lightning.models import base_of
 from sa_lightning.schema import check_types
 from sa_lightning.steering import SteeringArtifact
 from sa_lightning.surgery import (
@@ -180,7 +180,7 @@ class Surgery:
         artifact = None
         if self.sources.direction is not None and Path(self.sources.direction).is_dir():
             artifact = SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it was changed
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         base = self.sources.base
         if base is None:
             base = base_of(target)
@@ -213,7 +213,7 @@ class Surgery:
                 f"`steering.layers` is `edit_area`, but what {target} was edited from is not given.\n"
                 "The area is where the two differ.\nName it, `--surgery.base`, or name the layers."
             )
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         self.sources = dataclasses.replace(self.sources, target=target)
         base, edited = self._open(self.sources.known_base), self._open(target)
         return sorted(resolve(Scope(edit_area=True), base, edited).blocks or ())

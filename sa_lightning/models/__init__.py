@@ -6,7 +6,7 @@ positions are counted under padding (`positions`), and conversations become toke
 in batches (`batches`).
 """
 
-from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
+from sa_lightning.models.adapters import base_of, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
 from sa_lightning.models.chat import decode, render, template_arguments, tokenize
@@ -29,7 +29,6 @@ __all__ = [
     "check_vocabulary",
     "collate",
     "decode",
-    "is_adapter",
     "last_positions",
     "load_config",
     "load_model",

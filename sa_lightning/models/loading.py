@@ -1,4 +1,4 @@
-"""Load a causal language model: a checkpoint, or a PEFT adapter merged into its base."""
+"""Load a causal language model: a checkpoint, or PEFT adapters merged into their base."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sa_lightning.errors import CheckpointError, ModelError
-from sa_lightning.models.adapters import base_of, base_revision, check_adapter, is_adapter, merge_adapter
+from sa_lightning.models.adapters import base_of, base_revision, check_adapter, merge_adapters
 from sa_lightning.models.as_asked import brief, check_config, check_loaded, check_runs, check_stored, in_our_words
+from sa_lightning.source import read
 from sa_lightning.weight_files import read_object
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -46,8 +47,8 @@ def load_model(
     """Load a frozen causal language model in evaluation mode, whole and as its config says, or not at all.
 
     Args:
-        source: Directory or Hub id of a checkpoint, a GGUF file, or directory of a PEFT adapter, which is
-            merged into its base (W + scale · B A, in the base's dtype).
+        source: Directory or Hub id of a checkpoint, a GGUF file, directory of a PEFT adapter, which is merged into its
+            base (W + scale · B A, in the base's dtype), or a sum: `BASE + ADAPTER*0.7 + ADAPTER`.
         dtype: `auto` keeps the dtype of the checkpoint.
         device: Where the weights go.
         revision: Branch, tag or commit on the Hub.
@@ -59,8 +60,9 @@ def load_model(
     """
     config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
     name = base_of(source)
-    if is_adapter(source):
-        check_adapter(source)
+    adapters = read(source).adapters
+    for adapter, _ in adapters:
+        check_adapter(adapter)
     if os.path.isdir(name):
         check_stored(config, name, Path(name), known_class=not trust_remote_code)
     with in_our_words(f"{name} cannot be loaded", "Fetch or save it again, or try another transformers version."):
@@ -75,8 +77,8 @@ def load_model(
         )
     model, report = loaded
     check_loaded(model, report, name)
-    if is_adapter(source):
-        model = merge_adapter(model, source)
+    if adapters:
+        model = merge_adapters(model, source)
     model.requires_grad_(False)
     moved: Any = model
     with in_our_words(f"{source} cannot be put on {device}", "Choose another device, or a smaller type of weights."):

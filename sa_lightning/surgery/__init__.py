@@ -4,7 +4,9 @@ The way of the data: checkpoint → delta → scope → selection → edit. Delt
 are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.adapters.output import check_rank, write_adapter
+from sa_lightning.surgery.adapters.place import Place
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
@@ -64,6 +66,7 @@ __all__ = [
     "NamedTensors",
     "Orthogonalised",
     "OwnWeights",
+    "Place",
     "Progress",
     "RankOne",
     "Ranking",
@@ -78,6 +81,7 @@ __all__ = [
     "changed_layers",
     "check_match",
     "check_output",
+    "check_rank",
     "check_settings",
     "check_sources",
     "choose",
@@ -95,6 +99,7 @@ __all__ = [
     "resolve",
     "saliency_scores",
     "select",
+    "write_adapter",
     "write_edit",
     "write_scores",
 ]
