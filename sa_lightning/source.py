@@ -57,12 +57,10 @@ def parts(text: str) -> list[Part]:
             "Merge some of them, and save the result."
         )
     while words:
-        for count in range(len(words), 0, -1):
-            part = _part("+".join(words[:count]).strip())
-            if count == 1 or os.path.exists(part[0]):
-                break
+        longest = ((_part("+".join(words[:count]).strip()), count) for count in range(len(words), 0, -1))
+        (name, weight), count = next(item for item in longest if item[1] == 1 or os.path.exists(item[0][0]))
         words = words[count:]
-        found.append(Part(part[0], None if part[1] is None else _weight(part[1], text)))
+        found.append(Part(name, None if weight is None else _weight(weight, text)))
     if not all(part.name for part in found):
         raise SettingError(
             f"`{text}` has nothing on one side of a `+` or before a `*`.\n"

@@ -125,12 +125,13 @@ def merge_adapters(model: PreTrainedModel, source: str) -> PreTrainedModel:
     from sa_lightning.surgery.checkpoints.slices import rows_of, slices
     from sa_lightning.surgery.checkpoints.weights import ModelWeights
 
+    tied = next(iter(ModelWeights(model).aliases.items()), None)
     if any(adapts_ends(Path(adapter)) for adapter, _ in adapters):
         _give_head(model)
     weights = ModelWeights(model, given)
     try:
         added = [Added(name, Path(name), weight, read_settings(name, Path(name))) for name, weight in adapters]
-        total = Sum(weights, added)
+        total = Sum(weights, added, tied)
     except CheckpointError as error:
         raise ModelError(str(error)) from error
     for name in total.changed:

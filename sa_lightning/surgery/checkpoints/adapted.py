@@ -43,11 +43,12 @@ class Sum:
     Args:
         base: Its weights; where an adapter changes one end of a tied model, with both ends (`adapts_ends`).
         added: The adapters.
+        tied: The names of these two ends.
     """
 
-    def __init__(self, base: Weights, added: Sequence[Added]) -> None:
+    def __init__(self, base: Weights, added: Sequence[Added], tied: tuple[str, str] | None = None) -> None:
         self.base = base
-        self.adapters = [(Adapter(one.source, one.path, one.settings, base), one.weight) for one in added]
+        self.adapters = [(Adapter(one.source, one.path, one.settings, base, tied), one.weight) for one in added]
         self.changed: list[str] = list(dict.fromkeys(name for adapter, _ in self.adapters for name in adapter.changed))
 
     def rows(self, piece: Slice) -> Tensor:
@@ -99,9 +100,10 @@ class AdaptedCheckpoint(Checkpoint):
         self.remarks = [*getattr(base, "remarks", ()), *remarks]
         self._fingerprint, self._digests, self._hashed = None, Digests(), []
         self._plain: Weights = base
-        if ends := self._tied_ends():
+        ends = self._tied_ends()
+        if ends is not None:
             self._untie(*ends)
-        self._sum = Sum(self._plain, added)
+        self._sum = Sum(self._plain, added, ends)
 
     @property
     def directories(self) -> tuple[Path, ...]:

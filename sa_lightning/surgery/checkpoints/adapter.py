@@ -52,14 +52,17 @@ class Adapter:
         path: Its directory.
         settings: Of its adapter_config.json.
         base: The weights that it changes. The ends of a tied model are two tensors there if `adapts_ends`.
+        tied: The names of these two, if the model tied them: the values of a base that an adapter stores are of both.
 
     Raises:
         CheckpointError: If it holds what cannot be merged exactly, or one of two factors.
         CheckpointMismatchError: If it was trained on another base.
     """
 
-    def __init__(self, source: str, path: Path, settings: Json, base: Weights) -> None:
-        self.source, self.path, self.base = source, path, base
+    def __init__(
+        self, source: str, path: Path, settings: Json, base: Weights, tied: tuple[str, str] | None = None
+    ) -> None:
+        self.source, self.path, self.base, self._tied = source, path, base, tied or ()
         self._settings = settings
         self._shard = Shard(path / ADAPTER_WEIGHTS)
         self._read = lru_cache(maxsize=8)(self._shard.read)  # each slice of a weight needs the same two
@@ -106,6 +109,10 @@ class Adapter:
                 )
             known[side] = key
             known["embedding"] = "yes" if "embedding" in kind else known.get("embedding", "")
+        for key in self._shard.tensors if self._tied else ():
+            if ".base_layer." in key:
+                for name in self._tied:
+                    self.changed.setdefault(name, [Replaced(self._shard.rows, key)])
         return modules
 
     def _add_replaced(self, key: str, shape: tuple[int, ...]) -> None:
