@@ -137,7 +137,7 @@ def test_a_packed_copy_of_gpt_oss_is_refused_with_the_way_round(demonstrations, 
     rest = ("--data.demonstrations", demonstrations, "--output", tmp_path / "out")
     said = refused("fit", *fit("gpt_oss_20b", "paper", "--model.target", places / "base", *rest))
     assert "is quantised (mxfp4)" in said
-    assert "load it dequantised and save that" in said
+    assert "dequantised" in said
 
 
 def test_arguments_of_a_chat_template_are_refused_beside_another(demonstrations, tmp_path, refused):
