@@ -11,6 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sa_lightning.facts.asking import Asking
+from sa_lightning.facts.known import known
+from sa_lightning.facts.record import read_facts
+
 from sa_lightning.cli import edit
 from sa_lightning.cli.common.inputs import parse
 from sa_lightning.cli.compare import parser
@@ -19,9 +23,6 @@ from sa_lightning.experiments.compare.pairs import rates
 from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
 from sa_lightning.experiments.compare.settings import CompareSettings
-from sa_lightning.facts.asking import Asking
-from sa_lightning.facts.known import known
-from sa_lightning.facts.record import read_facts
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
 from sa_lightning.rows import read_rows, write_rows
