@@ -73,7 +73,8 @@ def sizes(model: Published) -> tuple[int, int, int]:
 
 def table() -> str:
     """One row a config, as Markdown."""
-    names = ("config", "parameters", "memory", "disk", "`sa edit`", "`sa fit`", "attack success", "XSTest", "run here")
+    names = ["config", "parameters", "memory", "disk", "`sa edit`", "`sa fit`", "published attack success"]
+    names += ["refusal of XSTest", "measured here"]
     return "\n".join([f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(_row, PUBLISHED)])
 
 
