@@ -24,8 +24,9 @@ def test_a_system_role_is_tried_on_the_template_of_each_target(rows):
         plan = SimpleNamespace(
             methods=rows,
             targets_of=lambda row: [name],
-            points=lambda row: [{"prompting.role": role} for role in (rows[row].choose or {}).get("prompting.role", [])]
-            or [{}],
+            points=lambda row: (
+                [{"prompting.role": role} for role in (rows[row].choose or {}).get("prompting.role", [])] or [{}]
+            ),
         )
         module = SimpleNamespace(tokenizer=manner(template))
         Comparison._check_instructions(SimpleNamespace(config={}, plan=plan), name, module)
