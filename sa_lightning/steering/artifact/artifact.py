@@ -52,6 +52,7 @@ class SteeringArtifact:
         num_layers: Number of decoder blocks of the target.
         d_model: Width of its residual stream.
         blocks: Path of the decoder blocks, where they are not found by their number.
+        quantization: How the weights of the target were, or once were, quantised; None for weights that never were.
         template: How conversations were written (`chat`, `plain`, …).
         template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
         template_tail: What the template writes between the words of the user and the reply; None if that is not known.
@@ -68,6 +69,7 @@ class SteeringArtifact:
     num_layers: int
     d_model: int
     blocks: str | None = None
+    quantization: str | None = None
     template: str = "chat"
     template_arguments: Json = field(default_factory=Json)
     template_tail: str | None = None

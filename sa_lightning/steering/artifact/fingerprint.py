@@ -3,7 +3,7 @@
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError
 from sa_lightning.steering.typed import integers
@@ -14,7 +14,8 @@ def weights_fingerprint(model: nn.Module) -> str:
 
     Every entry counts: per parameter, its shape, dtype, the sum of its bit patterns, and sixteen
     bytes read at even distances are hashed (SHA-256), in the order of `named_parameters`; tied ones
-    count once. Names do not count, so that a prefix added by a wrapper changes nothing.
+    count once. Names do not count, so that a prefix added by a wrapper changes nothing. Of modules whose weights are
+    packed into whole numbers, what `state_dict` has besides counts as well: their scales.
     """
     digest = hashlib.sha256()
     with torch.no_grad():
@@ -25,10 +26,19 @@ def weights_fingerprint(model: nn.Module) -> str:
                     "Which weights these are is seen by their values, and directions belong to weights.\n"
                     "Load the model without offloading; to steer it as it is, pass `allow_other_weights=True`."
                 )
-            flat = parameter.detach().reshape(-1)
-            width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
-            bits = flat.view(width)
-            sample = integers(bits[:: max(1, len(bits) // 16)].cpu())
-            total = int(bits.sum(dtype=torch.int64))
-            digest.update(repr((tuple(parameter.shape), str(parameter.dtype), total, sample)).encode())
+            digest.update(_content(parameter))
+        for module in model.modules():
+            own = dict(module.named_parameters(recurse=False))
+            if any(not parameter.is_floating_point() for parameter in own.values()):
+                for name, tensor in sorted(module.state_dict().items()):
+                    digest.update(b"" if name in own else name.encode() + _content(tensor))
     return digest.hexdigest()
+
+
+def _content(tensor: Tensor) -> bytes:
+    """Shape, dtype, the sum of the bit patterns, and some of them."""
+    flat = tensor.detach().reshape(-1)
+    width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    bits = flat.view(width)
+    sample = integers(bits[:: max(1, len(bits) // 16)].cpu())
+    return repr((tuple(tensor.shape), str(tensor.dtype), int(bits.sum(dtype=torch.int64)), sample)).encode()

@@ -17,6 +17,7 @@ __all__ = [
     "NamedTensors",
     "Weights",
     "content_fingerprint",
+    "packed_edit",
     "raw_bytes",
     "read_whole",
     "slice_digest",
@@ -116,6 +117,9 @@ class ModelWeights(NamedTensors):
     Args:
         model: The model whose live weights are meant.
         source: How messages and reports call it. By default its `name_or_path`, else its class.
+
+    Raises:
+        CheckpointError: If weights are packed, or not in memory.
     """
 
     def __init__(self, model: nn.Module, source: str | None = None) -> None:
@@ -131,6 +135,8 @@ class ModelWeights(NamedTensors):
                     "An edit in memory needs every weight at hand. Load the model without "
                     "offloading, or edit its checkpoint with `sa edit`."
                 )
+            if isinstance(tensor, nn.Parameter) and not tensor.dtype.is_floating_point:
+                raise CheckpointError(packed_edit(f"`{name}` of {source} is packed as {tensor.dtype}"))
             place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
             first = canonical.setdefault(place, name) if tensor.numel() else name
             if first != name:
@@ -138,6 +144,15 @@ class ModelWeights(NamedTensors):
             else:
                 tensors[name] = tensor
         super().__init__(tensors, source, aliases)
+
+
+def packed_edit(fact: str) -> str:
+    """Say that packed weights are not edited, and the way round."""
+    return (
+        f"{fact}.\nArithmetic on packed weights means nothing, and they would be rounded once more.\n"
+        "Edit the checkpoint that they were made from with `sa edit`, then load its output with "
+        "`--model.quantization 4bit` or `8bit`."
+    )
 
 
 def read_whole(weights: Weights, name: str) -> Tensor:
