@@ -119,6 +119,12 @@ def check_stored(
             f"{source} stores {len(strange)} weights as no floats, `{strange[0]}` as {kind}.\n"
             "They are packed, or not weights of a language model.\nGive the checkpoint that it was made from."
         )
+    if packed and all(tensor.dtype in FLOATS for tensor in stored.values()):
+        raise ModelError(
+            f"The config of {source} says that its weights are packed, but its files hold floats alone.\n"
+            "They would be taken for packed ones.\n"
+            "Take `quantization_config` out of its config.json, or fetch it again."
+        )
     in_pairs = torch.uint8 if packed else None  # two values of 4 bits
     values = sum(math.prod(tensor.shape) * (1 + (tensor.dtype == in_pairs)) for tensor in stored.values())
     check_size(config, source, len(stored), values, known_class)

@@ -64,8 +64,8 @@ def check_quantization(config: PretrainedConfig, source: str, wanted: Quantizati
                 f"An adapter is to be merged into {source} {'quantised to ' + (bits or str(wanted))}.\n"
                 "The sum would be rounded to other steps than either.\n"
                 + (
-                    "Merge it in floats first: `sa edit --base BASE --target ADAPTER --output MERGED`, then "
-                    f"`--model.target MERGED --model.quantization {wanted}`."
+                    "Merge it into floats first, in Python `load_model(ADAPTER).save_pretrained(MERGED)`, then "
+                    f"`--model.target MERGED --model.tokenizer {source} --model.quantization {wanted}`."
                     if bits is None
                     else "Merge it into the weights that it was trained on: `--model.quantization dequantize`."
                 )
@@ -136,14 +136,12 @@ def quantization_of(model: nn.Module) -> str | None:
     Such as `4bit, bitsandbytes nf4`, `mxfp4, dequantised` or `GGUF Q4_1 + F32, dequantised`.
     """
     config: Any = model.config
-    if known := getattr(config, "sa_quantization", None):  # it is saved with the model
-        return str(known)
-    if packed := packed_as(config):
-        return describe(packed)
+    before = getattr(config, "sa_quantization", None)  # saved with the model
     record = Path(str(getattr(config, "_name_or_path", ""))) / RECORD
-    if not record.is_file():
-        return None
-    return f"GGUF {json.loads(record.read_text(encoding='utf-8'))['quantisation']}, dequantised"
+    if before is None and record.is_file():
+        before = f"GGUF {json.loads(record.read_text(encoding='utf-8'))['quantisation']}, dequantised"
+    packed = packed_as(config)
+    return "; then ".join(str(one) for one in (before, packed and describe(packed)) if one) or None
 
 
 def describe(packed: Mapping[str, Any]) -> str:

@@ -92,7 +92,8 @@ class Sweep:
         kept = ["objectives", "arm", "seeds"]
         if self.settings.sampler != "grid":
             kept += ["sampler", "space"]  # what a search has learned is about its own space
-        for part, name in (("evaluation", "max_new_tokens"), ("model", "template_arguments")):
+        given_later = {"evaluation": ["max_new_tokens"], "model": ["template_arguments", "quantization"]}
+        for part, name in ((part, name) for part, names in given_later.items() for name in names):
             if identity[part][name] is None:  # journals of before have no such key
                 del identity[part][name]
         identity["sweep"] = {name: identity["sweep"][name] for name in kept}

@@ -14,8 +14,8 @@ def weights_fingerprint(model: nn.Module) -> str:
 
     Every entry counts: per parameter, its shape, dtype, the sum of its bit patterns, and sixteen
     bytes read at even distances are hashed (SHA-256), in the order of `named_parameters`; tied ones
-    count once. Names do not count, so that a prefix added by a wrapper changes nothing. Of modules whose weights are
-    packed into whole numbers, what `state_dict` has besides counts as well: their scales.
+    count once. Names do not count, so that a prefix added by a wrapper changes nothing. Where weights are packed, what
+    a module's `state_dict` has beside parameters and buffers counts as well: their scales.
     """
     digest = hashlib.sha256()
     with torch.no_grad():
@@ -28,10 +28,11 @@ def weights_fingerprint(model: nn.Module) -> str:
                 )
             digest.update(_content(parameter))
         for module in model.modules():
-            own = dict(module.named_parameters(recurse=False))
-            if any(not parameter.is_floating_point() for parameter in own.values()):
-                for name, tensor in sorted(module.state_dict().items()):
-                    digest.update(b"" if name in own else name.encode() + _content(tensor))
+            if next(module.parameters(recurse=False), None) is not None:
+                known = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+                for name, value in sorted(module.state_dict().items()):
+                    if name not in known and isinstance(value, Tensor):
+                        digest.update(name.encode() + _content(value))
     return digest.hexdigest()
 
 

@@ -128,6 +128,8 @@ class ModelWeights(NamedTensors):
         aliases: dict[str, str] = {}
         tensors: dict[str, Tensor] = {}
         canonical: dict[tuple[object, ...], str] = {}
+        every = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+        known = {name for found in every for name, _ in found}
         for name, tensor in model.state_dict(keep_vars=True).items():
             if tensor.is_meta:
                 raise CheckpointError(
@@ -135,8 +137,8 @@ class ModelWeights(NamedTensors):
                     "An edit in memory needs every weight at hand. Load the model without "
                     "offloading, or edit its checkpoint with `sa edit`."
                 )
-            if isinstance(tensor, nn.Parameter) and not tensor.dtype.is_floating_point:
-                raise CheckpointError(packed_edit(f"`{name}` of {source} is packed as {tensor.dtype}"))
+            if name not in known or (isinstance(tensor, nn.Parameter) and not tensor.dtype.is_floating_point):
+                raise CheckpointError(packed_edit(f"The weights of {source} are packed: it has a `{name}`"))
             place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
             first = canonical.setdefault(place, name) if tensor.numel() else name
             if first != name:
