@@ -27,7 +27,7 @@ FLOORS = (
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
-    ("names", "datamodules", "callbacks"),
+    ("names", "finetune", "datamodules", "callbacks"),
     ("export",),
     ("experiments",),
     ("cli",),
@@ -66,6 +66,7 @@ MAY_IMPORT = {
         *("filelock", "rich", "requests"),
     },
     "names": {"models", "testbed"},
+    "finetune": {"models", "testbed", "lightning"},
     "datamodules": {"models", "lightning", "fitting"},
     "callbacks": {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
@@ -73,7 +74,18 @@ MAY_IMPORT = {
     },
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
-        *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
+        *(
+            "callbacks",
+            "datamodules",
+            "evaluation",
+            "fitting",
+            "module",
+            "names",
+            "steered",
+            "steering",
+            "surgery",
+            "testbed",
+        ),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }

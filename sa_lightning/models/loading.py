@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from sa_lightning.errors import CheckpointError, ModelError
 from sa_lightning.models.adapters import base_of, base_revision, check_adapter, is_adapter, merge_adapter
 from sa_lightning.models.as_asked import brief, check_config, check_loaded, check_runs, check_stored, in_our_words
-from sa_lightning.models.quantised import (
+from sa_lightning.models.stored.quantised import (
     Quantization,
     check_quantization,
     loading_options,
