@@ -11,6 +11,7 @@ from sa_lightning.errors import CheckpointError
 from sa_lightning.schema import conforms
 
 __all__ = [
+    "DEQUANTIZED",
     "DTYPES",
     "INDEX",
     "SINGLE",
@@ -26,6 +27,7 @@ __all__ = [
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DEQUANTIZED = ("bitsandbytes", "mxfp4", "fp8")  # formats of packed weights that are unpacked where that is asked for
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TIED = ("lm_head.weight", "embed_out.weight")  # which converters leave out of the shards, but not out of the index
 DTYPES: dict[str, torch.dtype] = {

@@ -27,6 +27,7 @@ from sa_lightning.surgery import (
     check_sources,
     kind_of,
     open_checkpoint,
+    packed_edit,
     plan_from,
     resolve,
     saliency_scores,
@@ -164,19 +165,22 @@ class Surgery:
         """What is done, once it has been applied."""
         return None if self._edit is None else self._edit.plan
 
-    def open(self, target: str, revision: str | None = None) -> list[Checkpoint]:
+    def open(self, target: str, revision: str | None = None, quantization: str | None = None) -> list[Checkpoint]:
         """Open the checkpoints, and refuse what does not fit, before any weight is read.
 
         Args:
             target: Directory or Hub id of the model to edit.
             revision: Of the target.
+            quantization: How its weights are packed as they are loaded, which no edit goes with.
 
         Raises:
-            SettingError: If settings contradict each other.
+            SettingError: If settings contradict each other, or the weights are to be packed.
             ArtifactError: If the artifact with the direction is damaged, or of a model of another shape.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
+        if quantization in ("8bit", "4bit"):  # of others, what is on disk decides
+            raise SettingError(packed_edit(f"{target} is to be loaded with `--model.quantization {quantization}`"))
         artifact = None
         if self.sources.direction is not None and Path(self.sources.direction).is_dir():
             artifact = SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it was changed

@@ -14,6 +14,7 @@ from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
 from sa_lightning.models.sharded import load_sharded
+from sa_lightning.models.stored.quantised import quantization_of
 from sa_lightning.models.target import LoadedModel, Target
 from sa_lightning.models.tokenizer import check_vocabulary, load_tokenizer
 
@@ -39,6 +40,7 @@ __all__ = [
     "passage",
     "plan_batches",
     "position_ids",
+    "quantization_of",
     "render",
     "template_arguments",
     "template_tail",

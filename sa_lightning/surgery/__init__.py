@@ -10,7 +10,13 @@ from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
-from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, content_fingerprint
+from sa_lightning.surgery.checkpoints.weights import (
+    ModelWeights,
+    NamedTensors,
+    Weights,
+    content_fingerprint,
+    packed_edit,
+)
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
 from sa_lightning.surgery.deltas.lineage import Kinship, kinship, lineage
@@ -92,6 +98,7 @@ __all__ = [
     "kinship",
     "lineage",
     "open_checkpoint",
+    "packed_edit",
     "plan_edit",
     "plan_from",
     "plan_surgery",

@@ -11,7 +11,8 @@ from sa_lightning.surgery.checkpoints.adapter import read_settings
 from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from sa_lightning.surgery.checkpoints.json_files import Config, read_json
 from sa_lightning.surgery.checkpoints.shard import Shard
-from sa_lightning.weight_files import INDEX, SINGLE, is_weight, stored_files
+from sa_lightning.surgery.checkpoints.weights import packed_edit
+from sa_lightning.weight_files import DEQUANTIZED, INDEX, SINGLE, is_weight, stored_files
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 DEEPEST = 8  # adapters over each other
@@ -120,17 +121,18 @@ def _named_base(adapter: Added) -> str:
 def _open_directory(source: str, path: Path) -> Checkpoint:
     config = read_json(path / "config.json", Config) if (path / "config.json").is_file() else {}
     if config.get("quantization_config"):
+        kind = config["quantization_config"].get("quant_method")
+        copy = f'Or edit a dequantised copy: in Python `load_model("{source}", quantization="dequantize")`, saved by '
         raise CheckpointError(
-            f"{source} is quantised ({config['quantization_config'].get('quant_method')}).\n"
-            "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
+            packed_edit(f"{source} is quantised ({kind})")
+            + (f"\n{copy}`save_pretrained`." if kind in DEQUANTIZED else "")
         )
     files = stored_files(path)
     for file, (tensors, _) in files.items():
         for name, tensor in tensors.items():
             if is_weight(name, tensor) and not tensor.dtype.is_floating_point:
                 raise CheckpointError(
-                    f"{source} stores `{name}` in {file} as {tensor.dtype}: it is packed.\n"
-                    "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
+                    packed_edit(f"{source} stores `{name}` in {file} as {tensor.dtype}: it is packed")
                 )
     return Checkpoint(source, path, {f: Shard(path / f, header) for f, header in files.items()}, config)
 
