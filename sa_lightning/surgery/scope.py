@@ -17,9 +17,8 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 # Before the number of the block: what is no decoder, though its blocks are numbered, too. Towers for images and sound,
 # what leads from them into the stream, and heads that only guess at further tokens.
 TOWER = re.compile(
-    r"(^|\.)(vision|visual|image|img|video|audio|speech|sound|vit|vpm|vq|qformer|mm|multi_modal|perceiver|resampler|"
-    r"connector|aligner|mlp1|embed_(vision|audio)|generation|mtp)(_?(model|tower|encoder|backbone|embed\w*|newline|"
-    r"projector|projection|proj\w*|resampler|head|feature\w*|processor|abstractor))*(\.|$)|(^|\.)\w*(projector|qformer)\."
+    r"(^|\.)((vision|visual|image|img|video|audio|speech|sound|vit|vpm|vq|mm|multi_modal|perceiver|resampler|qformer|"
+    r"connector|aligner|mtp)(_\w+)?|vqmodel|mlp1|embed_(vision|audio)|language_projection|\w+_projector)(\.|$)"
 )
 SAVED_BUFFER = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias)$")  # in older checkpoints
 MASK_BUFFER = re.compile(r"(attn|attention)\.bias$")  # GPT-2's causal mask, 4-dimensional
