@@ -1,5 +1,6 @@
 """CausalLMModule: the LightningModule around a frozen causal language model."""
 
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -9,14 +10,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sa_lightning.errors import ModelError
+from sa_lightning.foreign import thoughts
 from sa_lightning.models import (
     Blocks,
     check_vocabulary,
+    decode,
     load_config,
     load_model,
     load_sharded,
     load_tokenizer,
     locate_blocks,
+    template_tail,
     tokenize,
 )
 from sa_lightning.models.loading import DType
@@ -36,7 +40,9 @@ class CausalLMModule(LightningModule):
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
         template_arguments: Handed to the template with every prompt, such as `{enable_thinking: false}`; an artifact
-            records them.
+            records them. Templates that ask for today's date (`strftime_now`) get 2024-07-26, or the one given so:
+            `{strftime_now: 2026-01-31}`.
+        system_prompt: What the system says before every conversation that has no system turn; an artifact records it.
         dtype: Of the weights in memory; `auto` keeps that of the checkpoint.
         tokenizer: Directory or Hub id of the tokenizer, if it does not lie beside the target.
         revision: Branch, tag or commit on the Hub.
@@ -57,12 +63,15 @@ class CausalLMModule(LightningModule):
         trust_remote_code: bool = False,
         blocks: str | None = None,
         template_arguments: dict[str, Any] | None = None,
+        system_prompt: str | None = None,
     ) -> None:
         super().__init__()
         self.target = target
         self.name = target  # as records have it: of `world:smol/chat`, that name and no path
         self.template = template
-        self.template_arguments = dict(template_arguments or {})
+        # YAML makes dates of what looks like one.
+        given = {name: str(one) if isinstance(one, date) else one for name, one in (template_arguments or {}).items()}
+        self.template_arguments, self.system_prompt = given, system_prompt
         self.dtype_name: DType = dtype
         self.tokenizer_source = tokenizer or target
         self.revision = revision
@@ -97,6 +106,7 @@ class CausalLMModule(LightningModule):
                 self.tokenizer_source,
                 self.template,
                 arguments=self.template_arguments,
+                system_prompt=self.system_prompt,
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
             )
@@ -179,7 +189,7 @@ class CausalLMModule(LightningModule):
 
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
-        """Reply to a batch of prompts, greedily unless `generation` says otherwise.
+        """Reply to a batch of conversations, greedily unless `generation` says otherwise.
 
         Prompt and reply share the context that the model was built for: a reply takes half of it at most, and a prompt
         that has no room beside it loses its beginning, with a warning.
@@ -193,7 +203,7 @@ class CausalLMModule(LightningModule):
             rank_zero_info(
                 f"Replies end after {most - room} tokens: {self.name} was built for {most}, prompt included."
             )
-        encoded = [tokenize(tokenizer, [{"role": "user", "content": prompt}], room) for prompt in batch.prompts]
+        encoded = [tokenize(tokenizer, prompt, room) for prompt in batch.prompts]
         if any(cut for _, cut in encoded):
             rank_zero_warn(
                 f"Prompts of more than {room} tokens lose their beginning: {self.name} was built for {most}, the reply "
@@ -204,4 +214,5 @@ class CausalLMModule(LightningModule):
         network: Any = self.network
         generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
         width = inputs["input_ids"].shape[1]
-        return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+        begun = thoughts.open_mark(template_tail(tokenizer) or "")  # of a thought, which the template opens
+        return [begun + decode(tokenizer, ids).strip() for ids in generated[:, width:].tolist()]

@@ -43,6 +43,15 @@ def parser() -> ArgumentParser:
     found.add_argument(
         "--template", type=str, default="chat", help="How `prompts` are written: chat, plain, or a Jinja file."
     )
+    found.add_argument(
+        "--template_arguments",
+        type=dict[str, Any] | None,
+        default=None,
+        help="Handed to the template with every one of `prompts`, such as `{enable_thinking: false}`.",
+    )
+    found.add_argument(
+        "--system_prompt", type=str | None, default=None, help="What the system says before every one of `prompts`."
+    )
     return found
 
 
@@ -66,7 +75,7 @@ def run(arguments: Sequence[str]) -> None:
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
     with stages(console) as progress:
-        plan = surgery.planned(cache(lambda: _loaded(target, config.template)), report=progress)
+        plan = surgery.planned(cache(lambda: _loaded(target, config)), report=progress)
         command = typed("edit", arguments)
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
     console.print(summary(plan), highlight=False)
@@ -100,8 +109,10 @@ def _placed(options: SurgeryOptions) -> SurgeryOptions:
     return dataclasses.replace(options, **found)
 
 
-def _loaded(source: str, template: str) -> tuple[Any, Any]:
-    """The target in memory, and its tokenizer."""
+def _loaded(source: str, config: Any) -> tuple[Any, Any]:
+    """The target in memory, and its tokenizer, which is looked at first."""
     from sa_lightning.models import load_model, load_tokenizer
 
-    return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), load_tokenizer(source, template)
+    given = {"arguments": config.template_arguments, "system_prompt": config.system_prompt}
+    tokenizer = load_tokenizer(source, config.template, **given)
+    return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), tokenizer

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ def _also(cli: FitCLI) -> str:
     text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
     if cli.model.template_arguments:
         text += f"--model.template_arguments '{json.dumps(cli.model.template_arguments)}' "
+    if cli.model.system_prompt:
+        text += f"--model.system_prompt {shlex.quote(cli.model.system_prompt)} "
     world = "world:" in str(cli.target_as_written)
     return text + (f"--seed_everything {cli.config.seed_everything} " if world else "")
 

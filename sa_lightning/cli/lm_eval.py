@@ -34,7 +34,8 @@ Arguments of the model `sa` (--model_args name=value,name=value):
   dtype, device        auto, float32, bfloat16, float16; a GPU if there is one
   tokenizer, revision, trust_remote_code, blocks, allow_other_weights, and what lm-eval's `hf` takes: max_length,
   add_bos_token, prefix_token_id, logits_cache, softmax_dtype, mixed_precision_dtype, enable_thinking,
-  chat_template_args (of the template; an artifact knows those of its fit), ...
+  chat_template_args (of the template; an artifact knows those of its fit), ... A system prompt of the fit is lm-eval's
+  own --system_instruction.
 
 --batch_size auto makes batches of a size for the device; lm-eval's default is 1. --use_cache does not tell artifacts
 apart: give each a path of its own. Only you may read what is written: samples and caches hold replies. Under

@@ -17,7 +17,7 @@ from lm_eval.utils import simple_parse_args_string
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.fitting import Surgery
-from sa_lightning.models import load_tokenizer, template_tail
+from sa_lightning.models import load_tokenizer, template_arguments, template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
@@ -101,6 +101,7 @@ class SafetyLM(InMemoryLM):
             # A model without a chat template answers plain prompts, too.
             template=template or (found.template if found and edited else "plain"),
             template_arguments=found.template_arguments if found and edited and template is None else None,
+            system_prompt=found.system_prompt if found and edited else None,
             dtype=dtype,
             tokenizer=tokenizer,
             revision=revision,
@@ -114,12 +115,14 @@ class SafetyLM(InMemoryLM):
             text = module.text_config
             found.check_model(text.num_hidden_layers, text.hidden_size, str(pretrained))
         shown = _tokenizer(module) if template is None else module.tokenizer
-        arguments = dict(settings.get("chat_template_args") or {})
+        arguments = template_arguments(shown) if shown.chat_template else {}
+        given = dict(settings.get("chat_template_args") or {})
         if settings.get("enable_thinking") is not None:
-            arguments["enable_thinking"] = settings["enable_thinking"]
+            given["enable_thinking"] = settings["enable_thinking"]
+        arguments |= given
         self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
-        if template is not None or arguments:  # else prompts may be written without any template
-            self._check_template(shown)
+        if template is not None or given:  # else prompts may be written without any template
+            self._check_template(shown, None if found is None else found.system_prompt)
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
             print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
@@ -154,10 +157,10 @@ class SafetyLM(InMemoryLM):
         if self._untried is not None:
             self._untried()  # refuses a template that writes nothing, or does not come to an end
             self._untried = None
-        self._check_template(self.tokenizer)
+        self._check_template(self.tokenizer, next((m["content"] for m in chat_history if m["role"] == "system"), None))
         return super().apply_chat_template(chat_history, add_generation_prompt)
 
-    def _check_template(self, tokenizer: Any) -> None:
+    def _check_template(self, tokenizer: Any, system: str | None) -> None:
         """Refuse, or warn of, another template than that of the fit, once."""
         if self._unchecked is None:
             return
@@ -167,7 +170,9 @@ class SafetyLM(InMemoryLM):
         if artifact.template_arguments:
             how += f"{' and ' if how else ''}`chat_template_args={json.dumps(artifact.template_arguments)}`"
         how = f"{how or 'the own one of the tokenizer'} in --model_args"
-        if warning := check_template(artifact, template, arguments, tail, how=how):
+        if artifact.system_prompt:
+            how += f", and `--system_instruction {artifact.system_prompt!r}`"
+        if warning := check_template(artifact, template, arguments, tail, system_prompt=system, how=how):
             warnings.warn(warning, stacklevel=2)
 
     @classmethod

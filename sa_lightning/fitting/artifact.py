@@ -16,7 +16,8 @@ from sa_lightning.fitting.rules import PromptRules
 from sa_lightning.fitting.segments import check_vocabulary, chosen_segment
 from sa_lightning.fitting.settings import SteeringSettings
 from sa_lightning.fitting.strength import HarmlessReplies
-from sa_lightning.models import Target, render, template_tail
+from sa_lightning.models import Target, render, template_arguments, template_tail
+from sa_lightning.rows import Prompt, conversation
 from sa_lightning.steering import (
     PAIRS,
     PairStates,
@@ -46,6 +47,13 @@ class PairsFit:
     written: Json | None = None
 
 
+def _no_area() -> list[int]:
+    raise SettingError(
+        "`steering.layers` is `edit_area`, and it is not known what the target was edited from.\n"
+        "The area is where the target differs from its base.\nName the layers."
+    )
+
+
 @dataclass
 class ArtifactFit:
     """A fit: `check`, `begin`, then `add` for each set of weights, and `finish`.
@@ -57,6 +65,7 @@ class ArtifactFit:
     Attributes:
         is_language: `(prompt, reply) -> bool`, for a strength that is searched.
         report: `(stage, done, total)`: told what is being done, and how much of it is.
+        area: Finds the layers of the edit area, where the settings ask for it.
         prompts: Of gates and rules, once it is checked.
 
     Example:
@@ -70,8 +79,9 @@ class ArtifactFit:
     data: Demonstrations = field(default_factory=lambda: Demonstrations(""))
     is_language: Callable[[str, str], bool] = lambda prompt, reply: bool(reply.strip())
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
+    area: Callable[[], list[int]] = _no_area
     prompts: PromptRules | None = None
-    harmless: list[str] = field(default_factory=list)
+    harmless: list[Prompt] = field(default_factory=list)
     _artifact: SteeringArtifact | None = None
     _target: Target | None = None
 
@@ -81,20 +91,21 @@ class ArtifactFit:
         assert self._artifact is not None, "`begin` has made it"
         return self._artifact
 
-    def check(self, target: str, depth: int, sharded: bool = False) -> None:
+    def check(self, target: str, depth: int, sharded: bool = False, tokenizer: Any = None) -> None:
         """Read demonstrations and prompts, and refuse what does not fit, before any weight is read.
 
         Args:
             target: Name of the model.
             depth: How many layers it has.
             sharded: Whether its weights are split over processes.
+            tokenizer: Its own, by whose chat template demonstrations have to be written.
 
         Raises:
             SettingError: If settings, demonstrations and model do not go together.
-            DataError: If prompts are missing.
+            DataError: If prompts are missing, or demonstrations have turns that the template does not write.
         """
-        chosen = self.settings
-        named = [*(chosen.layers or ()), *(chosen.strength if isinstance(chosen.strength, dict) else ())]
+        chosen = self.settings = self.settings.within(self.area)
+        named = [*(chosen.named_layers or ()), *(chosen.strength if isinstance(chosen.strength, dict) else ())]
         wrong = sorted({layer for layer in named if not 0 <= layer < depth})
         if wrong:
             raise SettingError(
@@ -105,8 +116,10 @@ class ArtifactFit:
         check_vocabulary(chosen.segment, depth, sharded)
         data = self.data
         data.read()
+        if tokenizer is not None:
+            data.check(tokenizer)
         data.read_at(chosen.position, chosen.tokens, chosen.control_seed if chosen.control == "shuffled" else None)
-        count = depth if chosen.layers is None else len(chosen.layers)
+        count = depth if chosen.named_layers is None else len(chosen.named_layers)
         if chosen.choose_layers is not None and (chosen.choose_layers > count or data.count < 2):
             raise SettingError(
                 f"`steering.choose_layers` is {chosen.choose_layers}, with {count} layers and {data.count} pairs.\n"
@@ -157,7 +170,8 @@ class ArtifactFit:
             d_model=text.hidden_size,
             blocks=target.blocks_path,
             template=target.template,
-            template_arguments=target.template_arguments,
+            template_arguments=template_arguments(target.tokenizer),
+            system_prompt=getattr(target.tokenizer, "system_prompt", None),
             template_tail=template_tail(target.tokenizer),
         )
 
@@ -168,7 +182,7 @@ class ArtifactFit:
             DataError, SettingError: As `fit_pairs` and `chosen_segment`.
         """
         chosen, target = self.settings, self._target
-        directions, statistics = fit_pairs(states, chosen.method, chosen.layers)
+        directions, statistics = fit_pairs(states, chosen.method, chosen.named_layers)
         known: Any = statistics["layers"]
         layers, written = known, None
         if chosen.choose_layers is not None:
@@ -205,7 +219,7 @@ class ArtifactFit:
             sequences = [member.ids for pair in passages for member in pair]
         elif self.prompts is not None:
             sequences = self.prompts.sequences(target)
-        asked = [render(target.tokenizer, [{"role": "user", "content": prompt}]) for prompt in self.harmless]
+        asked = [render(target.tokenizer, conversation(prompt)) for prompt in self.harmless]
         calibrate(
             artifact.rules,
             name,
@@ -251,6 +265,7 @@ def fit_artifact(
     share_prefixes: bool | None = None,
     is_language: Callable[[str, str], bool] | None = None,
     report: Callable[[str, int, int], None] | None = None,
+    area: Callable[[], list[int]] = _no_area,
 ) -> SteeringArtifact:
     """Fit an artifact on the weights that a model has now, in this process.
 
@@ -263,6 +278,7 @@ def fit_artifact(
         share_prefixes: Whether what both sides of a pair begin with runs once; where it pays, if not set.
         is_language: `(prompt, reply) -> bool`, for a strength that is searched; not blank, if not set.
         report: Told `(stage, done, total)`.
+        area: Finds the layers of the edit area, where the settings ask for it.
 
     Returns:
         With one set, `original`, of the weights as they are.
@@ -275,9 +291,9 @@ def fit_artifact(
         >>> artifact = fit_artifact(LoadedModel(model, tokenizer), SteeringSettings(), "pairs.jsonl")  # doctest: +SKIP
     """
     data = Demonstrations(demonstrations) if isinstance(demonstrations, str) else demonstrations
-    fit = ArtifactFit(settings, data)
+    fit = ArtifactFit(settings, data, area=area)
     fit.is_language, fit.report = is_language or fit.is_language, report or fit.report
-    fit.check(target.name, target.text_config.num_hidden_layers, target.sharded)
+    fit.check(target.name, target.text_config.num_hidden_layers, target.sharded, target.tokenizer)
     fit.begin(target)
     found = None
     if settings.fits_pairs:
@@ -285,7 +301,7 @@ def fit_artifact(
             target.network,
             data.passages(target.tokenizer, target.max_length),
             site=settings.capture_site,
-            layers=settings.layers,
+            layers=fit.settings.named_layers,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
             share_prefixes=share_prefixes,

@@ -9,7 +9,7 @@ in batches (`batches`).
 from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
-from sa_lightning.models.chat import render, template_errors, tokenize
+from sa_lightning.models.chat import decode, render, template_arguments, tokenize
 from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
@@ -28,6 +28,7 @@ __all__ = [
     "base_of",
     "check_vocabulary",
     "collate",
+    "decode",
     "is_adapter",
     "last_positions",
     "load_config",
@@ -40,7 +41,7 @@ __all__ = [
     "plan_batches",
     "position_ids",
     "render",
-    "template_errors",
+    "template_arguments",
     "template_tail",
     "tokenize",
 ]

@@ -47,6 +47,8 @@ class Scope:
             By default, everything.
         edit_area: For a knowledge-edited target: only the blocks in which it differs from the base
             may change, and those right before and after them (the paper's Eq. 11-12).
+        outside: What happens outside the edit area: nothing, or a step along the whole delta, whatever is selected
+            inside, as in the authors' code, by mistake.
         embeddings: Whether token and position embeddings may change.
         norms: Whether normalisation weights may change.
         lm_head: Whether the output head may change; one that is tied to the embeddings goes with them.
@@ -58,6 +60,7 @@ class Scope:
     exclude: tuple[str, ...] = ()
     layers: tuple[int, int] | None = None
     edit_area: bool = False
+    outside: Literal["untouched", "whole"] = "untouched"
     embeddings: bool = True
     norms: bool = True
     lm_head: bool = True
@@ -96,7 +99,7 @@ class Scope:
             return False
         if self.edit_area and self.blocks is None:
             raise RuntimeError("The edit area is not known before `edit_area.resolve`.")
-        return self.blocks is None or layer in self.blocks
+        return self.blocks is None or layer in self.blocks or self.outside == "whole"
 
     def within(self, blocks: frozenset[int]) -> "Scope":
         """The same scope, in these blocks only."""

@@ -30,6 +30,10 @@ class Described(Protocol):
     demonstrations: Json
     surgery: Json | None
     control: Json | None
+    template: str
+    template_arguments: Json
+    system_prompt: str | None
+    template_tail: str | None
 
     def controls(self) -> list[str]: ...
 
@@ -51,7 +55,7 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 ---
 # Steering artifact for {in_markdown(artifact.model)}
 {warning}
-For a model with {artifact.num_layers} layers (d_model {artifact.d_model}).
+For a model with {artifact.num_layers} layers (d_model {artifact.d_model}). {_prompts(artifact)}
 
 {described}
 ```python
@@ -76,6 +80,20 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def _prompts(artifact: Described) -> str:
+    """Say how conversations were written in the fit."""
+    found = f"Prompts were written by the template {code(artifact.template)}"
+    if artifact.template_arguments:
+        found += f" with {code(json.dumps(artifact.template_arguments, default=str))}"
+    if artifact.template_tail:
+        found += f", which ends them with {code(repr(artifact.template_tail))}"
+    if artifact.system_prompt:
+        found += f"; the system said {code(artifact.system_prompt)}"
+    if "strftime_now" in artifact.template_arguments:
+        found += f". Today was {code(artifact.template_arguments['strftime_now'])} to it, whenever it was fitted"
+    return f"{found}."
 
 
 def sign(rule: Rule, demonstrations: Mapping[str, Any]) -> str:
