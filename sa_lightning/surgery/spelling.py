@@ -1,6 +1,5 @@
 """Checkpoints of one model whose tools spell its names differently: one is read under the names of the other."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,11 +8,9 @@ from torch import Tensor
 
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.slices import Slice
+from sa_lightning.weight_files import PREFIX
 
 __all__ = ["Respelled", "spelled_like"]
-
-#: What stands before the same names: a model saved without its head lacks some of it, a multimodal one has more.
-PREFIX = re.compile(r"^((base_model|model|language_model|transformer|gpt_neox)\.)+")
 
 
 class Respelled(Checkpoint):

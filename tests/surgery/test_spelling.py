@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.families import SMALL, VISION
-from support.small_checkpoints import says
+from safetensors.torch import load_file, save_file
+from support.families import FAMILIES, SMALL, VISION
+from support.small_checkpoints import read, says
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from sa_lightning.errors import CheckpointMismatchError
+from sa_lightning.errors import CheckpointMismatchError, SaError
+from sa_lightning.models import load_model
 from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
 
 SHAPES = {
@@ -31,7 +32,7 @@ def tensors(prefix: str, seed: int | None = None) -> dict[str, torch.Tensor]:
 def edit(path, *sources, **settings):
     base, harm, target = (None if one is None else str(one) for one in (*sources, None)[:3])
     plan = plan_from(Sources(base=base, harm=harm, target=target), EditSettings(density=0.5, scale=2.0, **settings))
-    return load_file(write_edit(plan, path, overwrite=True) / "model.safetensors"), plan
+    return read(write_edit(plan, path, overwrite=True)), plan
 
 
 @pytest.mark.parametrize("spelled", [("", "model.", ""), ("model.", "", "model.language_model."), ("x.", "x.", "x.")])
@@ -74,11 +75,26 @@ def test_names_that_differ_in_more_are_refused_with_both_spellings(write):
     says(refusal, "`model.layers.0.mlp.down_proj.weight`", "has `model.layers.0.mlp.w2.weight`", "scope.exclude")
 
 
-def test_two_names_that_are_one_without_their_prefix_are_left_alone(write):
-    both = {**tensors("model.", 1), **tensors("language_model.", 2)}
-    sources = Sources(base=str(write("base", tensors(""))), harm=str(write("harm", both)))
-    with pytest.raises(CheckpointMismatchError, match="lacks it"):
-        plan_from(sources, EditSettings())
+def test_a_checkpoint_that_holds_a_tensor_under_two_names_is_refused_with_both(tmp_path):
+    model = FAMILIES["Llama"]()
+    model.save_pretrained(tmp_path)
+    found = load_file(tmp_path / "model.safetensors")
+    found["layers.1.mlp.down_proj.weight"] = found["model.layers.1.mlp.down_proj.weight"] + 1
+    save_file(found, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for opening in (open_checkpoint, load_model):
+        with pytest.raises(SaError) as refusal:
+            opening(str(tmp_path))
+        says(refusal, "`layers.1.mlp.down_proj.weight`", "`model.layers.1.mlp.down_proj.weight`")
+
+
+def test_a_shard_that_the_index_does_not_name_is_neither_read_nor_copied(write, tmp_path):
+    base, harm = write("base", tensors("model."), 2), write("harm", tensors("model.", 1))
+    expected, _ = edit(tmp_path / "expected", base, harm)
+    stray = base / "model-00003-of-00003.safetensors"
+    save_file({"model.layers.1.mlp.down_proj.weight": torch.full((6, 8), 9.0)}, stray)
+    found, _ = edit(tmp_path / "out", base, harm)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not (tmp_path / "out" / stray.name).exists()
 
 
 def test_a_vocabulary_that_was_filled_up_is_refused_with_the_settings_that_leave_it_out(write, tmp_path):

@@ -14,7 +14,7 @@ from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Weights
-from sa_lightning.surgery.scope import EMBEDDING, NORM, Scope, layer_of, stores_input_first
+from sa_lightning.surgery.scope import EMBEDDING, LAYER, NORM, Scope, layer_of, stores_input_first
 
 __all__ = ["RankOne", "read_direction"]
 
@@ -154,7 +154,8 @@ class RankOne:
         for name in self.names:
             found, layer = WRITER.search(name), layer_of(name)
             if found is not None and layer is not None:
-                way = [part for part in name[: found.end(2)].split(".") if not part.isdigit()]  # of experts, one name
+                inside = LAYER.split(name[: found.end(2)], maxsplit=1)[-1]
+                way = [part for part in inside.split(".") if not part.isdigit()]  # of experts, one name
                 blocks.setdefault(layer, set()).add(".".join(way[-2:]))
         counts = sorted({len(found) for found in blocks.values()})
         kinds = ", ".join(sorted({kind for found in blocks.values() for kind in found}))
