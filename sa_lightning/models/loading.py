@@ -42,7 +42,7 @@ def load_config(
             name, revision=base_revision(source, revision), trust_remote_code=trust_remote_code
         )
         check_config(config, name)
-        check_quantization(config, name, quantization, adapted=is_adapter(source))
+        check_quantization(config, name, quantization, adapted=bool(read(source).adapters))
     except ModelError:
         raise
     except Exception as error:  # of transformers, its config classes, huggingface_hub and json

@@ -3,16 +3,21 @@
 PYTHONPATH=tests python -c "from support.families import table; print(table())"
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import transformers
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from sa_lightning.errors import ModelError
 from sa_lightning.models import locate_blocks
+from sa_lightning.models.stored import as_stored
+from sa_lightning.surgery import ModelWeights
+from sa_lightning.surgery.deltas.rank_one import RankOne
 
 # A family that calls a setting otherwise (`n_embd`) maps these names itself; it ignores what it does not have.
 # Untied: a random tied model repeats its input, and then steering cannot be seen in what it says.
@@ -135,9 +140,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 
 def table() -> str:
     """Where the blocks of each family are, as Markdown; every cell is read from the model."""
-    header = "| model class | blocks | MLP | attention | a block returns |"
+    header = "| model class | blocks | MLP | attention | a block returns | writers of a block |"
     rows = dict.fromkeys(_row(make()) for make in FAMILIES.values())  # Mistral once, whatever its window
-    return "\n".join([header, "|---|---|---|---|---|", *rows])
+    return "\n".join([header, "|---|---|---|---|---|---|", *rows])
 
 
 def _row(model: PreTrainedModel) -> str:
@@ -149,8 +154,19 @@ def _row(model: PreTrainedModel) -> str:
         model(torch.tensor([[5, 6]]))
     handle.remove()
     kind = "tensor" if isinstance(returned[0], torch.Tensor) else type(returned[0]).__name__
-    cells = [f"`{type(model).__name__}`", f"`{path}`", _site(blocks, "mlp"), _site(blocks, "attention"), kind]
+    sites = [_site(blocks, "mlp"), _site(blocks, "attention")]
+    cells = [f"`{type(model).__name__}`", f"`{path}`", *sites, kind, _writers(model)]
     return f"| {' | '.join(cells)} |"
+
+
+def _writers(model: PreTrainedModel) -> str:
+    """How many matrices of a block write to the stream, on disk, and their names; of an adapter those of its base."""
+    weights = ModelWeights(model, tensors=as_stored(model))
+    if isinstance(model, PeftModel):
+        return "–"
+    formula = RankOne(weights, torch.ones(32), "injection", config=model.config.to_dict()).formula
+    count, names = re.search(r"([\d to]+) writers in each of 3 blocks \((.*)\)", formula).groups()
+    return f"{count.strip()}: " + ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _site(blocks, site: str) -> str:

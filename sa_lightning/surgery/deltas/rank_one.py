@@ -14,7 +14,7 @@ from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Weights
-from sa_lightning.surgery.scope import EMBEDDING, NORM, Scope, layer_of
+from sa_lightning.surgery.scope import EMBEDDING, LAYER, NORM, Scope, layer_of, stores_input_first
 
 __all__ = ["RankOne", "read_direction"]
 
@@ -137,7 +137,7 @@ class RankOne:
         """Whether matrices called c_proj are stored (in, out), as in GPT-2, or (out, in), as in most others."""
         shapes = [self.shape(name) for name in self.names if "c_proj" in name and len(self.shape(name)) == 2]
         known = [shape[-1] == self.width for shape in shapes if shape[0] != shape[1]]
-        return all(known) if known else config.get("model_type") in ("gpt2", None)
+        return all(known) if known else stores_input_first(config)
 
     def _refuse_unknown(self, names: list[str]) -> None:
         """Refuse what may write to the stream, by its shape, and is not known by its name."""
@@ -164,7 +164,8 @@ class RankOne:
         for name in self.names:
             found, layer = WRITER.search(name), layer_of(name)
             if found is not None and layer is not None:
-                way = [part for part in name[: found.end(2)].split(".") if not part.isdigit()]  # of experts, one name
+                inside = LAYER.split(name[: found.end(2)], maxsplit=1)[-1]
+                way = [part for part in inside.split(".") if not part.isdigit()]  # of experts, one name
                 blocks.setdefault(layer, set()).add(".".join(way[-2:]))
         counts = sorted({len(found) for found in blocks.values()})
         kinds = ", ".join(sorted({kind for found in blocks.values() for kind in found}))
