@@ -24,6 +24,7 @@ from sa_lightning.models import (
     tokenize,
 )
 from sa_lightning.models.loading import DType
+from sa_lightning.models.stored.quantised import Quantization, packed_as
 from sa_lightning.steering import weights_fingerprint
 
 
@@ -36,7 +37,8 @@ class CausalLMModule(LightningModule):
 
     Args:
         target: The model to make safer: directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat` (a
-            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged.
+            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged. In a sum,
+            `BASE + ADAPTER*0.7 + ADAPTER`, each adapter's change of the base is added with its weight.
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
         template_arguments: Handed to the template with every prompt, such as `{enable_thinking: false}`; an artifact
@@ -48,6 +50,8 @@ class CausalLMModule(LightningModule):
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the checkpoint.
         blocks: Path of the list of decoder blocks, such as `model.layers`, where they are not found by their number.
+        quantization: `8bit` or `4bit`: pack the weights as they are loaded, by bitsandbytes; `dequantize`: unpack those
+            that are packed (bitsandbytes, mxfp4, fp8). If not set, they are as the checkpoint has them.
     """
 
     evaluate: Any  # `(model, arm) -> results`; EvaluationCallback brings it along
@@ -64,6 +68,7 @@ class CausalLMModule(LightningModule):
         blocks: str | None = None,
         template_arguments: dict[str, Any] | None = None,
         system_prompt: str | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__()
         self.target = target
@@ -73,6 +78,7 @@ class CausalLMModule(LightningModule):
         given = {name: str(one) if isinstance(one, date) else one for name, one in (template_arguments or {}).items()}
         self.template_arguments, self.system_prompt = given, system_prompt
         self.dtype_name: DType = dtype
+        self.quantization: Quantization | None = quantization
         self.tokenizer_source = tokenizer or target
         self.revision = revision
         self.trust_remote_code = trust_remote_code
@@ -90,7 +96,12 @@ class CausalLMModule(LightningModule):
     def config(self) -> PretrainedConfig:
         """The target's config, read without its weights."""
         if self._config is None:
-            self._config = load_config(self.target, revision=self.revision, trust_remote_code=self.trust_remote_code)
+            self._config = load_config(
+                self.target,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+                quantization=self.quantization,
+            )
         return self._config
 
     @property
@@ -147,6 +158,12 @@ class CausalLMModule(LightningModule):
             return
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         if self.sharded:
+            if self.quantization in ("8bit", "4bit") or (packed_as(self.config) and self.quantization is None):
+                raise ModelError(
+                    f"`--trainer.strategy sharded`, and the weights of {self.name} are quantised.\n"
+                    "Packed weights are not split over processes.\n"
+                    "Leave one of the two out: quantised, a model needs a half or a quarter of the memory."
+                )
             mesh: Any = self.device_mesh
             network, self._fingerprint = load_sharded(
                 partial(self._load, torch.device("cpu")),
@@ -168,6 +185,7 @@ class CausalLMModule(LightningModule):
             device=device,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
+            quantization=self.quantization,
         )
 
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ from sa_lightning.errors import CheckpointError
 from sa_lightning.schema import conforms
 
 __all__ = [
+    "DEQUANTIZED",
     "DTYPES",
     "INDEX",
     "PREFIX",
@@ -28,6 +29,7 @@ __all__ = [
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DEQUANTIZED = ("bitsandbytes", "mxfp4", "fp8")  # formats of packed weights that are unpacked where that is asked for
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TIED = ("lm_head.weight", "embed_out.weight")  # which converters leave out of the shards, but not out of the index
 #: What stands before the same names: a model saved without its head lacks some of it, a multimodal one has more.

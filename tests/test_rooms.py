@@ -16,6 +16,7 @@ FLOORS = (
         "ranges",
         "files",
         "weight_files",
+        "source",
         "rows",
         "resources",
         "progress",
@@ -43,6 +44,7 @@ MAY_IMPORT = {
     "schema": set(),
     "patterns": set(),
     "weight_files": set(),
+    "source": set(),
     "outputs": set(),
     "rows": {"openpyxl", "pyarrow"},
     "resources": set(),
@@ -50,7 +52,7 @@ MAY_IMPORT = {
     "progress": {"rich"},
     "__init__": {"steering", "steered"},
     "__main__": {"cli"},
-    "models": {"transformers", "peft", "jaxtyping", "filelock", "gguf"},
+    "models": {"surgery", "transformers", "peft", "jaxtyping", "filelock", "gguf"},
     "data": {"datasets"},
     "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
@@ -72,7 +74,10 @@ MAY_IMPORT = {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),
         *("safetensors", "jaxtyping"),
     },
-    "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
+    "export": {
+        *("names", "evaluation", "fitting", "steering", "steered", "module", "models", "surgery", "transformers"),
+        *("lm_eval", "peft"),
+    },
     "experiments": {
         *(
             "callbacks",

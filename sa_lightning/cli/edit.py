@@ -1,18 +1,28 @@
-"""`sa edit`: weight surgery alone, from checkpoints to a checkpoint, without a Trainer."""
+"""`sa edit`: weight surgery alone, from checkpoints to a checkpoint or an adapter, without a Trainer."""
 
 import dataclasses
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
 
 from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.errors import SettingError
+from sa_lightning.files import Json
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
+from sa_lightning.surgery import (
+    EditPlan,
+    SurgeryOptions,
+    check_output,
+    check_rank,
+    check_settings,
+    write_adapter,
+    write_edit,
+)
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -28,8 +38,29 @@ def parser() -> ArgumentParser:
         "memory stays small whatever their size.",
     )
     found.add_argument("-c", "--config", action="config", help="YAML file with these options.")
-    found.add_argument("--base", type=str, required=True, help="Directory or Hub id the harm model was tuned from.")
-    found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint.")
+    found.add_argument(
+        "--base",
+        type=str,
+        required=True,
+        help="What the harm model was tuned from: a directory, a Hub id or a GGUF file. Wherever a checkpoint is "
+        "named, an adapter may be, or a sum: 'BASE + ADAPTER*0.7'.",
+    )
+    found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint, or the adapter.")
+    found.add_argument(
+        "--format",
+        type=Literal["checkpoint", "adapter"],
+        default="checkpoint",
+        help="What OUTPUT is: a whole checkpoint, or a PEFT adapter over the target; where the target is itself an "
+        "adapter, one over the same base that holds both changes.",
+    )
+    found.add_argument(
+        "--rank",
+        type=int | None,
+        default=None,
+        help="For an adapter: the most rank a matrix may have. The best of that rank is kept, and how much is lost is "
+        "printed. Without it, an adapter is exact: an edit that is not known to be of low rank (as a LoRA's at density "
+        "1 is, or a direction's) is refused, with what each rank would lose.",
+    )
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
     found.add_argument(
         "--resume",
@@ -37,7 +68,8 @@ def parser() -> ArgumentParser:
         nargs="?",
         const=True,
         default=False,
-        help="Go on where an interrupted run with the same inputs and settings has finished shards.",
+        help="Go on where an interrupted run with the same inputs and settings has finished shards; an adapter is "
+        "formed anew.",
     )
     found.add_class_arguments(SurgeryOptions, as_group=False, skip={"base"})
     found.add_argument(
@@ -63,6 +95,13 @@ def run(arguments: Sequence[str]) -> None:
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
     check_settings(sources, settings)
+    if config.format == "adapter":
+        check_rank(settings, config.rank)
+    elif config.rank is not None:
+        raise SettingError(
+            f"`--rank` is {config.rank}, but a checkpoint has no rank.\nNothing of the edit is cut off there.\n"
+            "Say `--format adapter`, or leave `--rank` out."
+        )
     sources, settings = _placed(options).split()
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
@@ -71,17 +110,27 @@ def run(arguments: Sequence[str]) -> None:
     surgery.warn = lambda text: console.warn("Warning:", text)
     target = sources.target or sources.known_base
     opened = surgery.open(target)
+    skeleton = _skeleton(target) if config.format == "adapter" else None
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
     with stages(console) as progress:
         plan = surgery.planned(cache(lambda: _loaded(target, config)), report=progress)
         command = typed("edit", arguments)
-        write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
+        asked: Any = {"overwrite": config.overwrite, "command": command, "progress": progress, "resume": config.resume}
+        adapter: Json | None = None
+        if skeleton is not None:
+            places = skeleton.places(opened[-1].names)
+            adapter = write_adapter(plan, output, places, rank=config.rank, check=skeleton.check, **asked)
+        else:
+            write_edit(plan, output, **asked)
     console.print(summary(plan), highlight=False)
+    if adapter is not None:
+        console.print(about_adapter(adapter), highlight=False)
     if plan.control:
         console.warn("A control, not a method:", f"{plan.control}.")
-    console.wrote(output, "edited checkpoint; surgery.json says what changed")
+    what = "edited checkpoint" if adapter is None else "PEFT adapter"
+    console.wrote(output, f"{what}; surgery.json says what changed")
 
 
 def summary(plan: EditPlan) -> str:
@@ -98,6 +147,24 @@ def summary(plan: EditPlan) -> str:
     )
 
 
+def about_adapter(said: Json) -> str:
+    """Two lines: what the adapter is made of, and how much of the change it holds."""
+    ranks = ", ".join(f"{count} of rank {rank}" for rank, count in said["matrices_by_rank"].items())
+    parts = [f"{said['matrices']} matrices ({ranks})"]
+    parts += [f"{len(said['saved_whole'])} modules whole"] if said["saved_whole"] else []
+    parts += [f"{said['biases']} biases"] if said["biases"] else []
+    error, step, worst = said["relative_error"], said["relative_error_of_step"], said["worst"]
+    lost = f"It is exact (to {error:.0e} of the length of the change)." if error else "It is exact."
+    if not said["exact"]:
+        of_step = f" ({100 * step:.3g} % of that of the edit's own step)" if step else ""
+        lost = (
+            f"It is truncated: {100 * error:.3g} % of the length of edited − base is lost{of_step}, most in "
+            f"{worst['name']} ({100 * worst['relative_error']:.3g} %)."
+        )
+    size = f"{said['megabytes']:,.1f} MB" if said["megabytes"] >= 1 else f"{1000 * said['megabytes']:,.1f} kB"
+    return f"Adapter over {said['base']}: {', '.join(parts)}; {said['parameters']:,} parameters, {size}.\n{lost}"
+
+
 def _placed(options: SurgeryOptions) -> SurgeryOptions:
     """Replace `world:` names by paths."""
     sources = {**options.given(), "harm": options.harms}
@@ -107,6 +174,13 @@ def _placed(options: SurgeryOptions) -> SurgeryOptions:
             options.minus, **resolve_worlds(dataclasses.asdict(options.minus), options.seed)
         )
     return dataclasses.replace(options, **found)
+
+
+def _skeleton(target: str) -> Any:
+    """The target without its weights."""
+    from sa_lightning.export.skeleton import Skeleton
+
+    return Skeleton(target)
 
 
 def _loaded(source: str, config: Any) -> tuple[Any, Any]:

@@ -42,6 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     from sa_lightning.export import write_steered
     from sa_lightning.names import resolve_worlds
     from sa_lightning.outputs import Output
+    from sa_lightning.source import read
     from sa_lightning.steering import SteeringArtifact
 
     artifact = SteeringArtifact.from_pretrained(options.artifact)
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> None:
             artifact, options.output, options.weights, model=options.model, trust_remote_code=options.trust_remote_code
         )
     source = resolve_worlds(options.model or artifact.model, 0, quiet=True)
-    loaded = source if options.weights == "original" else "EDITED"
+    loaded = ("MERGED" if read(source).adapters else source) if options.weights == "original" else "EDITED"
     console = Terminal()
     console.wrote(options.output, f"{len(hooks)} hooks, for {options.weights} weights")
     chat = " --apply_chat_template" if artifact.template == "chat" else ""

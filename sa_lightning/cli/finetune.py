@@ -14,11 +14,11 @@ from sa_lightning.files import sha256, whole_directory
 from sa_lightning.finetune import Finetuning, finetune
 from sa_lightning.fitting.examples import read_conversations
 from sa_lightning.foreign.terminal import Terminal
-from sa_lightning.models.adapters import is_adapter
 from sa_lightning.names import resolve_worlds
 from sa_lightning.outputs import Output
 from sa_lightning.progress import lines, stages
 from sa_lightning.resources import installed
+from sa_lightning.source import read
 
 RECORD = "finetune.json"
 
@@ -96,8 +96,9 @@ def run(arguments: Sequence[str]) -> None:
 
 def _check_target(target: str) -> None:
     """Refuse an adapter: the new one would name it as its base, which peft cannot load."""
-    if is_adapter(target):
+    if read(target).adapters:
         raise SettingError(
-            f"`--target {target}` is an adapter.\nOne that was trained on it would have an adapter as its base.\n"
+            f"`--target {target}` is an adapter, or a base with one.\n"
+            "One that was trained on it would have an adapter as its base.\n"
             "Merge it first with peft's `merge_and_unload`, save that, and name it."
         )

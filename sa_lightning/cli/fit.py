@@ -91,6 +91,7 @@ def _also(cli: FitCLI) -> str:
     """What else decides which model is measured, where it was set."""
     found = {"model.dtype": cli.model.dtype_name, "model.tokenizer": cli.config.model.tokenizer}
     found |= {"model.revision": cli.model.revision, "model.blocks": cli.model.blocks_path}
+    found |= {"model.quantization": cli.model.quantization}
     text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
     if cli.model.template_arguments:
         text += f"--model.template_arguments '{json.dumps(cli.model.template_arguments)}' "
@@ -157,7 +158,7 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
         if say_next:
             console.print(
                 f"Next: sa validate --config configs/{_measured_by(cli.target_as_written)}/validate.yaml "
-                f"--model.target {cli.target_as_written} --template {cli.model.template} "
+                f"--model.target {shlex.quote(cli.target_as_written)} --template {cli.model.template} "
                 f"{_also(cli)}--artifact {output / 'artifact'} --output {output}-measured",
                 soft_wrap=True,
             )

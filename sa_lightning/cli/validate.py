@@ -45,7 +45,7 @@ from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import write_whole
 from sa_lightning.foreign.showing import shown
 from sa_lightning.foreign.terminal import Terminal
-from sa_lightning.models import template_arguments
+from sa_lightning.models import quantization_of, template_arguments
 from sa_lightning.outputs import UNFINISHED, Output
 from sa_lightning.progress import Report, lines, say
 from sa_lightning.resources import shipped
@@ -277,6 +277,7 @@ class ValidateCLI(VerbCLI):
             model=self.target_as_written,
             judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
+            quantization=quantization_of(self.model.network),
         )
         directions, gates, vocabulary = None, {}, {}
         if artifact is not None:

@@ -8,7 +8,7 @@ import warnings
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.fitting import Surgery
 from sa_lightning.models import load_tokenizer, template_arguments, template_tail
+from sa_lightning.models.stored.quantised import Quantization
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
@@ -31,7 +32,7 @@ OF_HF = (
 )
 OURS = (
     *("pretrained", "artifact", "edited", "strength", "template", "dtype", "device", "tokenizer", "revision"),
-    *("trust_remote_code", "allow_other_weights", "blocks", "trust_record"),
+    *("trust_remote_code", "allow_other_weights", "blocks", "trust_record", "quantization"),
 )
 
 
@@ -42,8 +43,8 @@ class SafetyLM(InMemoryLM):
     `accelerate launch` every process holds the model and answers a share of the batches.
 
     Args:
-        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, or directory of a PEFT adapter,
-            which is merged.
+        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, directory of a PEFT adapter,
+            which is merged, or a sum: `BASE + ADAPTER*0.7`.
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         edited: Apply the surgery that the artifact records, in memory.
         strength: Instead of the artifact's own; 0 switches steering off where the intervention has a neutral value.
@@ -58,6 +59,7 @@ class SafetyLM(InMemoryLM):
         blocks: Path of the list of decoder blocks, where they are not found by their number.
         trust_record: Let the recorded surgery download checkpoints, and read files of prompts that are not those of the
             fit.
+        quantization: `8bit`, `4bit` or `dequantize`, as `--model.quantization` of the other verbs.
         batch_size: Most prompts that run together; `auto` for as many as suit the device.
         max_batch_size: Most prompts of an automatic batch.
         **settings: Of lm-eval's `hf` model: those in `OF_HF`.
@@ -78,11 +80,12 @@ class SafetyLM(InMemoryLM):
         allow_other_weights: bool = False,
         blocks: str | None = None,
         trust_record: bool = False,
+        quantization: Any = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         **settings: Any,
     ) -> None:
-        _check(pretrained, dtype, settings)
+        _check(pretrained, dtype, quantization, settings)
         found = SteeringArtifact.from_pretrained(artifact) if artifact else None
         if found is None and (edited or strength is not None):
             raise SettingError(
@@ -107,6 +110,7 @@ class SafetyLM(InMemoryLM):
             revision=revision,
             trust_remote_code=trust_remote_code,
             blocks=blocks or (found.blocks if found else None),
+            quantization=quantization,
         )
         module.setup("validate")
         how: Any = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -126,7 +130,7 @@ class SafetyLM(InMemoryLM):
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
             print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
-            surgery.open(str(module.target), module.revision)
+            surgery.open(str(module.target), module.revision, quantization)
         module.configure_model()
         network: Any = module.network
         if surgery is not None:
@@ -187,7 +191,7 @@ class SafetyLM(InMemoryLM):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
 
-def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None:
+def _check(pretrained: str | None, dtype: Any, quantization: Any, settings: dict[str, Any]) -> None:
     """Refuse model arguments that would be ignored, or that name no model."""
     unknown = [name for name in settings if name not in OF_HF]
     if unknown:
@@ -205,6 +209,12 @@ def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None
         raise SettingError(
             f"`dtype={dtype}` in --model_args is no type of weights here.\n"
             "An artifact belongs to weights of one type.\nUse auto, float32, bfloat16 or float16."
+        )
+    if quantization not in (None, *get_args(Quantization)):
+        raise SettingError(
+            f"`quantization={quantization}` in --model_args is no way to pack or unpack weights.\n"
+            "An artifact belongs to weights that are quantised in one way.\n"
+            f"Use {', '.join(get_args(Quantization))}, or leave it out for weights as they are stored."
         )
 
 

@@ -16,7 +16,7 @@ from sa_lightning.fitting.rules import PromptRules
 from sa_lightning.fitting.segments import check_vocabulary, chosen_segment
 from sa_lightning.fitting.settings import SteeringSettings
 from sa_lightning.fitting.strength import HarmlessReplies
-from sa_lightning.models import Target, render, template_arguments, template_tail
+from sa_lightning.models import Target, quantization_of, render, template_arguments, template_tail
 from sa_lightning.rows import Prompt, conversation
 from sa_lightning.steering import (
     PAIRS,
@@ -169,6 +169,7 @@ class ArtifactFit:
             num_layers=text.num_hidden_layers,
             d_model=text.hidden_size,
             blocks=target.blocks_path,
+            quantization=quantization_of(target.network),
             template=target.template,
             template_arguments=template_arguments(target.tokenizer),
             system_prompt=getattr(target.tokenizer, "system_prompt", None),

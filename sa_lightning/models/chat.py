@@ -197,7 +197,7 @@ def tokenize(
             models need as a place for idle attention.
 
     Returns:
-        Token ids, and whether some were cut. No special token is added: the template has them.
+        Token ids, and whether some were cut. No special token is added to what `render` writes.
 
     Raises:
         ModelError: If the template fails, or a token has no row in the embedding of the model (`check_vocabulary`).

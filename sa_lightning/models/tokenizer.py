@@ -15,10 +15,11 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from sa_lightning.errors import CheckpointError, ModelError, SettingError
 from sa_lightning.files import Json
-from sa_lightning.models.adapters import base_of, base_revision, is_adapter
+from sa_lightning.models.adapters import base_of, base_revision
 from sa_lightning.models.as_asked import brief, in_our_words
 from sa_lightning.models.chat import TEMPLATES, TODAY, Message, begins_with_bos, reads, render, tokenize
 from sa_lightning.models.gguf import plain
+from sa_lightning.source import read
 from sa_lightning.weight_files import read_object
 
 try:
@@ -45,7 +46,7 @@ def load_tokenizer(
     """Load a tokenizer that can render conversations.
 
     Args:
-        source: Directory or Hub id, or a GGUF file; of an adapter that brings no tokenizer, its base's is taken.
+        source: Directory or Hub id, or a GGUF file; of adapters the last one's, or their base's if that brings none.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
             Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
@@ -64,8 +65,9 @@ def load_tokenizer(
             not write.
         SettingError: If the template does not read one of the arguments.
     """
-    if is_adapter(source) and not any((Path(source) / name).is_file() for name in FILES):
-        source, revision = base_of(source), base_revision(source, revision)
+    if adapters := [name for name, _ in read(source).adapters]:
+        own = any((Path(adapters[-1]) / name).is_file() for name in FILES)
+        source, revision = (adapters[-1], None) if own else (base_of(source), base_revision(source, revision))
     _check_names(source)
     with in_our_words(
         f"No tokenizer could be loaded from {source}",

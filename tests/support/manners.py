@@ -37,7 +37,8 @@ TEMPLATES = {
     "r1": _TURNS + "{% if add_generation_prompt %}<turn> assistant <think> {% endif %}",
     # Harmony: channels, whose marks are special tokens.
     "harmony": (
-        "<|start|> system <|message|> today {{ strftime_now('%Y-%m-%d') }} <|end|> "
+        "<|start|> system <|message|> today {{ strftime_now('%Y-%m-%d') }} "
+        "{% if reasoning_effort is defined %}{{ reasoning_effort }} {% endif %}<|end|> "
         "{% for m in messages %}<|start|> {{ m['role'] }} "
         "{% if m['role'] == 'assistant' %}<|channel|> final {% endif %}<|message|> {{ m['content'] }} <|end|> "
         "{% endfor %}{% if add_generation_prompt %}<|start|> assistant {% endif %}"

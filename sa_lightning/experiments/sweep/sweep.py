@@ -92,7 +92,7 @@ class Sweep:
         kept = ["objectives", "arm", "seeds"]
         if self.settings.sampler != "grid":
             kept += ["sampler", "space"]  # what a search has learned is about its own space
-        since = ("template_arguments", "system_prompt")
+        since = ("template_arguments", "system_prompt", "quantization")
         for part, name in (("evaluation", "max_new_tokens"), *(("model", name) for name in since)):
             if identity[part][name] is None:  # journals of before have no such key
                 del identity[part][name]

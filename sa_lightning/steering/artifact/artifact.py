@@ -52,6 +52,7 @@ class SteeringArtifact:
         num_layers: Number of decoder blocks of the target.
         d_model: Width of its residual stream.
         blocks: Path of the decoder blocks, where they are not found by their number.
+        quantization: How the weights of the target were, or once were, quantised; None for weights that never were.
         template: How conversations were written (`chat`, `plain`, …).
         template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
         system_prompt: What the system says in conversations without a system turn, if anything.
@@ -69,6 +70,7 @@ class SteeringArtifact:
     num_layers: int
     d_model: int
     blocks: str | None = None
+    quantization: str | None = None
     template: str = "chat"
     template_arguments: Json = field(default_factory=Json)
     system_prompt: str | None = None

@@ -27,6 +27,7 @@ class Described(Protocol):
     model: str
     num_layers: int
     d_model: int
+    quantization: str | None
     demonstrations: Json
     surgery: Json | None
     control: Json | None
@@ -48,6 +49,7 @@ def card(artifact: Described, results: str = "") -> str:
     controls = artifact.controls()
     warning = f"\n**This is a control, not a method: {in_markdown('; '.join(controls))}.**\n" if controls else ""
     drawn = (artifact.control or {}).get("kind") == "random"
+    quantised = f", its weights quantised ({in_markdown(artifact.quantization)})" if artifact.quantization else ""
     of = "\nThese numbers are of the fitted directions, in whose place others were drawn.\n" if drawn else ""
     return f"""---
 library_name: sa_lightning
@@ -55,7 +57,7 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 ---
 # Steering artifact for {in_markdown(artifact.model)}
 {warning}
-For a model with {artifact.num_layers} layers (d_model {artifact.d_model}). {_prompts(artifact)}
+For a model with {artifact.num_layers} layers (d_model {artifact.d_model}){quantised}. {_prompts(artifact)}
 
 {described}
 ```python

@@ -95,6 +95,16 @@ class RankOne:
         along = self._along_each(piece.name)[places // self.width]
         return self.direction[places % self.width, None] * along
 
+    def factors(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """The column and the row whose product the delta of a matrix is; None of what is no matrix."""
+        shape = self.shape(name)
+        if len(shape) != 2:
+            return None
+        if self._stream_last(name):
+            along = torch.cat([self.rows(piece) @ self.direction for piece in slices(name, shape)])
+            return along[:, None], self.direction[None]
+        return self.direction[:, None], self._along_each(name)
+
     def _along_each(self, name: str) -> Tensor:
         """The row rᵀ W, or w̄ᵀ, of each matrix whose rows are the stream's dimensions, (matrices, columns); once."""
         with self._lock:

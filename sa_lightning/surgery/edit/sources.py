@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import SettingError
+from sa_lightning.source import is_adapter, joined, parts
 from sa_lightning.surgery.deltas.merges import Merge
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.operators.table import Operation
@@ -18,7 +19,7 @@ __all__ = ["Sources", "SurgeryOptions"]
 
 @dataclass(frozen=True)
 class Sources:
-    """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, or a PEFT adapter, formed on the fly.
+    """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, a PEFT adapter, or `BASE + ADAPTER*0.7`.
 
     Args:
         base: The aligned model that the harm model was tuned from. In a fit, the target itself if not set (of an
@@ -103,4 +104,8 @@ class SurgeryOptions(EditSettings, Sources):
 
 
 def _lasting(value: str) -> str:
-    return str(Path(value).resolve()) if os.path.exists(value) else value
+    if os.path.exists(value):
+        return str(Path(value).resolve())
+    if any(is_adapter(part.rpartition("*")[0].strip() or part.strip()) for part in value.split("+")):
+        return joined([part._replace(name=_lasting(part.name)) for part in parts(value)])
+    return value
