@@ -66,7 +66,9 @@ class Asking:
             raise DataError("The tokenizer ends every text, so none can be completed.\nAsk through a chat template.")
         start = _common(whole, alone) if reply else len(whole)
         if reply and start >= len(whole):
-            raise DataError(f"The reply {reply!r} has no token of its own behind {prompt[:80]!r}.\nGive another target.")
+            raise DataError(
+                f"The reply {reply!r} has no token of its own behind {prompt[:80]!r}.\nGive another target."
+            )
         if subject is None:
             return Asked(whole, start)
         # A template may have the words of the subject, too (a system prompt): the prompt's own count.
@@ -127,7 +129,7 @@ class Asking:
 
 
 def reply_log_probability(logits: Tensor, asked: Asked) -> Tensor:
-    """log p of the reply's tokens, summed, from the logits of one row (padded on the right), in float32."""
+    """Log p of the reply's tokens, summed, from the logits of one row (padded on the right), in float32."""
     wanted = torch.tensor(asked.tokens[asked.reply :], device=logits.device)
     rows = logits[asked.reply - 1 : len(asked.tokens) - 1].float().log_softmax(-1)
     return rows.gather(1, wanted[:, None]).sum()

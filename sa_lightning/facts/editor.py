@@ -1,4 +1,4 @@
-"""Facts written into a model: keys, values and the closed form, as factors of a change of one tensor."""
+"""Facts written into a model: keys, values and the closed form, as factors of a change of a few tensors."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,78 +12,71 @@ from sa_lightning.facts.closed_form import closed_form
 from sa_lightning.facts.covariance import Report, covariance, inputs_of
 from sa_lightning.facts.place import DownProjection, down_projection
 from sa_lightning.facts.record import Fact
+from sa_lightning.facts.texts import sequences_of
 from sa_lightning.facts.values import Descent, Found, find_step
+from sa_lightning.files import Json
+from sa_lightning.surgery import Factors
 
-__all__ = ["Editor", "Written", "key"]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What facts change: W + left @ right.
-
-    Attributes:
-        name: Of the weight.
-        left, right: Factors, (rows, facts) and (facts, columns), as the weight is stored, float32.
-        found: How each step was found.
-    """
-
-    name: str
-    left: Tensor
-    right: Tensor
-    found: tuple[Found, ...]
+__all__ = ["Editor", "key"]
 
 
 @dataclass
 class Editor:
-    """Writes facts into one block of a model.
+    """Writes facts into a model.
 
     Args:
         asking: The model.
-        layer: Of the block, from 0.
-        sequences: Token ids of a text, for the covariance of keys.
+        layers: Into whose MLP, from 0, first to last.
+        text: On which keys are counted.
         contexts: What stands before prompts when keys and values are looked for.
         fingerprint: Of the weights, to keep the covariance by.
         descent: How values are looked for.
         report: Told how far it has come.
+        about: Said in the report of the edit, beside what was found.
     """
 
     asking: Asking
-    layer: int
-    sequences: Sequence[Sequence[int]]
+    layers: Sequence[int]
+    text: Sequence[str]
     contexts: Sequence[str] = ("",)
     fingerprint: str | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     report: Report | None = None
+    about: Json = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.place: DownProjection = down_projection(self.asking.model, self.layer)
-        self._covariance: Tensor | None = None
+        self.places: list[DownProjection] = [down_projection(self.asking.model, layer) for layer in self.layers]
+        self._covariances: list[Tensor] | None = None
 
     @property
-    def covariance(self) -> Tensor:
-        """C, once it is needed."""
-        if self._covariance is None:
-            (self._covariance,) = covariance(
-                self.asking.model,
-                [self.place],
-                self.sequences,
-                fingerprint=self.fingerprint,
-                report=self.report,
+    def covariances(self) -> list[Tensor]:
+        """C of each place, once they are needed."""
+        if self._covariances is None:
+            sequences = sequences_of(self.asking, self.text)
+            self._covariances = covariance(
+                self.asking.model, self.places, sequences, fingerprint=self.fingerprint, report=self.report
             )
-        return self._covariance
+        return self._covariances
 
-    def write(self, facts: Sequence[Fact]) -> Written:
-        """Find what must be added to the weight of the down projection. The model stays as it is."""
-        keys, steps = [], []
+    def write(self, facts: Sequence[Fact]) -> dict[str, Factors]:
+        """Find what must be added to the weights of the down projections. The model stays as it is."""
+        (place,) = self.places
+        keys, found = [], []
         for done, fact in enumerate(facts):
             if self.report:
                 self.report("looking for the values of facts", done, len(facts))
-            keys.append(key(self.asking, self.place, fact, self.contexts))
-            steps.append(find_step(self.asking, self.place, fact, self.contexts, self.descent))
-        left, right = closed_form(self.covariance, torch.stack(keys), torch.stack([one.step for one in steps]))
-        if self.place.input_first:
+            keys.append(key(self.asking, place, fact, self.contexts))
+            found.append(find_step(self.asking, place, fact, self.contexts, self.descent))
+        steps = torch.stack([one.step for one in found])
+        left, right = closed_form(self.covariances[0], torch.stack(keys), steps)
+        if place.input_first:
             left, right = right.T, left.T
-        return Written(self.place.name, left.float(), right.float(), tuple(steps))
+        about = {
+            "layer": place.layer,
+            **self.about,
+            "facts": [_about(fact, one) for fact, one in zip(facts, found, strict=True)],
+        }
+        return {place.name: Factors(left.float().contiguous(), right.float().contiguous(), about)}
 
 
 def key(asking: Asking, place: DownProjection, fact: Fact, contexts: Sequence[str]) -> Tensor:
@@ -92,3 +85,17 @@ def key(asking: Asking, place: DownProjection, fact: Fact, contexts: Sequence[st
     ids, mask = asking.rows([one.tokens for one in asked])
     (found,) = inputs_of(asking.model, [place], ids, mask)
     return torch.stack([row[one.subject].float() for row, one in zip(found, asked, strict=True)]).mean(0).cpu()
+
+
+def _about(fact: Fact, found: Found) -> Json:
+    """A fact in the report: what was written, how likely it was and became while the value was looked for."""
+    numbers = {"before": found.before, "after": found.after, "length": found.length}
+    return {
+        "subject": fact.subject,
+        "prompt": fact.prompt,
+        "target": fact.target,
+        **({"old": fact.old} if fact.old else {}),
+        "log_probability": {name: round(numbers[name], 4) for name in ("before", "after")},
+        "step": round(found.length, 4),
+        "descent": found.steps,
+    }

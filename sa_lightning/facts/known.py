@@ -34,7 +34,11 @@ def known(asking: Asking, facts: Sequence[Fact]) -> list[Fact]:
     for fact in facts:
         old = fact.old or ""
         said = re.search(rf"\b{re.escape(old)}\b", replies[fact.prompt], re.IGNORECASE)
-        if said is None or len(words(replies[fact.prompt][: said.end()])) > AT_ONCE or holds(replies[fact.prompt][: said.start()], fact.target):
+        if (
+            said is None
+            or len(words(replies[fact.prompt][: said.end()])) > AT_ONCE
+            or holds(replies[fact.prompt][: said.start()], fact.target)
+        ):
             continue
         before = replies[fact.prompt][: said.start()]
         found.append(

@@ -124,6 +124,8 @@ class _Rows:
         self.model, self.place, self.asked = asking.model, place, asked
         self.device = next(asking.model.parameters()).device
         self._cache: Any = None
+        self._parameters = signature(self.model.forward).parameters
+        self._named = "cache" if "cache" in self._parameters else "past_key_values"  # transformers renamed it in 5.2x
         self._ids, self._mask = asking.rows([one.tokens for one in asked])
         self._starts = [0] * len(asked)
         self._logits = torch.empty(0)
@@ -149,8 +151,8 @@ class _Rows:
         self.model(
             input_ids=torch.tensor(head, device=self.device),
             attention_mask=self._before,
-            past_key_values=cache,
             use_cache=True,
+            **{self._named: cache},
             **self._positions(position_ids(self._before)),
         )
         tails = [one.tokens[start:] for one, start in zip(self.asked, starts, strict=True)]
@@ -160,7 +162,7 @@ class _Rows:
         self._cache, self._starts = cache, starts
 
     def _positions(self, positions: Tensor) -> dict[str, Tensor]:
-        return {"position_ids": positions} if "position_ids" in signature(self.model.forward).parameters else {}
+        return {"position_ids": positions} if "position_ids" in self._parameters else {}
 
     def run(self, delta: Tensor | None) -> Tensor:
         """Run all with δ; returns what the down projection wrote there without it, float32."""
@@ -168,7 +170,7 @@ class _Rows:
         if self._cache is not None:
             given["attention_mask"] = torch.cat([self._before, self._mask], -1)
             given |= self._positions(self._before.sum(-1)[:, None] + position_ids(self._mask))
-            given |= {"past_key_values": copy.deepcopy(self._cache), "use_cache": True}
+            given |= {self._named: copy.deepcopy(self._cache), "use_cache": True}
         places = torch.tensor(
             [one.subject - start for one, start in zip(self.asked, self._starts, strict=True)], device=self.device
         )
@@ -177,7 +179,7 @@ class _Rows:
         return seen[0]
 
     def said(self) -> Tensor:
-        """log p of the reply of each, of those that have one."""
+        """Log p of the reply of each, of those that have one."""
         return torch.stack(
             [
                 reply_log_probability(row, Asked(one.tokens[start:], one.reply - start))
