@@ -54,7 +54,7 @@ def known(asking: Asking, facts: Sequence[Fact]) -> list[Fact]:
 
 
 def _said(near: Neighbour, reply: str) -> Neighbour | None:
-    """A neighbour with what the model says to it; where an answer is given, that, or None where the model says another."""
+    """A neighbour with what the model says to it; with a given answer, None where the model says another."""
     if near.answer is None:
         return Neighbour(near.prompt, reply)
     said = re.search(rf"\b{re.escape(near.answer)}\b", reply, re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""A fact that is to be written into a model: its subject, how it is asked, what it becomes, and what must not change."""
+"""A fact that is written into a model: its subject, how it is asked, what it becomes, and what must not change."""
 
 import dataclasses
 import re
@@ -72,9 +72,9 @@ def read_facts(path: str | Path) -> list[Fact]:
     return found
 
 
-def write_facts(facts: Iterable[Fact], path: str | Path) -> None:
-    """Write facts as `read_facts` reads them."""
-    write_rows(path, [fact.row() for fact in facts])
+def write_facts(facts: Sequence[Fact], path: str | Path, also: Iterable[Json] | None = None) -> None:
+    """Write facts as `read_facts` reads them, with what else is to stand in each row."""
+    write_rows(path, [{**fact.row(), **more} for fact, more in zip(facts, also or [{}] * len(facts), strict=True)])
 
 
 def begins_with(reply: str, answer: str) -> bool:
