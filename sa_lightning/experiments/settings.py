@@ -14,6 +14,7 @@ from sa_lightning.errors import SettingError
 from sa_lightning.evaluation import Prompting
 from sa_lightning.fitting import SteeringSettings
 from sa_lightning.steering import GateSettings, RuleSettings
+from sa_lightning.surgery import Scope
 
 __all__ = [
     "MODEL_PARTS",
@@ -71,7 +72,7 @@ def with_settings(config: Config, settings: Settings) -> Config:
 def differing(config: Config, settings: Settings, prog: str) -> dict[str, Settings]:
     """Return what differs from the defaults, part by part, under these settings; unknown ones are refused.
 
-    Inside gates and rules, too.
+    Inside gates, rules and scopes, too.
 
     Raises:
         ArgumentError: By the parser, which names the setting.
@@ -86,6 +87,8 @@ def differing(config: Config, settings: Settings, prog: str) -> dict[str, Settin
     }
     if "steering" in found:
         found["steering"] = _on_record(found["steering"])
+    if "scope" in found.get("surgery", {}):
+        found["surgery"]["scope"] = _unlike(Scope(), found["surgery"]["scope"])
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
 from sa_lightning.facts import written
 from sa_lightning.files import Json, sha256
-from sa_lightning.fitting.examples import read_examples, spend_budget
+from sa_lightning.fitting.examples import read_examples, spend_budget, weights_of
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.schema import check_types
 from sa_lightning.steering import SteeringArtifact
@@ -21,14 +21,15 @@ from sa_lightning.surgery import (
     EditInMemory,
     EditPlan,
     EditSettings,
-    ModelWeights,
     NamedTensors,
     Progress,
+    Scope,
     Sources,
     check_sources,
     kind_of,
     open_checkpoint,
     plan_from,
+    resolve,
     saliency_scores,
 )
 
@@ -195,6 +196,29 @@ class Surgery:
             artifact.check_model(depth, width, target)
         return found
 
+    def edit_area(self, target: str, revision: str | None = None) -> list[int]:
+        """The blocks in which a knowledge-edited target differs from its base, and their neighbours, from 0.
+
+        Safety Arithmetic (https://arxiv.org/abs/2406.11801, Eq. 11-12). Both checkpoints are read.
+
+        Args:
+            target: Directory or Hub id of the edited model.
+            revision: Of the target.
+
+        Raises:
+            SettingError: If there is no base.
+            NothingToDoError: If no block differs.
+        """
+        if self.sources.base is None or self.sources.base == target:
+            raise SettingError(
+                f"`steering.layers` is `edit_area`, but what {target} was edited from is not given.\n"
+                "The area is where the two differ.\nName it, `--surgery.base`, or name the layers."
+            )
+        self._revision = None if is_adapter(target) else revision
+        self.sources = dataclasses.replace(self.sources, target=target)
+        base, edited = self._open(self.sources.known_base), self._open(target)
+        return sorted(resolve(Scope(edit_area=True), base, edited).blocks or ())
+
     def check_unused(self) -> None:
         """Refuse what is set of a surgery that there is not.
 
@@ -231,7 +255,7 @@ class Surgery:
         if self._edit is None:
             with self.progress() as report:
                 plan = self.planned(lambda: (model, tokenizer), dtype, report)
-                edit = EditInMemory(plan, ModelWeights(model), report)
+                edit = EditInMemory(plan, weights_of(model, plan.target), report)
                 edit.apply()
             self._edit = edit
         elif not self._edit.active:
@@ -258,7 +282,10 @@ class Surgery:
             key = (kind, prompts, tuple(names))
             if key not in self.scores:
                 model, tokenizer = loaded()
-                self.scores[key] = saliency_scores(model, read_examples(prompts, tokenizer), names, kind, report)
+                weights = weights_of(model, self._open(self.sources.target or self.sources.known_base))
+                self.scores[key] = saliency_scores(
+                    model, read_examples(prompts, tokenizer), names, kind, report, weights
+                )
             return self.scores[key]
 
         plan = plan_from(

@@ -38,6 +38,20 @@ def edit_by_hand(target: Tensor, delta: Tensor, mask: Tensor, scale: float) -> T
     return edited
 
 
+def knowledge_edited_by_hand(
+    target: dict[str, Tensor], delta: dict[str, Tensor], area: list[int], density: float, scale: float
+) -> dict[str, Tensor]:
+    """What the authors' code makes of an edited model: trimmed within the blocks of the area, untrimmed elsewhere."""
+    inside = [name for name in target if any(f".layers.{layer}." in name for layer in area)]
+    mask = keep_largest(flatten({name: delta[name] for name in inside}), density)
+    cut = flatten({name: delta[name] for name in inside}).abs()[mask].min()
+    found = {}
+    for name, weight in target.items():
+        kept = delta[name] * (delta[name].abs() >= cut) if name in inside else delta[name]
+        found[name] = weight - scale * kept
+    return found
+
+
 def split_mix(start: int, index: int) -> int:
     """SplitMix64, one number at a time, in Python's own integers; the low 63 bits."""
     mask = (1 << 64) - 1

@@ -32,8 +32,8 @@ class CompareSettings:
             to test it against; `curve`, a grid that is run on the seeds of the report too. The row `original` is
             always there.
         rows_file: Where measurements are kept; OUTPUT/rows.jsonl if not set. What is there is not run again.
-        targets: Name to model: a directory, a Hub id, a GGUF file, `world:…`, or a mapping of settings of `model`. That
-            of `model.target`, if not set.
+        targets: Name to model: a directory, a Hub id, a GGUF file, `world:…`, or a mapping of settings of `model`;
+            `{seed}` in a name is the number of the seed. That of `model.target`, if not set.
         seeds: `choose` and `report`: seeds of the runs, and of `world:` names. Counts are pooled over them.
         splits: `choose` and `report`: the `split` in the metadata of tasks.
         choose_tasks: What settings are chosen by; `evaluation.tasks` if not set.

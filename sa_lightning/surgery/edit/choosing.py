@@ -14,6 +14,7 @@ from sa_lightning.surgery.delta import Delta
 from sa_lightning.surgery.deltas.stand_in import norm_ratio
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.selection.kind import Asked, SelectionKind
+from sa_lightning.surgery.selection.outside import InArea, WholeOutside
 from sa_lightning.surgery.selection.ranking import ByRandom
 from sa_lightning.surgery.selection.set_difference import SetDifference, count_kept
 from sa_lightning.surgery.selection.top_k import Chosen, select_exactly
@@ -32,6 +33,12 @@ def choose(
     progress: Progress | None = None,
 ) -> Chosen:
     """Select entries of a delta as the (resolved) settings say; arguments as in `plan_surgery`."""
+    if settings.scope.outside == "whole" and chosen is None:
+        area = InArea(delta)
+        inside = dataclasses.replace(settings, scope=dataclasses.replace(settings.scope, outside="untouched"))
+        left_out = (minus[0], None if minus[1] is None else InArea(minus[1]))
+        found = choose(area, inside, scores=scores, minus=left_out, config=config, progress=progress)
+        return WholeOutside(found, area, delta)
     controlled = settings.control != "none" and chosen is None  # else what was merged has been drawn at random already
     shared = Asked(ties=settings.ties, seed=settings.seed, config=config or {}, progress=progress)
     if chosen is None:

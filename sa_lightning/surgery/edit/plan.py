@@ -126,6 +126,10 @@ class EditPlan:
         found = [
             "nothing is edited: scale 0" if self.idle else "",
             f"({self.delta.formula}) is stepped along" if isinstance(self.delta, StandIn) else "",
+            f"outside the edit area, blocks {sorted(self.delta.scope.blocks or ())}, the whole delta is stepped along, "
+            "as in the authors' code, by mistake"
+            if self.settings.scope.outside == "whole"
+            else "",
             f"{self.settings.selection.control} {seed}" if self.settings.selection.control else "",
             {
                 "size": f"as many entries as would be selected are drawn at random {seed}",
@@ -186,9 +190,7 @@ class EditPlan:
 
         Entries that are not selected are bit-identical to `weight`, unless the type changes.
 
-        Safety Arithmetic, https://arxiv.org/abs/2406.11801, Eq. 4. The authors' code for edited
-        models trims inside the edit area but subtracts the untrimmed vector outside it; here
-        nothing outside the scope changes, as the paper says.
+        Safety Arithmetic, https://arxiv.org/abs/2406.11801, Eq. 4.
 
         Raises:
             CheckpointError: If an input is not finite, or the result does not fit the type.

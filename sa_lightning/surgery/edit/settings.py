@@ -15,6 +15,7 @@ from sa_lightning.surgery.operators.operator import Operator
 from sa_lightning.surgery.operators.table import OPERATORS
 from sa_lightning.surgery.scope import Granularity, Scope
 from sa_lightning.surgery.selection.kind import SelectionKind
+from sa_lightning.surgery.selection.outside import check_whole_outside
 from sa_lightning.surgery.selection.table import SELECTIONS
 from sa_lightning.surgery.selection.top_k import Ties
 
@@ -166,6 +167,8 @@ class EditSettings:
                     f"`select` is {self.select} and `{kind.setting}` is {'not set' if value is None else value}.\n"
                     f"They belong together.\nWrite `select: {name}` and `{kind.setting}: {kind.example}`, or neither."
                 )
+        if self.scope.outside == "whole":
+            check_whole_outside(self.scope, self.selection.rescales or self.control == "norm")
         if self.selection.setting and self.density is not None:
             raise SettingError(
                 f"`density` is {self.density:g}, but `select: {self.select}` takes all that `{self.selection.setting}` "

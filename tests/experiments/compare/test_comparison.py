@@ -1,6 +1,7 @@
 """`sa compare` on the micro world, whose models have learned nothing: their replies hang on every weight."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from jsonargparse import ArgumentError
 from sa_lightning.cli import compare, fit, validate
 from sa_lightning.errors import DataError, SaError, SettingError
 from sa_lightning.experiments.compare import comparison
+from sa_lightning.names import resolve_worlds
 
 BASE = {
     "surgery": {"base": "world:micro/chat", "harm": "world:micro/harm"},
@@ -108,6 +110,16 @@ def test_every_row_says_what_fit_and_validate_would_say(tmp_path, replies):
         arm = results["arms"][row["arm"]]
         assert row["counts"]["attack_success"] == [arm["attack_success"]["k"], arm["attack_success"]["n"]]
         assert row["counts"]["degenerate"] == [arm["degenerate"]["k"], arm["degenerate"]["n"]]
+
+
+def test_a_target_may_name_the_seed(tmp_path):
+    shutil.copytree(resolve_worlds("world:micro/chat", 0, quiet=True), tmp_path / "chat-0")
+    targets = {"chat": "world:micro/chat", "copy": str(tmp_path / "chat-{seed}")}
+    arguments = write(tmp_path, targets=targets, rows={"edited": {"set": {"surgery.scale": 2.0}}}, only=["original"])
+    compare.run(arguments)
+    chat, copy = rows_of(tmp_path)
+    assert copy["model"]["target"] == str(tmp_path / "chat-{seed}")
+    assert (copy["weights"], outcomes(copy)) == (chat["weights"], outcomes(chat))
 
 
 def test_a_comparison_is_measured_once_told_and_can_be_rerun(tmp_path, capsys, replies):

@@ -120,7 +120,10 @@ def test_a_setting_that_fails_on_one_seed_is_not_taken(tmp_path):
 
 def test_a_row_builds_on_what_others_have_chosen(tmp_path):
     rows = {
-        "both": {"arm": "edited+steered", "from": ["mild", "turn"], "set": {"surgery.ties": "keep"}},
+        "both": {
+            **{"arm": "edited+steered", "from": ["mild", "turn"]},
+            "set": {"surgery.ties": "keep", "surgery.scope.layers": [1, 2]},
+        },
         "mild": {"set": {"surgery.density": 0.3}, **SCALES},
         "turn": {"arm": "steered", "choose": {"steering.strength": [0.05, 0.1]}},
     }
@@ -128,7 +131,7 @@ def test_a_row_builds_on_what_others_have_chosen(tmp_path):
     assert plan.choice("both", "target").state == "waiting"
     fill(plan, scaled)
     expected = {"surgery.density": 0.3, "surgery.scale": 0.2, "steering.strength": 0.1, "surgery.ties": "keep"}
-    assert plan.choice("both", "target").settings == expected
+    assert plan.choice("both", "target").settings == expected | {"surgery.scope.layers": [1, 2]}
     job = plan.reporting("both", "target")[0]
     # The identity has what differs from the defaults, of the parts that the arm depends on, and no more. Of some
     # settings the defaults are those of the rows on record.
@@ -137,6 +140,7 @@ def test_a_row_builds_on_what_others_have_chosen(tmp_path):
         **expected,
         **{"surgery.base": "oven", "surgery.harm": "broken-oven", "data.demonstrations": "pairs.jsonl"},
         **norms,
+        "surgery.scope": {"layers": [1, 2]},  # and no more of it: a scope may get more settings
     }
     (turn, _) = plan.reporting("turn", "target")
     assert turn.identity["settings"] == {"steering.strength": 0.1, "data.demonstrations": "pairs.jsonl", **norms}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from references.surgery import flatten, keep_largest
+from references.surgery import flatten, keep_largest, knowledge_edited_by_hand
 from support.models import gpt2, llama, perturbed, saved
 from support.small_checkpoints import Write, edited, says, small_tensors
 from torch import Tensor
@@ -134,7 +134,6 @@ def test_the_edit_area_is_where_the_target_differs_and_its_neighbours(
     report = json.loads((tmp_path / "out" / "surgery.json").read_text())
     assert report["edit_area"] == [layer for layer in area if layer < 8]
     inside = {n for n in base for layer in area if f".{layer}." in n}
-    # The authors' code subtracts the whole harm vector outside the area; here every bit stays.
     assert all(torch.equal(found[n], target[n]) for n in set(base) - inside)
     tau = flatten({n: harm[n] - base[n] for n in inside})
     mask = keep_largest(tau, 0.5)
@@ -146,6 +145,27 @@ def test_the_edit_area_is_where_the_target_differs_and_its_neighbours(
     with pytest.raises(NothingToDoError) as error:
         plan_from(Sources(paths[0], (paths[1],)), EditSettings(scope=Scope(edit_area=True)))
     says(error, "none does", "--target")
+    # The authors' code subtracts the whole harm vector outside the area.
+    scope = Scope(edit_area=True, outside="whole")
+    found, report = edited(tmp_path, sources, density=0.5, scale=3.0, scope=scope)
+    expected = knowledge_edited_by_hand(target, {n: harm[n] - base[n] for n in base}, area, 0.5, 3.0)
+    assert all(torch.allclose(found[n], expected[n], atol=1e-6) for n in base)
+    assert any(not torch.equal(found[n], target[n]) for n in set(base) - inside)
+    assert report["n"] == flatten(base).numel()
+    assert report["k"] == int(mask.sum()) + report["n"] - mask.numel()
+    assert report["edit_area"] == [layer for layer in area if layer < 8]
+    assert "by mistake" in report["control"]
+
+
+def test_the_whole_vector_outside_needs_an_edit_area_and_no_factor_inside():
+    for settings, fact in (
+        ({"scope": Scope(outside="whole")}, "`scope.edit_area` is false"),
+        ({"scope": Scope(edit_area=True, outside="whole"), "select": "dare"}, "is rescaled"),
+        ({"scope": Scope(edit_area=True, outside="whole"), "control": "norm"}, "is rescaled"),
+    ):
+        with pytest.raises(SettingError) as error:
+            EditSettings(**settings)
+        says(error, fact)
 
 
 SMALL = {
@@ -209,6 +229,7 @@ def test_a_fused_expert_tensor_is_just_a_tensor(write: Write, tmp_path: Path):
         {"select": "random", "density": 0.3},
         {"operator": "add"},
         {"scope": Scope(edit_area=True), "density": 0.5},
+        {"scope": Scope(edit_area=True, outside="whole"), "density": 0.5},
         {"operator": "zero", "density": 0.01},
         {"operator": "project", "density": 0.5},
     ],
