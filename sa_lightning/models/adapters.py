@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from sa_lightning.errors import CheckpointError, ModelError
 from sa_lightning.files import Json
+from sa_lightning.foreign.patterns import first_match
 from sa_lightning.models.as_asked import FLOATS, in_our_words
 from sa_lightning.models.blocks import locate_blocks
 from sa_lightning.models.gguf import plain
-from sa_lightning.patterns import first_match
 from sa_lightning.source import ADAPTER_CONFIG as CONFIG
 from sa_lightning.source import is_adapter, is_quantised, other_base, read
 from sa_lightning.weight_files import INDEX, SINGLE, read_header, read_object

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.small_checkpoints import says, small_tensors, writer
 
 from sa_lightning.errors import CheckpointError
-from sa_lightning.patterns import first_match
+from sa_lightning.foreign.patterns import first_match
 from sa_lightning.surgery import EditSettings, Sources, open_checkpoint, plan_from
 
 INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
@@ -72,7 +72,7 @@ def test_an_adapter_whose_settings_are_not_those_of_its_factors_is_refused(root,
 def test_a_pattern_that_never_ends_is_refused_within_seconds_and_others_do_as_in_peft(root, monkeypatch):
     changed(root / "lora" / ADAPTER, alpha_pattern={"((([a-z_.0-9])+)+)+!": 4, r"layers\.1\.(m|q)l.": 9})
     before = time.monotonic()
-    monkeypatch.setattr("sa_lightning.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("sa_lightning.foreign.patterns.SECONDS", 0.5)
     with pytest.raises(CheckpointError, match=r"takes more than 0\.5 s to match"):
         open_checkpoint(root / "lora")
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sa_lightning.errors import CheckpointError, CheckpointMismatchError
 from sa_lightning.files import Json
-from sa_lightning.patterns import first_match
+from sa_lightning.foreign.patterns import first_match
 from sa_lightning.source import ADAPTER_CONFIG
 from sa_lightning.surgery.checkpoints.changes import BiasStep, Change, LowRank, Replaced, lora_scale
 from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, INPUT_EMBEDDING, OUTPUT_EMBEDDING
