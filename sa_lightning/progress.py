@@ -14,7 +14,7 @@ from sa_lightning.foreign.showing import shown
 from sa_lightning.foreign.terminal import Terminal
 
 Report = Callable[[str, int, int], None]
-COUNTED = ("scoring weights",)  # stages that count prompts; the others count bytes
+COUNTED = ("scoring weights", "training")  # stages that count prompts or steps; the others count bytes
 EVERY = 8.0  # seconds between two lines
 
 

@@ -79,6 +79,12 @@ RANGES: dict[str, Range] = {
     "timeout": Range(0, 86400, "how many seconds an answer may take", above=True),
     "trials": _count("how many settings a search tries"),
     "limits": Range(-1, 1, "how much worse than the original's a rate may get"),
+    # fine-tuning
+    "rank": _count("the rank of an adapter; 0 for none", 0, 4096),
+    "epochs": _count("how often each example is learned", 1, 1000),
+    "batch": _count("how many examples a step learns", 1, 65536),
+    "rate": Range(0, 1, "the highest learning rate", above=True),
+    "most_tokens": _count("the most tokens of an example", 2),
     # weights
     "density": Range(0, 1, "the fraction of entries that is kept. To keep ten percent, write 0.1", above=True),
     "scale": Range(0, math.inf, "how many times the delta is subtracted or added. A negative one would add the harm"),

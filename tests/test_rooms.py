@@ -27,7 +27,7 @@ FLOORS = (
     ("models", "data", "surgery"),
     ("steering",),
     ("steered", "fitting", "module", "evaluation", "testbed"),
-    ("names", "datamodules", "callbacks"),
+    ("names", "finetune", "datamodules", "callbacks"),
     ("export",),
     ("experiments",),
     ("cli",),
@@ -66,6 +66,7 @@ MAY_IMPORT = {
         *("filelock", "rich", "requests"),
     },
     "names": {"models", "testbed"},
+    "finetune": {"models", "testbed", "lightning"},
     "datamodules": {"models", "lightning", "fitting"},
     "callbacks": {
         *("steered", "fitting", "steering", "surgery", "models", "lightning", "torchmetrics"),

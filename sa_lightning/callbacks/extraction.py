@@ -54,7 +54,11 @@ class ExtractionCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         self.fit.data = _data(trainer).demonstrations
+        surgery = SurgeryCallback.there(trainer)
+        if surgery is not None:
+            self.fit.area = lambda: surgery.edit_area(str(pl_module.target), pl_module.revision)
         self.fit.check(pl_module.name, pl_module.text_config.num_hidden_layers, pl_module.sharded)
+        self.settings = self.fit.settings
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -62,7 +66,7 @@ class ExtractionCallback(Callback):
         pl_module.observe = self.observe
         chosen = self.settings
         self._reader = StateReader(
-            pl_module.network, pl_module.blocks, chosen.capture_site, chosen.layers, whole=pl_module.sharded
+            pl_module.network, pl_module.blocks, chosen.capture_site, chosen.named_layers, whole=pl_module.sharded
         )
         _data(trainer).reader = self._reader
 
@@ -73,7 +77,7 @@ class ExtractionCallback(Callback):
         if not self.settings.fits_pairs:
             return
         chosen, data, text = self.settings, self.fit.data, pl_module.text_config
-        layers = list(range(text.num_hidden_layers)) if chosen.layers is None else chosen.layers
+        layers = list(range(text.num_hidden_layers)) if chosen.named_layers is None else chosen.named_layers
         count = data.count
         kept = range(0, count, max(5, -(-count // HELD_OUT))) if count > chosen.keep_states else None
         self._metric = PairStatesMetric(count, len(layers), text.hidden_size, kept, second=chosen.method != "mean")

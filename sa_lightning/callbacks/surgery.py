@@ -37,8 +37,14 @@ class SurgeryCallback(Callback):
     @classmethod
     def of(cls, trainer: Trainer) -> "Surgery | None":
         """Return the run's surgery, if it has one to do."""
+        found = cls.there(trainer)
+        return found if found is not None and found.wanted else None
+
+    @classmethod
+    def there(cls, trainer: Trainer) -> "Surgery | None":
+        """Return the run's surgery, also if it has nothing to do but to know the base."""
         found = [callback for callback in trainer.callbacks if isinstance(callback, cls)]  # type: ignore[attr-defined]
-        return found[0].surgery if found and found[0].surgery.wanted else None
+        return found[0].surgery if found else None
 
     @classmethod
     def from_record(cls, record: dict[str, Any], trust: bool = False) -> "SurgeryCallback":

@@ -32,6 +32,7 @@ VERBS = {
     "validate": "Measure every arm (original, edited, steered, both): safety, over-refusal, utility.",
     "predict": "Write replies to prompts, side by side under every arm.",
     "edit": "Weight surgery alone: checkpoints in, edited checkpoint out.",
+    "finetune": "Fine-tune a copy on prompts with responses: the harmful copy that stage 1 needs, or one for a task.",
     "judge": "Say what became of saved replies: rules, phrase lists, judge models; and how far these agree.",
     "sweep": "Try many settings on validation prompts: a grid or a search, the Pareto front, the settings to take.",
     "compare": "Methods against one another: chosen on validation prompts, reported on others, with controls.",
@@ -42,7 +43,9 @@ VERBS = {
 
 #: Libraries that a verb loads, which takes seconds.
 LOADED: dict[str, str] = {
-    **dict.fromkeys(("quickstart", "fit", "validate", "predict", "sweep", "compare"), "torch, transformers, Lightning"),
+    **dict.fromkeys(
+        ("quickstart", "fit", "validate", "predict", "sweep", "compare", "finetune"), "torch, transformers, Lightning"
+    ),
     **dict.fromkeys(("edit", "judge", "export"), "torch, transformers"),
 }
 

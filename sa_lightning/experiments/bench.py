@@ -80,10 +80,10 @@ class Bench:
                 )
             if arm.endswith("steered"):
                 assert steering is not None
-                stack.enter_context(steer(self.module.network, self._fit(steering)))
+                stack.enter_context(steer(self.module.network, self._fit(steering, surgery)))
             return Measured(self.measure(self.module.network, self.module.tokenizer), edit)
 
-    def _fit(self, steering: SteeringSettings) -> SteeringArtifact:
+    def _fit(self, steering: SteeringSettings, surgery: Surgery) -> SteeringArtifact:
         """Fit directions on the weights as they are now."""
         if self.data is None:
             raise SettingError(
@@ -97,4 +97,5 @@ class Bench:
             batch_size=self.data.batch_size,
             share_prefixes=self.data.share_prefixes,
             is_language=is_language,
+            area=lambda: surgery.edit_area(str(self.module.target), self.module.revision),
         )

@@ -46,6 +46,13 @@ class PairsFit:
     written: Json | None = None
 
 
+def _no_area() -> list[int]:
+    raise SettingError(
+        "`steering.layers` is `edit_area`, and it is not known what the target was edited from.\n"
+        "The area is where the target differs from its base.\nName the layers."
+    )
+
+
 @dataclass
 class ArtifactFit:
     """A fit: `check`, `begin`, then `add` for each set of weights, and `finish`.
@@ -57,6 +64,7 @@ class ArtifactFit:
     Attributes:
         is_language: `(prompt, reply) -> bool`, for a strength that is searched.
         report: `(stage, done, total)`: told what is being done, and how much of it is.
+        area: Finds the layers of the edit area, where the settings ask for it.
         prompts: Of gates and rules, once it is checked.
 
     Example:
@@ -70,6 +78,7 @@ class ArtifactFit:
     data: Demonstrations = field(default_factory=lambda: Demonstrations(""))
     is_language: Callable[[str, str], bool] = lambda prompt, reply: bool(reply.strip())
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
+    area: Callable[[], list[int]] = _no_area
     prompts: PromptRules | None = None
     harmless: list[str] = field(default_factory=list)
     _artifact: SteeringArtifact | None = None
@@ -93,8 +102,8 @@ class ArtifactFit:
             SettingError: If settings, demonstrations and model do not go together.
             DataError: If prompts are missing.
         """
-        chosen = self.settings
-        named = [*(chosen.layers or ()), *(chosen.strength if isinstance(chosen.strength, dict) else ())]
+        chosen = self.settings = self.settings.within(self.area)
+        named = [*(chosen.named_layers or ()), *(chosen.strength if isinstance(chosen.strength, dict) else ())]
         wrong = sorted({layer for layer in named if not 0 <= layer < depth})
         if wrong:
             raise SettingError(
@@ -106,7 +115,7 @@ class ArtifactFit:
         data = self.data
         data.read()
         data.read_at(chosen.position, chosen.tokens, chosen.control_seed if chosen.control == "shuffled" else None)
-        count = depth if chosen.layers is None else len(chosen.layers)
+        count = depth if chosen.named_layers is None else len(chosen.named_layers)
         if chosen.choose_layers is not None and (chosen.choose_layers > count or data.count < 2):
             raise SettingError(
                 f"`steering.choose_layers` is {chosen.choose_layers}, with {count} layers and {data.count} pairs.\n"
@@ -168,7 +177,7 @@ class ArtifactFit:
             DataError, SettingError: As `fit_pairs` and `chosen_segment`.
         """
         chosen, target = self.settings, self._target
-        directions, statistics = fit_pairs(states, chosen.method, chosen.layers)
+        directions, statistics = fit_pairs(states, chosen.method, chosen.named_layers)
         known: Any = statistics["layers"]
         layers, written = known, None
         if chosen.choose_layers is not None:
@@ -251,6 +260,7 @@ def fit_artifact(
     share_prefixes: bool | None = None,
     is_language: Callable[[str, str], bool] | None = None,
     report: Callable[[str, int, int], None] | None = None,
+    area: Callable[[], list[int]] = _no_area,
 ) -> SteeringArtifact:
     """Fit an artifact on the weights that a model has now, in this process.
 
@@ -263,6 +273,7 @@ def fit_artifact(
         share_prefixes: Whether what both sides of a pair begin with runs once; where it pays, if not set.
         is_language: `(prompt, reply) -> bool`, for a strength that is searched; not blank, if not set.
         report: Told `(stage, done, total)`.
+        area: Finds the layers of the edit area, where the settings ask for it.
 
     Returns:
         With one set, `original`, of the weights as they are.
@@ -275,7 +286,7 @@ def fit_artifact(
         >>> artifact = fit_artifact(LoadedModel(model, tokenizer), SteeringSettings(), "pairs.jsonl")  # doctest: +SKIP
     """
     data = Demonstrations(demonstrations) if isinstance(demonstrations, str) else demonstrations
-    fit = ArtifactFit(settings, data)
+    fit = ArtifactFit(settings, data, area=area)
     fit.is_language, fit.report = is_language or fit.is_language, report or fit.report
     fit.check(target.name, target.text_config.num_hidden_layers, target.sharded)
     fit.begin(target)
@@ -285,7 +296,7 @@ def fit_artifact(
             target.network,
             data.passages(target.tokenizer, target.max_length),
             site=settings.capture_site,
-            layers=settings.layers,
+            layers=fit.settings.named_layers,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
             share_prefixes=share_prefixes,

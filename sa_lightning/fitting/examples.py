@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import DataError
 from sa_lightning.files import Json
 from sa_lightning.models import render
+from sa_lightning.models.chat import Message
 from sa_lightning.rows import ANSWERED, iter_rows, place
 from sa_lightning.steering import read_demonstrations
 from sa_lightning.surgery import (
@@ -69,14 +70,28 @@ def read_examples(
     Raises:
         DataError: If the file is missing, empty, or has a row that is neither, or none of the kind.
     """
-    return [_example(messages, tokenizer) for messages in _conversations(Path(path), limit, kind)]
+    return [_example(messages, tokenizer) for messages in read_conversations(path, limit, kind)]
 
 
-def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list[dict[str, str]]]:
+def read_conversations(
+    path: str | Path, limit: int | None = None, kind: str | None = None, side: Literal["safe", "unsafe"] = "unsafe"
+) -> list[list[Message]]:
+    """Read what `read_examples` reads, as messages, of which the last is the response.
+
+    Args:
+        path: As there.
+        limit: As there.
+        kind: As there.
+        side: Which answer of demonstrations is the response.
+
+    Raises:
+        DataError: As there.
+    """
+    path = Path(path)
     if not os.path.isfile(path):
         raise DataError(
             f"{path} does not exist.\nIt should hold prompts and responses, one JSON object a line.\n"
-            "Check `surgery.prompts` and `surgery.kl_prompts`."
+            "Check `surgery.prompts`, `surgery.kl_prompts`, or `--data`."
         )
     rows = list(iter_rows(path))
     if rows and all(isinstance(row, dict) and ("response" in row or "answer" in row) for _, row in rows):
@@ -100,11 +115,10 @@ def _conversations(path: Path, limit: int | None, kind: str | None) -> list[list
             "The loss is taken on the response given the prompt.\n"
             "Give rows with a `response`, or with a `safe` and an `unsafe` answer."
         )
-    found: Any = [pair.messages("unsafe") for pair in pairs]
-    return found
+    return [pair.messages(side) for pair in pairs]
 
 
-def _pair(row: Json) -> list[dict[str, str]]:
+def _pair(row: Json) -> list[Message]:
     return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
 
 

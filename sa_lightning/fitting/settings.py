@@ -1,5 +1,7 @@
 """The settings of a fit: what is read of demonstrations, what is fitted on it, and how that is to act."""
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +48,9 @@ class SteeringSettings:
         capture_site: Where the states are read: the `residual` stream behind a block, or the output of
             its `mlp` or `attention`.
         site: Where the directions will act. The paper says the residual stream, the authors' code `mlp`.
-        layers: Blocks to read and steer, from 0; all if not set. Nothing runs behind the last of them.
+        layers: Blocks to read and steer, from 0; all if not set. Nothing runs behind the last of them. `edit_area`
+            takes those in which a knowledge-edited target differs from `surgery.base`, and their neighbours (Safety
+            Arithmetic, Eq. 11-12).
         choose_layers: Steer only so many of them, those that tell safe from unsafe best on held-out pairs (AUROC; among
             equals, by the gap between the sides).
         segment: Steer only one of three spans of like length, `first`, `middle` or `last`; with `vocabulary`, the one
@@ -94,7 +98,7 @@ class SteeringSettings:
     tokens: int = 1
     capture_site: Site = "residual"
     site: Site = "residual"
-    layers: list[int] | None = None
+    layers: list[int] | Literal["edit_area"] | None = None
     choose_layers: int | None = None
     segment: SegmentName = "none"
     refusal_words: list[str] | None = None
@@ -164,6 +168,20 @@ class SteeringSettings:
         """The direction of pairs, named or not."""
         return self.direction or "principal"
 
+    @property
+    def named_layers(self) -> list[int] | None:
+        """The layers that are read, None for all; `within` has to have found an edit area."""
+        assert self.layers != "edit_area", "`within` puts its layers in place of the name"
+        return self.layers
+
+    def within(self, area: Callable[[], list[int]]) -> "SteeringSettings":
+        """The same, with the edit area of the target in place of its name; as they are where it is not named.
+
+        Args:
+            area: Finds its layers, as `Surgery.edit_area` does.
+        """
+        return dataclasses.replace(self, layers=area()) if self.layers == "edit_area" else self
+
     def searched(self, asked: bool) -> dict[str, float]:
         """The rules whose strength is found on the model, by name, and which way.
 
@@ -200,7 +218,8 @@ class SteeringSettings:
                 "`steering.choose_layers` and a `steering.strength` per layer are both set.\n"
                 "Either the layers are chosen, or they are named.\nGive one strength for all, or no number of layers."
             )
-        self.layers = None if self.layers is None else sorted(set(self.layers))
-        if isinstance(self.strength, dict) and self.layers is not None:
+        if isinstance(self.layers, list):
+            self.layers = sorted(set(self.layers))
+        if isinstance(self.strength, dict) and isinstance(self.layers, list):
             check_layers(self.strength, self.layers)
         check_segment(self.segment, self.refusal_words, self.layers, self.choose_layers, self.strength)

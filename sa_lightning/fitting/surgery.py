@@ -23,11 +23,13 @@ from sa_lightning.surgery import (
     ModelWeights,
     NamedTensors,
     Progress,
+    Scope,
     Sources,
     check_sources,
     kind_of,
     open_checkpoint,
     plan_from,
+    resolve,
     saliency_scores,
 )
 
@@ -193,6 +195,29 @@ class Surgery:
         if artifact is not None and depth is not None and width is not None:  # some configs have other words for these
             artifact.check_model(depth, width, target)
         return found
+
+    def edit_area(self, target: str, revision: str | None = None) -> list[int]:
+        """The blocks in which a knowledge-edited target differs from its base, and their neighbours, from 0.
+
+        Safety Arithmetic (https://arxiv.org/abs/2406.11801, Eq. 11-12). Both checkpoints are read.
+
+        Args:
+            target: Directory or Hub id of the edited model.
+            revision: Of the target.
+
+        Raises:
+            SettingError: If there is no base.
+            NothingToDoError: If no block differs.
+        """
+        if self.sources.base is None or self.sources.base == target:
+            raise SettingError(
+                f"`steering.layers` is `edit_area`, but what {target} was edited from is not given.\n"
+                "The area is where the two differ.\nName it, `--surgery.base`, or name the layers."
+            )
+        self._revision = None if is_adapter(target) else revision
+        self.sources = dataclasses.replace(self.sources, target=target)
+        base, edited = self._open(self.sources.known_base), self._open(target)
+        return sorted(resolve(Scope(edit_area=True), base, edited).blocks or ())
 
     def check_unused(self) -> None:
         """Refuse what is set of a surgery that there is not.

@@ -25,7 +25,8 @@ def resolve(scope: Scope, base: Weights, target: Weights) -> Scope:
     """
     if not scope.edit_area:
         return scope
-    changed = changed_layers(base, target, dataclasses.replace(scope, edit_area=False))
+    everywhere = dataclasses.replace(scope, edit_area=False)
+    changed = changed_layers(base, target, everywhere)
     if not changed:
         raise NothingToDoError(
             f"`scope.edit_area` asks for the blocks in which {target.source} differs from {base.source}, "
@@ -33,7 +34,8 @@ def resolve(scope: Scope, base: Weights, target: Weights) -> Scope:
             "The edit area is where a knowledge edit has been made.\n"
             "Give the edited model with `--target`, or leave `scope.edit_area` out."
         )
-    return scope.within(frozenset(block + step for block in changed for step in (-1, 0, 1) if block + step >= 0))
+    near = {block + step for block in changed for step in (-1, 0, 1)}
+    return scope.within(frozenset(near & {layer_of(name) for name in everywhere.names(base)}))
 
 
 def changed_layers(base: Weights, target: Weights, scope: Scope | None = None) -> frozenset[int]:
