@@ -74,7 +74,18 @@ MAY_IMPORT = {
     },
     "export": {"names", "evaluation", "fitting", "steering", "steered", "module", "models", "transformers", "lm_eval"},
     "experiments": {
-        *("callbacks", "datamodules", "evaluation", "fitting", "module", "names", "steered", "steering", "testbed"),
+        *(
+            "callbacks",
+            "datamodules",
+            "evaluation",
+            "fitting",
+            "module",
+            "names",
+            "steered",
+            "steering",
+            "surgery",
+            "testbed",
+        ),
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }

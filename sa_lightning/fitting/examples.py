@@ -11,6 +11,7 @@ from sa_lightning.errors import DataError
 from sa_lightning.files import Json
 from sa_lightning.models import render
 from sa_lightning.models.chat import Message
+from sa_lightning.models.stored import as_stored
 from sa_lightning.rows import ANSWERED, iter_rows, place
 from sa_lightning.steering import read_demonstrations
 from sa_lightning.surgery import (
@@ -20,6 +21,7 @@ from sa_lightning.surgery import (
     ModelWeights,
     Progress,
     Sources,
+    Weights,
     find_layer_scales,
 )
 
@@ -45,8 +47,13 @@ def spend_budget(
     model, tokenizer = loaded()
     harmless = _spread(read_examples(sources.kl_prompts, tokenizer, kind="harmless"))
     shift = AnswerShift(model, harmless, _spread(read_examples(sources.prompts, tokenizer)))
-    scales, plan.search = find_layer_scales(plan, ModelWeights(model), shift, budget, progress)
+    scales, plan.search = find_layer_scales(plan, weights_of(model, plan.target), shift, budget, progress)
     plan.settings = plan.scaled(scales).settings
+
+
+def weights_of(model: Any, target: Weights) -> ModelWeights:
+    """A model's weights under the names that its checkpoint has on disk."""
+    return ModelWeights(model, tensors=as_stored(model, (*target.names, *target.aliases)))
 
 
 def _spread(examples: list[Example]) -> list[Example]:

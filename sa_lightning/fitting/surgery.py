@@ -11,7 +11,7 @@ from typing import Any
 
 from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
 from sa_lightning.files import Json, sha256
-from sa_lightning.fitting.examples import read_examples, spend_budget
+from sa_lightning.fitting.examples import read_examples, spend_budget, weights_of
 from sa_lightning.models import base_of, is_adapter
 from sa_lightning.schema import check_types
 from sa_lightning.steering import SteeringArtifact
@@ -20,7 +20,6 @@ from sa_lightning.surgery import (
     EditInMemory,
     EditPlan,
     EditSettings,
-    ModelWeights,
     NamedTensors,
     Progress,
     Scope,
@@ -255,7 +254,7 @@ class Surgery:
         if self._edit is None:
             with self.progress() as report:
                 plan = self.planned(lambda: (model, tokenizer), dtype, report)
-                edit = EditInMemory(plan, ModelWeights(model), report)
+                edit = EditInMemory(plan, weights_of(model, plan.target), report)
                 edit.apply()
             self._edit = edit
         elif not self._edit.active:
@@ -282,7 +281,10 @@ class Surgery:
             key = (kind, prompts, tuple(names))
             if key not in self.scores:
                 model, tokenizer = loaded()
-                self.scores[key] = saliency_scores(model, read_examples(prompts, tokenizer), names, kind, report)
+                weights = weights_of(model, self._open(self.sources.target or self.sources.known_base))
+                self.scores[key] = saliency_scores(
+                    model, read_examples(prompts, tokenizer), names, kind, report, weights
+                )
             return self.scores[key]
 
         plan = plan_from(

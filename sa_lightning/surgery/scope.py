@@ -14,6 +14,13 @@ __all__ = ["Granularity", "Scope", "group_of", "layer_of"]
 Granularity = Literal["global", "layer", "tensor"]
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+# Before the number of the block: what is no decoder, though its blocks are numbered, too. Towers for images and sound,
+# what leads from them into the stream, and heads that only guess at further tokens.
+TOWER = re.compile(
+    r"(^|\.)(vision|visual|image|img|video|audio|speech|sound|vit|vpm|vq|qformer|mm|multi_modal|perceiver|resampler|"
+    r"connector|aligner|mlp1|embed_(vision|audio)|generation|mtp)(_?(model|tower|encoder|backbone|embed\w*|newline|"
+    r"projector|projection|proj\w*|resampler|head|feature\w*|processor|abstractor))*(\.|$)|(^|\.)\w*(projector|qformer)\."
+)
 SAVED_BUFFER = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias)$")  # in older checkpoints
 MASK_BUFFER = re.compile(r"(attn|attention)\.bias$")  # GPT-2's causal mask, 4-dimensional
 EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|wpe|word_embeddings|embed_in|embed_positions|shared)\.weight$")
@@ -44,6 +51,8 @@ class Scope:
         embeddings: Whether token and position embeddings may change.
         norms: Whether normalisation weights may change.
         lm_head: Whether the output head may change; one that is tied to the embeddings goes with them.
+        towers: Whether the parts of a multimodal model beside its language model may change: towers for images and
+            sound, with what leads from them into the stream; and heads that predict further tokens.
     """
 
     include: tuple[str, ...] = ("*",)
@@ -54,6 +63,7 @@ class Scope:
     embeddings: bool = True
     norms: bool = True
     lm_head: bool = True
+    towers: bool = False
     blocks: ClassVar[frozenset[int] | None] = None  # no setting: the edit area, once it is known
 
     def __post_init__(self) -> None:
@@ -81,6 +91,8 @@ class Scope:
         for allowed, kind in ((self.embeddings, EMBEDDING), (self.lm_head, HEAD), (self.norms, NORM)):
             if not allowed and kind.search(name):
                 return False
+        if not self.towers and in_tower(name):
+            return False
         layer = layer_of(name)
         if self.layers is not None and not (layer is not None and self.layers[0] <= layer <= self.layers[1]):
             return False
@@ -121,23 +133,29 @@ class Scope:
         if not chosen:
             raise NothingToDoError(
                 f"Nothing of {weights.source} is in scope: include {list(self.include)}, exclude "
-                f"{list(self.exclude)}, layers {_span(self)}{_switched_off(self)} leave none of its "
+                f"{list(self.exclude)}, layers {_span(self)}{_switched_off(self, parameters)} leave none of its "
                 f"{len(parameters)} parameters.\nWiden the scope. {_layers_there(parameters)}"
             )
         return chosen
 
 
 def layer_of(name: str) -> int | None:
-    """The decoder block that a parameter belongs to, from 0; none for embeddings and the like.
+    """The decoder block that a parameter belongs to, from 0; none for embeddings, towers and the like.
 
     Example:
         >>> layer_of("model.layers.12.mlp.up_proj.weight")
         12
-        >>> layer_of("model.norm.weight") is None
-        True
+        >>> layer_of("model.norm.weight") is None, layer_of("vision_tower.encoder.layers.3.mlp.fc1.weight") is None
+        (True, True)
     """
     match = LAYER.search(name)
-    return int(match[1]) if match else None
+    return None if match is None or in_tower(name) else int(match[1])
+
+
+def in_tower(name: str) -> bool:
+    """Whether a parameter belongs to no language model, but to what stands beside it (`Scope.towers`)."""
+    match = LAYER.search(name)
+    return bool(TOWER.search(name if match is None else name[: match.start() + 1]))
 
 
 def group_of(name: str, granularity: Granularity) -> str:
@@ -167,8 +185,9 @@ def _span(scope: Scope) -> str:
     return span if scope.blocks is None else f"{span} within the edit area {sorted(scope.blocks)}"
 
 
-def _switched_off(scope: Scope) -> str:
+def _switched_off(scope: Scope, names: list[str]) -> str:
     off = [part for part in ("embeddings", "norms", "lm_head") if not getattr(scope, part)]
+    off += ["towers"] if not scope.towers and any(map(in_tower, names)) else []
     return f", without {' and '.join(off)}," if off else ""
 
 

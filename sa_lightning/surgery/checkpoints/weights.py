@@ -1,6 +1,7 @@
 """Weights, wherever they live: names, shapes, and some rows of one tensor at a time."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -108,7 +109,7 @@ class NamedTensors:
 
 
 class ModelWeights(NamedTensors):
-    """The weights of a model in memory, under the names of its `state_dict`.
+    """The weights of a model in memory, under the names of its `state_dict`, or of its files.
 
     Parameters and persistent buffers; a tensor that the model holds under several names
     appears once, under the first.
@@ -116,28 +117,55 @@ class ModelWeights(NamedTensors):
     Args:
         model: The model whose live weights are meant.
         source: How messages and reports call it. By default its `name_or_path`, else its class.
+        tensors: Views of its tensors by other names, in any order; what is no view of one is left out.
     """
 
-    def __init__(self, model: nn.Module, source: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, source: str | None = None, tensors: Mapping[str, Tensor] | None = None
+    ) -> None:
         named = str(getattr(model, "name_or_path", "") or "")
         source = source or named or f"{type(model).__name__} in memory"
-        aliases: dict[str, str] = {}
-        tensors: dict[str, Tensor] = {}
-        canonical: dict[tuple[object, ...], str] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
+        live: dict[str, Tensor] = model.state_dict(keep_vars=True)
+        for name, tensor in live.items():
             if tensor.is_meta:
                 raise CheckpointError(
                     f"`{name}` of {source} is on the meta device, so it has no values.\n"
                     "An edit in memory needs every weight at hand. Load the model without "
                     "offloading, or edit its checkpoint with `sa edit`."
                 )
+        self._owners: list[Tensor] = sorted((t for t in live.values() if t.numel()), key=_address)
+        if tensors is not None:
+            order = {_address(tensor): place for place, tensor in reversed([*enumerate(live.values())])}
+            owners = {name: self._owner(tensor) for name, tensor in tensors.items()}
+            places = {n: (order[_address(o)], tensors[n].data_ptr()) for n, o in owners.items() if o is not None}
+            live = {name: tensors[name] for name in sorted(places, key=lambda name: places[name])}
+        aliases: dict[str, str] = {}
+        found: dict[str, Tensor] = {}
+        canonical: dict[tuple[object, ...], str] = {}
+        for name, tensor in live.items():
             place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
             first = canonical.setdefault(place, name) if tensor.numel() else name
             if first != name:
                 aliases[name] = first
             else:
-                tensors[name] = tensor
-        super().__init__(tensors, source, aliases)
+                found[name] = tensor
+        super().__init__(found, source, aliases)
+
+    def owner(self, name: str) -> Tensor:
+        """The model's own tensor that holds the live one: itself, or what it is fused into."""
+        found = self._owner(self.parameter(name))
+        assert found is not None, "as `__init__` has it"
+        return found
+
+    def _owner(self, view: Tensor) -> Tensor | None:
+        place = bisect_right(self._owners, _address(view), key=_address)
+        owner = self._owners[place - 1] if place else view
+        inside = owner.device == view.device and view.data_ptr() < owner.data_ptr() + owner.nbytes
+        return owner if place and inside else None
+
+
+def _address(tensor: Tensor) -> tuple[str, int]:
+    return str(tensor.device), tensor.data_ptr()
 
 
 def read_whole(weights: Weights, name: str) -> Tensor:

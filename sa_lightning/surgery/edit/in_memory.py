@@ -1,5 +1,6 @@
 """The edit on a loaded model: applied, undone and applied again, bit for bit."""
 
+import difflib
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -102,10 +103,12 @@ def check_holds(plan: EditPlan, weights: ModelWeights) -> None:
     if wrong or untied:
         name = (wrong or untied)[0]
         shape = weights.shape(name) if name in known else None
-        what = "does not exist" if shape is None else f"has shape {shape}"
+        others = [other for other in weights.names if other not in plan.names] or weights.names
+        alike = "".join(difflib.get_close_matches(name, others, 1, 0.0))
+        what = f"does not exist (but `{alike}` does)" if shape is None else f"has shape {shape}"
         raise CheckpointMismatchError(
             f"`{name}` {'is not tied' if not wrong else what} in {weights.source}, unlike in "
-            f"{plan.target.source} ({len(wrong or untied)} such names).\n"
+            f"{plan.target.source} ({len(wrong or untied)} such names), where {plan.delta.formula} is to change it.\n"
             "Some architectures rename or fuse weights when they are loaded, and the edit is "
             "computed in the names on disk.\nEdit the checkpoint first with `sa edit`, then "
             "load the result."

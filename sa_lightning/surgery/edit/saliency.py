@@ -30,6 +30,7 @@ def saliency_scores(
     names: Iterable[str],
     kind: str = "snip",
     progress: Progress | None = None,
+    weights: ModelWeights | None = None,
 ) -> NamedTensors:
     """Score every entry, in float32, by the gradients of the loss L of single examples.
 
@@ -46,41 +47,43 @@ def saliency_scores(
     Args:
         model: A causal language model of transformers.
         examples: One at a time, without padding.
-        names: Parameters to score, under the names of its `state_dict`.
+        names: Parameters to score, as `weights` calls them.
         kind: A name in `SELECTIONS`, of one that ranks by scores.
         progress: Called after every example.
+        weights: Its weights, by other names than those of its `state_dict`, as on disk.
 
     Raises:
         ModelError: If the model has no such parameter.
         DataError: If an example has no response, or there is none.
         NothingToDoError: If the loss does not depend on any of the parameters.
     """
-    weights = ModelWeights(model)
+    weights = weights or ModelWeights(model)
     wanted, chosen = set(names), list(examples)
     missing = sorted(wanted - set(weights.names))
     if missing:
         raise ModelError(
             f"{weights.source} has no `{missing[0]}` in memory ({len(missing)} such names).\n"
-            "Scores are gradients of the loaded model. Some architectures rename or fuse weights when they are loaded; "
-            "those cannot be scored yet."
+            "Scores are gradients of the loaded model; some families rename or fuse weights when they are loaded.\n"
+            f"Leave it out: `scope.exclude: ['{missing[0]}']`."
         )
     if not chosen:
         raise DataError("There are no prompts to score weights on.\nA score says what the loss on them hangs on.")
-    parameters = {name: weights.parameter(name) for name in weights.names if name in wanted}
+    owners = {name: weights.owner(name) for name in weights.names if name in wanted}
+    parameters = list({id(owner): owner for owner in owners.values()}.values())
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     training, saliency = model.training, SELECTIONS[kind].saliency
     assert saliency is not None, kind
-    scores = {name: torch.zeros(p.shape, dtype=torch.float32, device=p.device) for name, p in parameters.items()}
+    scores = [torch.zeros_like(parameter, dtype=torch.float32, requires_grad=False) for parameter in parameters]
     model.eval()
     try:
         model.requires_grad_(False)
-        for parameter in parameters.values():
+        for parameter in parameters:
             parameter.requires_grad_(True)
         for done, example in enumerate(chosen, 1):
             with torch.inference_mode(False), torch.enable_grad():  # Lightning validates without
                 loss = response_loss(model, example)
-                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for score, gradient in zip(scores.values(), gradients, strict=True):
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for score, gradient in zip(scores, gradients, strict=True):
                 if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]  # of what is unused
                     score += saliency.each(gradient.float()) / len(chosen)
             if progress:
@@ -90,11 +93,17 @@ def saliency_scores(
             parameter.requires_grad_(before[name])
         model.train(training)
     with torch.no_grad():
-        for name, score in scores.items():
-            scores[name] = saliency.score(score, parameters[name].float())
-    if not any(bool(score.any()) for score in scores.values()):
-        raise NothingToDoError(f"The loss on the prompts hangs on none of the {len(scores)} parameters in scope.")
-    return NamedTensors({name: score.cpu() for name, score in scores.items()}, f"{kind} scores")
+        means = {id(parameter): score for parameter, score in zip(parameters, scores, strict=True)}
+        found: dict[str, Tensor] = {}
+        for name, owner in owners.items():
+            live = weights.parameter(name)
+            mean = means[id(owner)].as_strided(
+                live.shape, live.stride(), live.storage_offset() - owner.storage_offset()
+            )
+            found[name] = saliency.score(mean, live.float()).cpu()
+    if not any(bool(score.any()) for score in found.values()):
+        raise NothingToDoError(f"The loss on the prompts hangs on none of the {len(found)} parameters in scope.")
+    return NamedTensors(found, f"{kind} scores")
 
 
 def check_example(example: Example) -> None:
