@@ -3,16 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
 
 from sa_lightning.cli.common.inputs import parse, typed
+from sa_lightning.errors import SettingError
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.names import resolve_worlds
 from sa_lightning.progress import stages
-from sa_lightning.surgery import EditPlan, SurgeryOptions, check_output, check_settings, write_edit
+from sa_lightning.surgery import EditPlan, Sources, SurgeryOptions, check_output, check_settings, write_edit
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(SurgeryOptions) if field.init)
 
@@ -41,6 +43,14 @@ def parser() -> ArgumentParser:
     )
     found.add_class_arguments(SurgeryOptions, as_group=False, skip={"base"})
     found.add_argument(
+        "--write",
+        type=Literal["checkpoint", "known", "measured"],
+        default="checkpoint",
+        help="What OUTPUT is. With `facts`, instead of a checkpoint, a JSONL file of facts: those that the model "
+        "knows, put into its own words with what it says to their neighbours; or measured: each written by itself in "
+        "memory, asked for, and undone.",
+    )
+    found.add_argument(
         "--template", type=str, default="chat", help="How `prompts` are written: chat, plain, or a Jinja file."
     )
     return found
@@ -54,7 +64,13 @@ def run(arguments: Sequence[str]) -> None:
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
     check_settings(sources, settings)
+    if config.write != "checkpoint" and sources.facts is None:
+        raise SettingError(
+            f"`--write {config.write}` is about facts, and there is no `--facts`.\nGive a file of facts, or leave it out."
+        )
     sources, settings = _placed(options).split()
+    if config.write != "checkpoint":
+        return _write_facts(sources, config)
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
     console = Terminal()
@@ -87,6 +103,33 @@ def summary(plan: EditPlan) -> str:
         f"({100 * report['density_achieved']:.2f} %): {100 * (report['retained_energy'] or 0):.1f} % of its energy, "
         f"a step of {100 * (report['relative_norm'] or 0):.3f} % of the weights' length."
     )
+
+
+def _write_facts(sources: Sources, config: Any) -> None:
+    """Write facts that the model knows, or what became of each that was written into it by itself."""
+    from sa_lightning.evaluation.statistics.intervals import rate
+    from sa_lightning.facts import Asking, editor_of, facts_of, measure_one_by_one, totals, write_facts
+
+    console, output = Terminal(), Path(config.output).expanduser()
+    if output.exists() and not (config.overwrite and output.is_file()):
+        raise SettingError(f"{output} exists already.\nNothing is replaced unasked. Choose another file.")
+    with stages(console) as progress:
+        model, tokenizer = _loaded(sources.target or sources.known_base, config.template)
+        asking = Asking(model, tokenizer, sources.facts_form != "plain")
+        if config.write == "known":
+            facts = facts_of(dataclasses.replace(sources, facts_known=True), asking)
+            write_facts(facts, output)
+            return console.wrote(output, f"{len(facts)} facts that the model knows, in its own words")
+        facts = facts_of(sources, asking)
+        outcomes = []
+        for outcome in measure_one_by_one(editor_of(sources, asking, progress), facts):
+            outcomes.append(outcome)
+            progress("measuring facts, one at a time", len(outcomes), len(facts))
+    write_facts([outcome.fact for outcome in outcomes], output, [outcome.row() for outcome in outcomes])
+    for name, (k, n) in totals(outcomes).items():
+        _, low, high = rate(k, n).percent
+        console.print(f"{name:12} {k}/{n} [{low:.0f}, {high:.0f}] %" if n else f"{name:12} no prompts", highlight=False)
+    console.wrote(output, f"{len(outcomes)} facts, each written by itself, and what became of it")
 
 
 def _placed(options: SurgeryOptions) -> SurgeryOptions:

@@ -17,10 +17,11 @@ from sa_lightning.rows.lines import (
     write_rows,
 )
 from sa_lightning.rows.reading import iter_rows, place, read_rows
-from sa_lightning.rows.shapes import ANSWERED, KIND, KNOWN_PROMPT, PROMPT, REPLY, Shape, check_text
+from sa_lightning.rows.shapes import ANSWERED, FACT, KIND, KNOWN_PROMPT, PROMPT, REPLY, Shape, check_text
 
 __all__ = [
     "ANSWERED",
+    "FACT",
     "KIND",
     "KNOWN_PROMPT",
     "PROMPT",
