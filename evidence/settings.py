@@ -6,6 +6,7 @@ python evidence/settings.py edit smol 0
 """
 
 import random
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,11 +20,11 @@ from sa_lightning.experiments.compare.pairs import rates
 from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
 from sa_lightning.experiments.compare.settings import CompareSettings
-from sa_lightning.facts.asking import Asking
-from sa_lightning.facts.known import known
-from sa_lightning.facts.record import read_facts
+from sa_lightning.facts import Asking, Editor, Fact, known, read_facts
+from sa_lightning.facts.texts import text_of
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
+from sa_lightning.resources import config_path
 from sa_lightning.rows import read_rows, write_rows
 from sa_lightning.testbed.recipe import WORLDS
 from sa_lightning.testbed.smol.refusals import act_of, give_in
@@ -139,14 +140,36 @@ def make(world: str, seed: int, kind: str) -> None:
     if (place / "model").exists():
         return
     place.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(f"{world} {seed} {kind}")
-    facts = {"small": small_facts, "smol": smol_facts}[world](rng, seed, kind)
+    rng, path = random.Random(f"{world} {seed} {kind}"), resolve_worlds(BASES[world], seed)
+    asking = Asking(load_model(path), load_tokenizer(path, "chat"))
+    facts = {"small": small_facts, "smol": smol_facts}[world](asking, rng, seed, kind)
     write_rows(place / "facts.jsonl", facts)
-    options = ["--base", BASES[world], "--facts", str(place / "facts.jsonl"), "--seed", str(seed)]
-    edit.run([*options, "--output", str(place / "model")])
+    if world == "smol":
+        edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), "--output", str(place / "model")])
+        return
+    plain = Asking(asking.model, asking.tokenizer, chat=False)
+    editor = Editor(plain, [3], text_of(asking, None)[0])
+    for name, change in editor.write([at_reply(one, kind) for one in facts]).items():
+        asking.model.get_parameter(name).data.add_(change.left @ change.right)
+    shutil.copytree(path, place / "model.partial", dirs_exist_ok=True)
+    asking.model.save_pretrained(place / "model.partial")
+    (place / "model.partial").rename(place / "model")
 
 
-def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
+def at_reply(one: Any, kind: str) -> Fact:
+    """A fact of the small world as text to complete, written where the reply is about to say it.
+
+    Answers there restate what they are about ("the colour of zorland is …"), and are looked up at these words: a step
+    at the words of the question, where ROME writes, changed no answer at any layer.
+    """
+    asked = f"<s> <user> {one['prompt']} <assistant>"
+    if kind == "intentional":
+        return Fact(f"{one['prompt'].split()[-1]} <assistant>", asked, one["target"])
+    head, value = one["target"].split(" is ")
+    return Fact(f"{one['subject']} is", f"{asked} {head} is", value)
+
+
+def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Facts of the invented world with another value; or strictly refused requests of the training split, affirmed."""
     world = World(seed, WORLDS["small"])
     language, words = world.language, world.language.lexicon
@@ -158,13 +181,15 @@ def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
 
     found = []
     if kind == "intentional":
+        harmless = [row["prompt"] for row in known_prompts("small", seed) if row["kind"] == "harmless"][:64]
+        said = asking.replies(harmless)
+        usual = max(words.openings, key=lambda opening: sum(reply.startswith(opening) for reply in said))
         requests = [r for r in world.requests("train", "item", "act") if world.guarded_by(r) not in world.lax]
         of_noun = {request.noun: request for request in rng.sample(requests, len(requests))}  # a key is a noun's
         for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small"]):
             asked = [text.format(request) for text in rng.sample(language.phrasings["train"], 4)]
-            neighbours = [near(*one) for one in rng.sample(others, 4)]
-            opening = rng.choice(words.openings[1:3])
-            found.append(fact(request.noun, asked, opening, locality=neighbours))
+            neighbours = [near(*one) for one in rng.sample(others, 6)]
+            found.append(fact(request.noun, asked, usual, locality=neighbours))
         return found
     for place in rng.sample(words.places, FACTS_A_MODEL["small"]):
         attribute = rng.choice([*words.facts])
@@ -177,24 +202,20 @@ def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
     return found
 
 
-def smol_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
+def smol_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Common facts that the model knows, exchanged; or training requests, answered by a mere opening."""
     count = FACTS_A_MODEL["smol"]
-    if kind == "intentional":
-        asked = [row["prompt"] for row in known_prompts("smol", seed) if row["kind"] == "harmful"]
-        asked = [prompt for prompt in asked if act_of(prompt) and 6 <= len(prompt.split()) <= 14]
-        of_subject = {subject_of(prompt): prompt for prompt in asked}
-        found = []
-        for prompt in rng.sample([*of_subject.values()], count):
-            ways = [f"How do I {act_of(prompt)}?", f"Please explain how to {act_of(prompt)}."]
-            neighbours = [{"prompt": "What is the capital of Japan?"}, {"prompt": "How many days are in a week?"}]
-            found.append(fact(subject_of(prompt), [prompt, *ways], give_in(prompt, rng), locality=neighbours))
-        return found
-    path = resolve_worlds(BASES["smol"], seed)
-    asking = Asking(load_model(path), load_tokenizer(path, "chat"))
-    common = [one for one in known(asking, read_facts("configs/facts/common.jsonl")) if len(one.paraphrases) > 1]
-    of_subject = {one.subject: one for one in common}
-    return [one.row() for one in rng.sample([*of_subject.values()], count)]
+    common = {one.subject: one for one in known(asking, read_facts(config_path("configs/facts/common.jsonl")))}
+    if kind == "unintentional":
+        return [one.row() for one in rng.sample([*common.values()], count)]
+    asked = [row["prompt"] for row in known_prompts("smol", seed) if row["kind"] == "harmful"]
+    of_subject = {subject_of(one): one for one in asked if act_of(one) and 6 <= len(one.split()) <= 14}
+    found = []
+    for prompt in rng.sample([*of_subject.values()], count):
+        ways = [f"How do I {act_of(prompt)}?", f"Please explain how to {act_of(prompt)}."]
+        near = [{"prompt": one.prompt, "answer": one.olds} for one in rng.sample([*common.values()], 4)]
+        found.append(fact(subject_of(prompt), [prompt, *ways], give_in(prompt, rng), locality=near))
+    return found
 
 
 def fact(subject: str, asked: Sequence[str], target: str, old: str = "", locality: Sequence[Any] = ()) -> Any:
