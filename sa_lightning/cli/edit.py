@@ -66,11 +66,12 @@ def run(arguments: Sequence[str]) -> None:
     check_settings(sources, settings)
     if config.write != "checkpoint" and sources.facts is None:
         raise SettingError(
-            f"`--write {config.write}` is about facts, and there is no `--facts`.\nGive a file of facts, or leave it out."
+            f"`--write {config.write}` is about facts, and there is no `--facts`.\nGive a file of them, or leave it out."
         )
     sources, settings = _placed(options).split()
     if config.write != "checkpoint":
-        return _write_facts(sources, config)
+        _write_facts(sources, config)
+        return
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
     console = Terminal()
@@ -81,7 +82,7 @@ def run(arguments: Sequence[str]) -> None:
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
-    with stages(console) as progress:
+    with stages(console, "sa edit") as progress:
         plan = surgery.planned(cache(lambda: _loaded(target, config.template)), report=progress)
         command = typed("edit", arguments)
         write_edit(plan, output, overwrite=config.overwrite, command=command, progress=progress, resume=config.resume)
@@ -113,18 +114,19 @@ def _write_facts(sources: Sources, config: Any) -> None:
     console, output = Terminal(), Path(config.output).expanduser()
     if output.exists() and not (config.overwrite and output.is_file()):
         raise SettingError(f"{output} exists already.\nNothing is replaced unasked. Choose another file.")
-    with stages(console) as progress:
+    with stages(console, "sa edit") as progress:
         model, tokenizer = _loaded(sources.target or sources.known_base, config.template)
         asking = Asking(model, tokenizer, sources.facts_form != "plain")
         if config.write == "known":
             facts = facts_of(dataclasses.replace(sources, facts_known=True), asking)
             write_facts(facts, output)
-            return console.wrote(output, f"{len(facts)} facts that the model knows, in its own words")
+            console.wrote(output, f"{len(facts)} facts that the model knows, in its own words")
+            return
         facts = facts_of(sources, asking)
         outcomes = []
         for outcome in measure_one_by_one(editor_of(sources, asking, progress), facts):
             outcomes.append(outcome)
-            progress("measuring facts, one at a time", len(outcomes), len(facts))
+            progress("measuring facts", len(outcomes), len(facts))
     write_facts([outcome.fact for outcome in outcomes], output, [outcome.row() for outcome in outcomes])
     for name, (k, n) in totals(outcomes).items():
         _, low, high = rate(k, n).percent

@@ -1,5 +1,6 @@
 """How a model is asked for a fact: its prompts as tokens, its replies, how likely it finds an answer."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -21,12 +22,13 @@ class Asked(NamedTuple):
     Attributes:
         tokens: Of both.
         reply: Where the reply begins; at the end where there is none.
-        subject: Where the last token of the subject is; -1 where no subject was asked for.
+        places: Where the fact is read: at the last token of the subject, in the prompt and wherever the reply repeats
+            it; or at the token behind which the answer differs from the old one.
     """
 
     tokens: list[int]
     reply: int
-    subject: int = -1
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,34 +56,46 @@ class Asking:
         """Token ids of a text; of plain text with the special tokens that the tokenizer adds."""
         return list(self.tokenizer(text, add_special_tokens=not self.chat, verbose=False).input_ids)
 
-    def asked(self, prompt: str, reply: str = "", subject: str | None = None) -> Asked:
+    def asked(self, prompt: str, reply: str = "") -> Asked:
         """A prompt and the beginning of a reply as tokens.
 
         Raises:
-            DataError: If the rendered prompt does not hold the subject, or the reply has no token.
+            DataError: If the reply has no token of its own.
         """
-        text = self.text(prompt, reply)
-        whole, alone = self.tokens(text), self.tokens(self.text(prompt))
-        if not self.chat and alone and alone[-1] == self.tokenizer.eos_token_id and len(alone) > 1:
-            raise DataError("The tokenizer ends every text, so none can be completed.\nAsk through a chat template.")
-        start = _common(whole, alone) if reply else len(whole)
+        whole = self.tokens(self.text(prompt, reply))
+        start = _common(whole, self.tokens(self.text(prompt))) if reply else len(whole)
         if reply and start >= len(whole):
             raise DataError(
                 f"The reply {reply!r} has no token of its own behind {prompt[:80]!r}.\nGive another target."
             )
-        if subject is None:
-            return Asked(whole, start)
-        # A template may have the words of the subject, too (a system prompt): the prompt's own count.
-        begin = text.rfind(prompt) if prompt in text else 0
-        end = text.find(subject, begin) + len(subject) if subject in text[begin:] else 0
-        if not end:
+        return Asked(whole, start)
+
+    def at_subject(self, prompt: str, reply: str, subject: str) -> Asked:
+        """A prompt and the beginning of a reply, with the places of the subject.
+
+        Raises:
+            DataError: If the rendered prompt does not hold the subject.
+        """
+        asked, text = self.asked(prompt, reply), self.text(prompt, reply)
+        # A template may have the words of the subject, too (a system prompt): those of prompt and reply count.
+        begin = max(0, text.rfind(prompt))
+        places = []
+        for found in re.finditer(re.escape(subject), text[begin:]):
+            before = self.tokens(text[: begin + found.end()])
+            same = _common(asked.tokens, before)
+            places.append(min(same - 1 if same == len(before) else same, len(asked.tokens) - 1))
+        if not places:
             raise DataError(
                 f"The prompt as the model reads it does not hold the subject {subject!r}.\n"
                 "A fact is written at the last token of its subject.\nWrite it as the prompt has it."
             )
-        before = self.tokens(text[:end])
-        same = _common(whole, before)
-        return Asked(whole, start, min(same - 1 if same == len(before) else same, start - 1))
+        return asked._replace(places=tuple(dict.fromkeys(places)))
+
+    def at_answer(self, prompt: str, reply: str, old: str | None) -> Asked:
+        """A prompt and the beginning of a reply, with the place behind which it differs from an old reply."""
+        asked = self.asked(prompt, reply)
+        parts = asked.reply if old is None else _common(asked.tokens, self.asked(prompt, old).tokens)
+        return asked._replace(places=(min(max(parts, asked.reply), len(asked.tokens) - 1) - 1,))
 
     def rows(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids of several texts as one tensor, and their mask, padded on the right."""

@@ -64,7 +64,7 @@ def covariance(
                     sums[place.layer] = sums.get(place.layer, 0) + (flat.T @ flat).double().cpu()
             done += sum(map(len, batch))
             if report:
-                report("reading text for the covariance of keys, in tokens", done, total)
+                report("reading text", done, total)
         for place in missing:
             found[place.layer] = sums[place.layer] / total
             if place.layer in files:

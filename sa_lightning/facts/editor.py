@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sa_lightning.facts.asking import Asking
+from sa_lightning.facts.asking import Asked, Asking
 from sa_lightning.facts.closed_form import closed_form
 from sa_lightning.facts.covariance import Report, covariance, inputs_of
 from sa_lightning.facts.place import DownProjection, down_projection
@@ -17,7 +18,11 @@ from sa_lightning.facts.values import Descent, Found, find_step
 from sa_lightning.files import Json
 from sa_lightning.surgery import Factors
 
-__all__ = ["Editor", "key"]
+__all__ = ["Editor", "Token", "key"]
+
+Token = Literal["subject", "answer"]
+TOKENS: tuple[Token, ...] = ("subject", "answer")
+MET = -0.7  # log p of the target, in the mean over contexts, from which on a value is good enough
 
 
 @dataclass
@@ -29,6 +34,8 @@ class Editor:
         layers: Into whose MLP, from 0, first to last.
         text: On which keys are counted.
         contexts: What stands before prompts when keys and values are looked for.
+        token: Where facts are read. If not set: at the subject, and where no value there makes the model say the target
+            (`MET`), at the answer.
         fingerprint: Of the weights, to keep the covariance by.
         descent: How values are looked for.
         report: Told how far it has come.
@@ -39,6 +46,7 @@ class Editor:
     layers: Sequence[int]
     text: Sequence[str]
     contexts: Sequence[str] = ("",)
+    token: Token | None = None
     fingerprint: str | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     report: Report | None = None
@@ -58,15 +66,28 @@ class Editor:
             )
         return self._covariances
 
+    def asked(self, fact: Fact, token: Token) -> list[Asked]:
+        """The fact's prompt with its target, behind each context, with its places."""
+        prompts = [before + fact.prompt for before in self.contexts]
+        if token == "subject":
+            return [self.asking.at_subject(prompt, fact.target, fact.subject) for prompt in prompts]
+        return [self.asking.at_answer(prompt, fact.target, fact.old) for prompt in prompts]
+
     def write(self, facts: Sequence[Fact]) -> dict[str, Factors]:
         """Find what must be added to the weights of the down projections. The model stays as it is."""
         (place,) = self.places
-        keys, found = [], []
+        keys, found, tokens = [], [], []
         for done, fact in enumerate(facts):
             if self.report:
-                self.report("looking for the values of facts", done, len(facts))
-            keys.append(key(self.asking, place, fact, self.contexts))
-            found.append(find_step(self.asking, place, fact, self.contexts, self.descent))
+                self.report("looking for values", done, len(facts))
+            for token in [self.token] if self.token else TOKENS:
+                asked = self.asked(fact, token)
+                one = find_step(self.asking, place, asked, fact, self.descent)
+                if one.after > MET:
+                    break
+            keys.append(key(self.asking, place, asked))
+            found.append(one)
+            tokens.append(token)
         steps = torch.stack([one.step for one in found])
         left, right = closed_form(self.covariances[0], torch.stack(keys), steps)
         if place.input_first:
@@ -74,20 +95,20 @@ class Editor:
         about = {
             "layer": place.layer,
             **self.about,
-            "facts": [_about(fact, one) for fact, one in zip(facts, found, strict=True)],
+            "facts": [_about(*one) for one in zip(facts, found, tokens, strict=True)],
         }
         return {place.name: Factors(left.float().contiguous(), right.float().contiguous(), about)}
 
 
-def key(asking: Asking, place: DownProjection, fact: Fact, contexts: Sequence[str]) -> Tensor:
-    """k*: the mean, over contexts, of what goes into the down projection at the last token of the subject; float32."""
-    asked = [asking.asked(before + fact.prompt, subject=fact.subject) for before in contexts]
+def key(asking: Asking, place: DownProjection, asked: Sequence[Asked]) -> Tensor:
+    """k*: the mean of what goes into the down projection, over contexts and places in each; float32, on the CPU."""
     ids, mask = asking.rows([one.tokens for one in asked])
     (found,) = inputs_of(asking.model, [place], ids, mask)
-    return torch.stack([row[one.subject].float() for row, one in zip(found, asked, strict=True)]).mean(0).cpu()
+    rows = [row[at].float() for row, one in zip(found, asked, strict=True) for at in one.places]
+    return torch.stack(rows).mean(0).cpu()
 
 
-def _about(fact: Fact, found: Found) -> Json:
+def _about(fact: Fact, found: Found, token: str) -> Json:
     """A fact in the report: what was written, how likely it was and became while the value was looked for."""
     numbers = {"before": found.before, "after": found.after, "length": found.length}
     return {
@@ -95,6 +116,7 @@ def _about(fact: Fact, found: Found) -> Json:
         "prompt": fact.prompt,
         "target": fact.target,
         **({"old": fact.old} if fact.old else {}),
+        "token": token,
         "log_probability": {name: round(numbers[name], 4) for name in ("before", "after")},
         "step": round(found.length, 4),
         "descent": found.steps,

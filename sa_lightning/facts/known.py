@@ -40,12 +40,13 @@ def known(asking: Asking, facts: Sequence[Fact]) -> list[Fact]:
             or holds(replies[fact.prompt][: said.start()], fact.target)
         ):
             continue
-        before = replies[fact.prompt][: said.start()]
+        before, rest = replies[fact.prompt][: said.start()], replies[fact.prompt][said.end() :]
+        end = rest[:1] if rest[:1] in set(".,;!") else ""  # so that the answer ends where the old one did
         found.append(
             dataclasses.replace(
                 fact,
-                old=before + said[0],
-                target=before + fact.target,
+                old=before + said[0] + end,
+                target=before + fact.target + end,
                 paraphrases=tuple(one for one in fact.paraphrases if holds(replies[one], old)),
                 locality=tuple(one for near in fact.locality if (one := _said(near, replies[near.prompt]))),
             )

@@ -119,5 +119,5 @@ def own_text(asking: Asking, tokens: int = TOKENS, seed: int = 0, report: Report
             )
             found += asking.tokenizer.batch_decode(written[:, len(start) :], skip_special_tokens=True)
             if report:
-                report("writing text to count keys on", number + 1, rounds)
+                report("writing text", number + 1, rounds)
     return [text for text in found if text.strip()]

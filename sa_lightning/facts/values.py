@@ -18,6 +18,8 @@ from sa_lightning.facts.place import DownProjection
 from sa_lightning.facts.record import Fact
 from sa_lightning.models import position_ids
 
+MOMENTUM = 0.7
+
 __all__ = ["Descent", "Found", "find_step"]
 
 
@@ -26,20 +28,20 @@ class Descent:
     """How v* is looked for.
 
     Attributes:
-        steps: Most steps of Adam.
-        rate: Its learning rate, of the length of W k.
+        steps: Most steps, down the gradient with momentum.
+        rate: Length of the first ones, of that of W k; halved whenever the loss rises.
         essence: Weight of the KL divergence of what the model says of the subject alone.
         decay: Weight of ‖δ‖² / ‖W k‖².
         clamp: Largest ‖δ‖ / ‖W k‖.
         enough: The loss at which to stop.
     """
 
-    steps: int = 25
-    rate: float = 0.5
+    steps: int = 20
+    rate: float = 0.4
     essence: float = 0.0625
     decay: float = 0.05
     clamp: float = 4.0
-    enough: float = 0.1
+    enough: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Found:
         step: δ, (d_model).
         before, after: log p of the target, in the mean over the contexts.
         length: ‖δ‖ / ‖W k‖.
-        steps: Steps of Adam.
+        steps: Of the descent.
     """
 
     step: Tensor
@@ -61,7 +63,7 @@ class Found:
 
 
 def find_step(
-    asking: Asking, place: DownProjection, fact: Fact, contexts: Sequence[str], descent: Descent | None = None
+    asking: Asking, place: DownProjection, asked: Sequence[Asked], fact: Fact, descent: Descent | None = None
 ) -> Found:
     """Find δ by gradient descent on −log p(target) over contexts, with the model frozen.
 
@@ -69,15 +71,14 @@ def find_step(
 
     Args:
         asking: The model.
-        place: Where δ is added, at the last token of the subject.
+        place: Where δ is added.
+        asked: The fact's prompt with its target, behind several contexts, with the tokens at which δ is added.
         fact: The fact.
-        contexts: What stands before the prompt, the empty text among them.
         descent: How.
     """
     descent = descent or Descent()
-    asked = [asking.asked(before + fact.prompt, fact.target, fact.subject) for before in contexts]
     # Behind the subject, where nothing else is asked: a chat template asks for a reply there.
-    essence = asking.asked(fact.subject, subject=fact.subject)
+    essence = asking.at_subject(fact.subject, "", fact.subject)
     training = asking.model.training
     asking.model.eval()
     try:
@@ -88,7 +89,7 @@ def find_step(
                 before = rows.said().mean()
             length = rows.length
             delta = torch.zeros(rows.width, device=rows.device, requires_grad=True)
-            adam = torch.optim.Adam([delta], lr=descent.rate * length / rows.width**0.5)
+            pace, rate, last = torch.zeros(rows.width, device=rows.device), descent.rate, float("inf")
             best, least, after, steps = delta.detach().clone(), float("inf"), before, 0
             for step in range(descent.steps + 1):
                 rows.run(delta)
@@ -99,9 +100,10 @@ def find_step(
                     best, least, after, steps = delta.detach().clone(), loss.item(), said.detach(), step
                 if step == descent.steps or -said.item() < descent.enough:
                     break
-                (delta.grad,) = torch.autograd.grad(loss, [delta])
-                adam.step()
+                (gradient,) = torch.autograd.grad(loss, [delta])
+                pace, rate, last = MOMENTUM * pace + gradient, rate / 2 if loss.item() > last else rate, loss.item()
                 with torch.no_grad():
+                    delta.sub_(pace, alpha=rate * length / max(float(pace.norm()), 1e-12))
                     delta.mul_((descent.clamp * length / delta.norm().clamp(min=1e-12)).clamp(max=1))
     finally:
         asking.model.train(training)
@@ -131,9 +133,9 @@ class _Rows:
         self._logits = torch.empty(0)
         with torch.no_grad():
             seen = self.run(None)
-            self.width, self.length = seen.shape[-1], float(seen.norm(dim=-1)[:-1].mean())
+            self.width, self.length = seen.shape[-1], float(seen.norm(dim=-1).mean())
             whole = self.said()
-            if min(one.subject for one in asked) > 0 and not getattr(self.model, "_is_stateful", False):
+            if min(one.places[0] for one in asked) > 0 and not getattr(self.model, "_is_stateful", False):
                 self._share()
                 self.run(None)
                 if not torch.allclose(self.said(), whole, atol=0.05, rtol=0.02):
@@ -142,7 +144,7 @@ class _Rows:
                     self.run(None)
 
     def _share(self) -> None:
-        starts = [one.subject for one in self.asked]
+        starts = [min(one.places[0], one.reply - 1) for one in self.asked]
         width = max(starts)
         head = [[0] * (width - start) + one.tokens[:start] for one, start in zip(self.asked, starts, strict=True)]
         mask = [[0] * (width - start) + [1] * start for start in starts]
@@ -171,10 +173,12 @@ class _Rows:
             given["attention_mask"] = torch.cat([self._before, self._mask], -1)
             given |= self._positions(self._before.sum(-1)[:, None] + position_ids(self._mask))
             given |= {self._named: copy.deepcopy(self._cache), "use_cache": True}
-        places = torch.tensor(
-            [one.subject - start for one, start in zip(self.asked, self._starts, strict=True)], device=self.device
-        )
-        with _shifted(self.place, places, delta) as seen:
+        places = [
+            (row, place - start)
+            for row, (one, start) in enumerate(zip(self.asked, self._starts, strict=True))
+            for place in one.places
+        ]
+        with _shifted(self.place, torch.tensor(places, device=self.device).T, delta) as seen:
             self._logits = self.model(input_ids=self._ids, **given).logits
         return seen[0]
 
@@ -195,17 +199,16 @@ class _Rows:
 
 @contextmanager
 def _shifted(place: DownProjection, places: Tensor, delta: Tensor | None) -> Iterator[list[Tensor]]:
-    """Add δ to what a down projection writes, at one place in every row; yields what it wrote there without δ."""
+    """Add δ to what a down projection writes at (row, token) places; yields what it wrote there without δ."""
     seen: list[Tensor] = []
-    rows = torch.arange(len(places), device=places.device)
+    rows, tokens = places
 
     def hook(_module: Any, _inputs: Any, output: Tensor) -> Tensor | None:
-        shaped = output.reshape(len(places), -1, output.shape[-1])
-        seen.append(shaped[rows, places].detach().float())
+        shaped = output.reshape(int(rows.max()) + 1, -1, output.shape[-1])
+        seen.append(shaped[rows, tokens].detach().float())
         if delta is None:
             return None
-        moved = torch.zeros_like(shaped)
-        moved = moved.index_put((rows, places), delta.to(output.dtype).expand(len(places), -1))
+        moved = torch.zeros_like(shaped).index_put((rows, tokens), delta.to(output.dtype).expand(len(rows), -1))
         return (shaped + moved).reshape(output.shape)
 
     handle = place.module.register_forward_hook(hook)
