@@ -6,7 +6,6 @@ python evidence/settings.py edit smol 0
 """
 
 import random
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,7 @@ from sa_lightning.experiments.compare.pairs import rates
 from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
 from sa_lightning.experiments.compare.settings import CompareSettings
-from sa_lightning.facts import Asking, Editor, Fact, known, read_facts
-from sa_lightning.facts.texts import text_of
+from sa_lightning.facts import Asking, known, read_facts
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
 from sa_lightning.resources import config_path
@@ -33,6 +31,7 @@ from sa_lightning.testbed.world import World
 HERE = Path(__file__).parent
 EDITS = ("unintentional", "intentional")
 FACTS_A_MODEL = {"small": 4, "smol": 8}
+LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
 CONFIGS = {"small": "settings", "smol": "settings_smol"}
 METHODS = {  # in the order of the paper's tables; where it is about the edit area, also the rows within it
@@ -144,29 +143,7 @@ def make(world: str, seed: int, kind: str) -> None:
     asking = Asking(load_model(path), load_tokenizer(path, "chat"))
     facts = {"small": small_facts, "smol": smol_facts}[world](asking, rng, seed, kind)
     write_rows(place / "facts.jsonl", facts)
-    if world == "smol":
-        edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), "--output", str(place / "model")])
-        return
-    plain = Asking(asking.model, asking.tokenizer, chat=False)
-    editor = Editor(plain, [3], text_of(asking, None)[0])
-    for name, change in editor.write([at_reply(one, kind) for one in facts]).items():
-        asking.model.get_parameter(name).data.add_(change.left @ change.right)
-    shutil.copytree(path, place / "model.partial", dirs_exist_ok=True)
-    asking.model.save_pretrained(place / "model.partial")
-    (place / "model.partial").rename(place / "model")
-
-
-def at_reply(one: Any, kind: str) -> Fact:
-    """A fact of the small world as text to complete, written where the reply is about to say it.
-
-    Answers there restate what they are about ("the colour of zorland is …"), and are looked up at these words: a step
-    at the words of the question, where ROME writes, changed no answer at any layer.
-    """
-    asked = f"<s> <user> {one['prompt']} <assistant>"
-    if kind == "intentional":
-        return Fact(f"{one['prompt'].split()[-1]} <assistant>", asked, one["target"])
-    head, value = one["target"].split(" is ")
-    return Fact(f"{one['subject']} is", f"{asked} {head} is", value)
+    edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), *LAYER[world], "--output", str(place / "model")])
 
 
 def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
