@@ -59,9 +59,12 @@ test: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 \
 	  --dist loadfile --no-loadscope-reorder
 
-quantised: $(READY)
+build/quantised/.ready: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	  --target build/quantised 'bitsandbytes>=0.50,<1'
+	touch $@
+
+quantised: build/quantised/.ready
 	PYTHONPATH=build/quantised OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -q \
 	  tests/models/test_quantised.py
 
