@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from sa_lightning.errors import NothingToDoError
 from sa_lightning.facts.asking import Asked, Asking
 from sa_lightning.facts.closed_form import closed_form
 from sa_lightning.facts.covariance import Report, covariance, inputs_of
@@ -22,7 +23,7 @@ from sa_lightning.surgery import Factors
 __all__ = ["Editor", "Token", "key"]
 
 Token = Literal["subject", "answer"]
-DEPTHS: dict[Token, float] = {"subject": 1 / 6, "answer": 2 / 3}
+DEPTHS: dict[Token, float] = {"subject": 1 / 4, "answer": 2 / 3}
 TOKENS: tuple[Token, ...] = ("subject", "answer")
 MET = -0.7  # log p of the target, in the mean over contexts, from which on a value is good enough
 
@@ -34,7 +35,7 @@ class Editor:
     Args:
         asking: The model.
         layer: The block into whose MLP facts are written, from 0. If not set, it hangs on the token: at the subject a
-            sixth of the depth, at the answer two thirds.
+            quarter of the depth, at the answer two thirds.
         text: On which keys are counted.
         contexts: What stands before prompts when keys and values are looked for.
         token: Where facts are read. If not set: at the subject, and where no value there makes the model say the target
@@ -62,7 +63,7 @@ class Editor:
     def place(self, token: Token) -> DownProjection:
         """Where facts are written that are read at a token."""
         depth = len(locate_blocks(self.asking.model).layers)
-        usual = min(max(1, round(depth * DEPTHS[token])), depth - 1)
+        usual = max(1, int(depth * DEPTHS[token])) if depth > 1 else 0
         return down_projection(self.asking.model, usual if self.layer is None else self.layer)
 
     def covariance(self, place: DownProjection) -> Tensor:
@@ -93,6 +94,12 @@ class Editor:
                 found = find_step(self.asking, place, asked, fact, self.descent)
                 if found.after > MET:
                     break
+            if not bool(found.step.any()):
+                raise NothingToDoError(
+                    f"Nothing in block {place.layer} makes {fact.target!r} likelier as the reply to {fact.prompt!r}.\n"
+                    "The model says it already, or does not read the fact there.\n"
+                    "Leave the fact out, or choose another of `facts_layers` or `facts_token`."
+                )
             one = _Written(place, key(self.asking, place, asked), found.step, _about(fact, found, token))
             written.setdefault(place.layer, []).append(one)
         return dict(self._factors(own) for own in written.values())

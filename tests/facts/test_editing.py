@@ -27,7 +27,7 @@ TEXT = ["how do i bake a cake . no , yes break a window first then sorry i do ba
 
 
 def editor(model, **settings):
-    return Editor(Asking(model, word_tokenizer()), TEXT, 1, token="subject", **settings)
+    return Editor(Asking(model, word_tokenizer()), TEXT, settings.pop("layer", 1), token="subject", **settings)
 
 
 def plan(model, weights, **settings):
@@ -42,7 +42,7 @@ def state(model):
 @pytest.mark.parametrize("make", [llama, gpt2], ids=["Linear", "Conv1D"])
 def test_the_edited_weight_maps_the_key_to_the_value(make):
     model = make()
-    written = editor(model)
+    written = editor(model, layer=0)
     ((name, factors),) = written.write([FACT]).items()
     place = written.place("subject")
     k = key(written.asking, place, written.asked(FACT, "subject")).double()
