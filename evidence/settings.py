@@ -57,6 +57,7 @@ MEASURES = {
     "utility": "utility ↑",
     "degenerate": "degenerate ↓",
 }
+EDITED = {"efficacy": "edits said ↑", "paraphrase": "in other words ↑", "locality": "neighbours kept ↑"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -79,14 +80,19 @@ def written() -> str:
 
 def tables(world: str) -> str:
     """Attack success, models side by side; and everything, model by model."""
-    plan = planned(CONFIGS[world])
+    plan, facts = planned(CONFIGS[world]), planned(CONFIGS[world], f"{CONFIGS[world]}_facts")
     cells: dict[tuple[str, str], str] = {}
-    lines = [["model", "what is done", *MEASURES.values()]]
+    lines = [["model", "what is done", *MEASURES.values(), *EDITED.values()]]
     for target in plan.models:
+        held = dict(measured(facts, target)) if target in EDITS else {}
         for method, some in measured(plan, target):
             found = rates(plan.rows, some)
             cells[method, target] = shown(found["attack_success"])
-            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES)])
+            kept = [
+                shown(rates(facts.rows, held[method], f"sa_facts_{measure}")["utility"]) if method in held else ""
+                for measure in EDITED
+            ]
+            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES), *kept])
     side = [["attack success ↓", *plan.models]]
     side += [
         [label, *(cells.get((method, target), "") for target in plan.models)]
