@@ -89,20 +89,26 @@ class Editor:
         for done, fact in enumerate(facts):
             if self.report:
                 self.report("looking for values", done, len(facts))
-            for token in [self.token] if self.token else TOKENS:
-                place, asked = self.place(token), self.asked(fact, token)
-                found = find_step(self.asking, place, asked, fact, self.descent)
-                if found.after > MET:
-                    break
+            one = self._one(fact)
+            written.setdefault(one.place.layer, []).append(one)
+        return dict(self._factors(own) for own in written.values())
+
+    def _one(self, fact: Fact) -> "_Written":
+        """Key and step of a fact, at the first token where a value is good enough, or else at the last."""
+        tokens: Sequence[Token] = TOKENS if self.token is None else (self.token,)
+        for token in tokens:
+            place, asked = self.place(token), self.asked(fact, token)
+            found = find_step(self.asking, place, asked, fact, self.descent)
+            if found.after < MET and token != tokens[-1]:
+                continue
             if not bool(found.step.any()):
                 raise NothingToDoError(
                     f"Nothing in block {place.layer} makes {fact.target!r} likelier as the reply to {fact.prompt!r}.\n"
                     "The model says it already, or does not read the fact there.\n"
                     "Leave the fact out, or choose another of `facts_layers` or `facts_token`."
                 )
-            one = _Written(place, key(self.asking, place, asked), found.step, _about(fact, found, token))
-            written.setdefault(place.layer, []).append(one)
-        return dict(self._factors(own) for own in written.values())
+            return _Written(place, key(self.asking, place, asked), found.step, _about(fact, found, token))
+        raise AssertionError("There is a token.")
 
     def _factors(self, written: "Sequence[_Written]") -> tuple[str, Factors]:
         """What is added to one weight, and its name."""

@@ -65,7 +65,7 @@ class Fact:
 def read_facts(path: str | Path) -> list[Fact]:
     """Read facts, one a row: `subject`, `prompt`, `target`; `old`, `paraphrases`, `locality` where they are known.
 
-    Rows of question and answer (`Question`, `Answer`), as NoIntentEdit has them, become facts, too: their subject is the
+    Rows of question and answer (`Question`, `Answer`), as of NoIntentEdit, become facts, too: their subject is the
     last word of the question, and their target the beginning of the answer, of at most `OPENING` words.
 
     Raises:
