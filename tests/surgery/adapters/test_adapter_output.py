@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from support.families import FAMILIES as BUILT
 from support.models import WORDS, gpt2, llama, perturbed
 from transformers import (
-    AutoModelForCausalLM,
+    AutoConfig,
     Gemma2Config,
     Gemma2ForCausalLM,
     MixtralConfig,
@@ -24,6 +24,7 @@ from transformers import (
 from sa_lightning.errors import SaError
 from sa_lightning.export.skeleton import Skeleton
 from sa_lightning.models import load_model
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.surgery import (
     EditSettings,
     RankOne,
@@ -75,7 +76,7 @@ def logits(model):
 
 
 def plain(path):
-    return AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    return auto_class(AutoConfig.from_pretrained(path)).from_pretrained(path, dtype="auto")
 
 
 def loaded(path: Path) -> PeftModel:
@@ -196,8 +197,9 @@ def test_whatever_an_edit_changes_peft_says_it_too(family, tmp_path):
         assert float((logits(model.merge_and_unload()) - edited).abs().max()) < 1e-4
 
 
-def test_the_text_part_of_a_multimodal_model_is_named_as_it_is_in_memory(tmp_path):
-    model = BUILT["Gemma3 with vision"]()
+@pytest.mark.parametrize("family", ["Gemma3 with vision", "Llava"])
+def test_the_text_part_of_a_multimodal_model_is_named_as_it_is_in_memory(family, tmp_path):
+    model = BUILT[family]()
     model.save_pretrained(tmp_path / "base")
     perturbed(model, 1).save_pretrained(tmp_path / "harm")
     sources = Sources(str(tmp_path / "base"), str(tmp_path / "harm"))
