@@ -78,7 +78,7 @@ def down_projection(model: nn.Module, layer: int) -> DownProjection:
             handle.remove()
     if not hit:
         raise ModelError(_not_found(model, layer, mlp))
-    module = linear[hit[-1]]
+    module: Any = linear[hit[-1]]
     if not module.weight.is_floating_point():
         raise ModelError(
             f"The down projection of block {layer} of {_called(model)} has packed weights ({module.weight.dtype}).\n"

@@ -1,4 +1,4 @@
-"""Facts of a file, written on a loaded model: what `sa edit --facts` and a fit add to its weights."""
+"""Facts of a file, written on a loaded model: what `--facts` of `sa edit`, and a fit, add to its weights."""
 
 from typing import Any
 

@@ -118,6 +118,18 @@ def test_nothing_is_written_into_the_target(place):
     assert not (place / "model" / "adapter").exists()
 
 
+def test_packed_weights_and_a_model_that_is_not_there_are_refused_as_such(place, tmp_path, monkeypatch):
+    with pytest.raises(SaError, match="No model could be found"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
+    saved(llama(), tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # as if bitsandbytes were there
+    with pytest.raises(SaError, match="are not trained"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
+
+
 def test_an_adapter_is_no_target_and_results_stay(place):
     output = run(place, "once", "--rank", "2", "--epochs", "1")
     with pytest.raises(SaError, match="exists already"):
