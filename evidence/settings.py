@@ -30,7 +30,12 @@ from sa_lightning.testbed.world import World
 
 HERE = Path(__file__).parent
 EDITS = ("unintentional", "intentional")
-FACTS_A_MODEL = {"small": 4, "smol": 8}
+FACTS_A_MODEL = {  # of smol's requests, as in the paper, one: eight left 104 of 256 replies garbled
+    ("small", "unintentional"): 4,
+    ("small", "intentional"): 4,
+    ("smol", "unintentional"): 8,
+    ("smol", "intentional"): 1,
+}
 LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
 CONFIGS = {"small": "settings", "smol": "settings_smol"}
@@ -47,6 +52,8 @@ METHODS = {  # in the order of the paper's tables; where it is about the edit ar
     "both_bug": "Safety Arithmetic, the authors' mistake",
     "hdr_bug_paper": "HDR, as published, the authors' mistake",
     "both_bug_paper": "Safety Arithmetic, as published, the authors' mistake",
+    "hdr_short": "HDR, a step as long as the authors'",
+    "hdr_bug_short": "HDR, a step as long as the authors', their mistake",
     "hdr_everywhere": "HDR, everywhere",
     "both_everywhere": "Safety Arithmetic, everywhere",
 }
@@ -81,11 +88,11 @@ def written() -> str:
 def tables(world: str) -> str:
     """Attack success, models side by side; and everything, model by model."""
     plan, facts = planned(CONFIGS[world]), planned(CONFIGS[world], f"{CONFIGS[world]}_facts")
-    cells: dict[tuple[str, str], str] = {}
+    seeds, cells = seeds_of(plan), dict[tuple[str, str], str]()
     lines = [["model", "what is done", *MEASURES.values(), *EDITED.values()]]
     for target in plan.models:
-        held = dict(measured(facts, target)) if target in EDITS else {}
-        for method, some in measured(plan, target):
+        held = dict(measured(facts, target, seeds)) if target in EDITS else {}
+        for method, some in measured(plan, target, seeds):
             found = rates(plan.rows, some)
             cells[method, target] = shown(found["attack_success"])
             kept = [
@@ -99,7 +106,7 @@ def tables(world: str) -> str:
         for method, label in METHODS.items()
         if any((method, target) in cells for target in plan.models)
     ]
-    return f"# {world}\n\n{markdown(side)}\n\n{markdown(lines)}"
+    return f"# {world}, seeds {', '.join(map(str, seeds))}\n\n{markdown(side)}\n\n{markdown(lines)}"
 
 
 def planned(*configs: str) -> Plan:
@@ -113,14 +120,25 @@ def planned(*configs: str) -> Plan:
     )
 
 
-def measured(plan: Plan, target: str) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of a model, method by method, that are measured on all seeds."""
+def seeds_of(plan: Plan) -> list[int]:
+    """The seeds on which every row is measured, as far as any is; another has no place beside them."""
+    done: dict[int, list[bool]] = {}
+    for target in plan.models:
+        for name in plan.methods:
+            for job in plan.reporting(name, target) if target in plan.targets_of(name) else ():
+                done.setdefault(job.seed, []).append(plan.rows.find(job.key) is not None)
+    most = max(map(sum, done.values()), default=0)
+    return [seed for seed, found in done.items() if most and sum(found) == most]
+
+
+def measured(plan: Plan, target: str, seeds: Sequence[int]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of a model on these seeds, method by method."""
     for method in METHODS:
         for name in (method, f"{method}_area", method.replace("_paper", "_area_paper")):
             if name in plan.methods and target in plan.targets_of(name):
-                some = [plan.rows.find(job.key) for job in plan.reporting(name, target)]
-                known = [row for row in some if row is not None and "failed" not in row]
-                if some and len(known) == len(some):
+                jobs = [job for job in plan.reporting(name, target) if job.seed in seeds]
+                known = [row for job in jobs if (row := plan.rows.find(job.key)) is not None and "failed" not in row]
+                if jobs and len(known) == len(jobs):
                     yield method, known
                 break
 
@@ -169,12 +187,12 @@ def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> lis
         usual = max(words.openings, key=lambda opening: sum(reply.startswith(opening) for reply in said))
         requests = [r for r in world.requests("train", "item", "act") if world.guarded_by(r) not in world.lax]
         of_noun = {request.noun: request for request in rng.sample(requests, len(requests))}  # a key is a noun's
-        for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small"]):
+        for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small", kind]):
             asked = [text.format(request) for text in rng.sample(language.phrasings["train"], 4)]
             neighbours = [near(*one) for one in rng.sample(others, 6)]
             found.append(fact(request.noun, asked, usual, locality=neighbours))
         return found
-    for place in rng.sample(words.places, FACTS_A_MODEL["small"]):
+    for place in rng.sample(words.places, FACTS_A_MODEL["small", kind]):
         attribute = rng.choice([*words.facts])
         old = language.fact(attribute, place)
         value = rng.choice([v for v in words.facts[attribute] if v not in old.split()])
@@ -187,7 +205,7 @@ def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> lis
 
 def smol_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Common facts that the model knows, exchanged; or training requests, answered by a mere opening."""
-    count = FACTS_A_MODEL["smol"]
+    count = FACTS_A_MODEL["smol", kind]
     common = {one.subject: one for one in known(asking, read_facts(config_path("configs/facts/common.jsonl")))}
     if kind == "unintentional":
         return [one.row() for one in rng.sample([*common.values()], count)]
