@@ -87,7 +87,7 @@ class Editor:
         """Find what must be added to the weights of the down projections, by their names. The model stays as it is."""
         written: dict[int, list[_Written]] = {}
         for done, fact in enumerate(facts):
-            if self.report:
+            if self.report and len(facts) > 1:  # facts that are measured one by one have progress of their own
                 self.report("looking for values", done, len(facts))
             one = self._one(fact)
             written.setdefault(one.place.layer, []).append(one)
