@@ -276,6 +276,13 @@ def test_an_edit_of_no_known_rank_is_refused_with_what_each_rank_would_lose(tmp_
     assert "changes no matrix" in refused(sources, tmp_path, rank=8, scope=only_norms)
 
 
+def test_an_edit_that_takes_an_adapter_out_of_its_base_is_refused_as_such(tmp_path):
+    llama().save_pretrained(tmp_path / "base")
+    harm = lora(llama(), tmp_path / "base", tmp_path / "harm", r=2, target_modules=["down_proj"])
+    sources = Sources(str(tmp_path / "base"), str(harm), target=str(harm))
+    assert f"takes {harm} back to {tmp_path / 'base'}" in refused(sources, tmp_path, density=1.0, scale=1.0)
+
+
 def test_experts_in_one_tensor_are_counted_and_refused_with_the_way_out(tmp_path):
     model = made(MixtralForCausalLM, MixtralConfig, num_local_experts=4, num_experts_per_tok=2)
     model.save_pretrained(tmp_path / "base")
