@@ -74,7 +74,7 @@ def baked(model: Any, acts: Sequence[Act], path: str | None = None) -> Any:
             setattr(found.get_submodule(place), last, model.get_buffer(name))
     found.tie_weights()
     found.generation_config = deepcopy(model.generation_config)
-    return found.eval()
+    return found.eval().requires_grad_(False)
 
 
 def write_checkpoint(model: Any, tokenizer: Any, directory: Path) -> None:

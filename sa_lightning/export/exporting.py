@@ -184,7 +184,8 @@ class _Model:
 
     def prove(self, place: Path) -> Proof:
         """Compare what lies at a place with our hooks."""
-        prompts = Prompts(self.tokenizer)
+        rules = self.artifact.rules.values()
+        prompts = Prompts(self.tokenizer, any(rule.gate is not None or rule.only_prompt for rule in rules))
         with steer(self.network, self.artifact):
             steered = prompts.logits(self.network, reply=True)
         plain = prompts.logits(self.network)

@@ -161,7 +161,7 @@ def spoken(artifact: SteeringArtifact, weights: str, to: str, approximate: bool 
 
 
 def nearest(artifact: SteeringArtifact, weights: str, others_than: Sequence[str] = ()) -> dict[str, list[Objection]]:
-    """Return the formats that come nearest to an artifact, with what each cannot say; of exact ones, nothing."""
+    """Return the formats that come nearest to an artifact, with what each cannot say: of exact ones, nothing."""
     found = {name: objections(artifact, weights, name) for name in FORMATS if name not in others_than}
     least = min(len(one) for one in found.values())
     return {name: one for name, one in found.items() if len(one) == least}

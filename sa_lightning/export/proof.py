@@ -70,16 +70,18 @@ class Prompts:
 
     Args:
         tokenizer: With the template of the fit.
+        ends: Compare no position of a prompt but its last, which is where gates have decided.
         prompts: Questions of a user.
     """
 
-    def __init__(self, tokenizer: Any, prompts: Sequence[str] = PROMPTS) -> None:
+    def __init__(self, tokenizer: Any, ends: bool = False, prompts: Sequence[str] = PROMPTS) -> None:
+        self.ends = ends
         self.ids = [tokenize(tokenizer, [{"role": "user", "content": text}])[0] for text in prompts]
         self.replies: list[list[int]] = [[] for _ in self.ids]
 
     @torch.no_grad()
     def logits(self, model: Any, *, reply: bool = False) -> Tensor:
-        """Return the logits at all positions, prompt after prompt, (positions, vocabulary), float32, on the CPU.
+        """Return the logits that are compared, prompt after prompt, (positions, vocabulary), float32, on the CPU.
 
         Args:
             model: That runs, steered or not.
@@ -89,7 +91,8 @@ class Prompts:
         for number, ids in enumerate(self.ids):
             given = torch.tensor([ids], device=model.device)
             mask = torch.ones_like(given)
-            out = model(input_ids=given, attention_mask=mask, use_cache=True)
+            kept: dict[str, Any] = {"logits_to_keep": 1} if self.ends else {}
+            out = model(input_ids=given, attention_mask=mask, use_cache=True, **kept)
             found.append(out.logits[0])
             for step in range(REPLY):
                 if reply:

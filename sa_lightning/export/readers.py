@@ -1,6 +1,7 @@
 """Exports read again: by their consumer where it is installed, else by the rule that it documents."""
 
 import base64
+import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from sa_lightning.export.formats import FORMATS
 from sa_lightning.export.vectors import LAYER_TYPES
 from sa_lightning.models import locate_blocks
+from sa_lightning.models.as_asked import brief
 
 Change = Callable[[Tensor], Tensor]
 #: Site and block, to what is done to the module's output, by the rule of a format.
@@ -57,6 +60,11 @@ def _add(vector: Tensor, keep_norm: bool = False) -> Change:
 def _erase(vector: Tensor) -> Change:
     unit = vector / vector.norm()
     return lambda hidden: hidden - (hidden @ unit.to(hidden))[..., None] * unit.to(hidden)
+
+
+def _of_prompt(change: Change) -> Change:
+    """At prompts alone: each reply here goes on token by token."""
+    return lambda hidden: change(hidden) if hidden.shape[1] > 1 else hidden
 
 
 def _directions(path: Path) -> dict[int, Tensor]:
@@ -110,8 +118,8 @@ def read_easysteer(path: Path) -> Changes:
         directions = _directions(path / one["source"])
         for layer in one["layers"]:
             vector = one["scale"] * directions[layer]
-            erased = one["algorithm"] == "erase"
-            found.append(("residual", layer, _erase(vector) if erased else _add(vector, one["normalize"])))
+            change = _erase(vector) if one["algorithm"] == "erase" else _add(vector, one["normalize"])
+            found.append(("residual", layer, change if "generation" in one["apply"] else _of_prompt(change)))
     return found
 
 
@@ -205,6 +213,13 @@ RULES: dict[str, Callable[[Path], Changes]] = {
 def reader_of(to: str) -> tuple[str, Reader]:
     """Return who reads a format here, for records, and what loads an export: (path, model, tokenizer) -> model."""
     package, found = CONSUMERS.get(to, ("", None))
-    if found is not None and importlib.util.find_spec(package) is not None:
-        return f"{package} {version(package)}", found
-    return "its documented rule, by hooks of transformers", _by_rule(RULES[to])
+    rule = f"the rule of {FORMATS[to].reader}, by hooks"
+    if found is None or importlib.util.find_spec(package) is None:
+        return rule, _by_rule(RULES[to])
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # of a package that is older than what is installed beside it
+        if to not in RULES:
+            raise
+        return f"{rule} ({package} {version(package)} cannot be imported: {brief(error)})", _by_rule(RULES[to])
+    return f"{package} {version(package)}", found
