@@ -5,20 +5,18 @@ python evidence/settings.py edit small 30 31 32  makes the edited models that th
 python evidence/settings.py edit smol 0
 """
 
+import itertools
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.cli import edit
-from sa_lightning.cli.common.inputs import parse
-from sa_lightning.cli.compare import parser
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.experiments.compare.pairs import rates
-from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
-from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.facts import Asking, known, read_facts
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
@@ -38,8 +36,10 @@ FACTS_A_MODEL = {  # of smol's requests, as in the paper, one: eight left 104 of
 }
 LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
-CONFIGS = {"small": "settings", "smol": "settings_smol"}
-METHODS = {  # in the order of the paper's tables; where it is about the edit area, also the rows within it
+ROWS = {"small": ("verdict.jsonl", (30, 31, 32)), "smol": ("smol.jsonl", (0,))}
+TARGETS = {"small": ("chat", "sft_lora", "sft", *EDITS), "smol": ("safe", "sft_lora", "sft", *EDITS)}
+ALSO = {"hdr_dense": "task_vector", "icv": "safety_alignment"}  # what smol.yaml calls them
+METHODS = {  # in the order of the paper's tables; of edited models, what is not everywhere is in the edit area
     "original": "as it is",
     "hdr": "HDR (top 10 %)",
     "task_vector": "HDR (task vector)",
@@ -82,65 +82,47 @@ def main(arguments: Sequence[str]) -> None:
 
 def written() -> str:
     """The content of settings/table.md."""
-    return "\n\n".join(tables(world) for world in CONFIGS) + "\n"
+    return "\n\n".join(tables(world) for world in ROWS) + "\n"
 
 
 def tables(world: str) -> str:
     """Attack success, models side by side; and everything, model by model."""
-    plan, facts = planned(CONFIGS[world]), planned(CONFIGS[world], f"{CONFIGS[world]}_facts")
-    seeds, cells = seeds_of(plan), dict[tuple[str, str], str]()
+    rows, cells = Rows(HERE / ROWS[world][0]), dict[tuple[str, str], str]()
+    found = measured(rows, world)
+    seeds = seeds_of(found)
     lines = [["model", "what is done", *MEASURES.values(), *EDITED.values()]]
-    for target in plan.models:
-        held = dict(measured(facts, target, seeds)) if target in EDITS else {}
-        for method, some in measured(plan, target, seeds):
-            found = rates(plan.rows, some)
-            cells[method, target] = shown(found["attack_success"])
-            kept = [
-                shown(rates(facts.rows, held[method], f"sa_facts_{measure}")["utility"]) if method in held else ""
-                for measure in EDITED
-            ]
-            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES), *kept])
-    side = [["attack success ↓", *plan.models]]
+    for target, method in itertools.product(TARGETS[world], METHODS):
+        every = [found.get((target, method, about_edits), []) for about_edits in (False, True)]
+        some, held = ([row for row in one if row["seed"] in seeds] for one in every)
+        if len(some) == len(seeds) > 0:
+            all_rates = rates(rows, some)
+            cells[method, target] = shown(all_rates["attack_success"])
+            kept = [shown(rates(rows, held, f"sa_facts_{name}")["utility"]) if held else "" for name in EDITED]
+            lines.append([target, METHODS[method], *(shown(all_rates[measure]) for measure in MEASURES), *kept])
+    side = [["attack success ↓", *TARGETS[world]]]
     side += [
-        [label, *(cells.get((method, target), "") for target in plan.models)]
+        [label, *(cells.get((method, target), "") for target in TARGETS[world])]
         for method, label in METHODS.items()
-        if any((method, target) in cells for target in plan.models)
+        if any((method, target) in cells for target in TARGETS[world])
     ]
     return f"# {world}, seeds {', '.join(map(str, seeds))}\n\n{markdown(side)}\n\n{markdown(lines)}"
 
 
-def planned(*configs: str) -> Plan:
-    """The comparison of some configs, one over the other, and the rows that are there."""
-    options = parser()
-    named = [part for name in configs for part in ("--config", f"configs/evidence/{name}.yaml")]
-    config = parse(options, "compare", [*named, "--output", "runs/unused"])
-    rows = Rows(HERE.parent / config.compare.rows_file)
-    return Plan(
-        CompareSettings(**vars(config.compare)), config.as_dict(), options.get_defaults().as_dict()["model"], rows
-    )
+def measured(rows: Rows, world: str) -> dict[tuple[str, str, bool], list[Row]]:
+    """The rows of a world, by model, method, and whether they are about the edits."""
+    found: dict[tuple[str, str, bool], list[Row]] = {}
+    for row in rows:
+        if row["stage"] == "report" and row["seed"] in ROWS[world][1] and row["target"] in TARGETS[world]:
+            name = row["row"].replace("_area", "")
+            about_edits = any(task.startswith("sa_facts") for task in row["tasks"])
+            found.setdefault((row["target"], ALSO.get(name, name), about_edits), []).append(row)
+    return found
 
 
-def seeds_of(plan: Plan) -> list[int]:
-    """The seeds on which every row is measured, as far as any is; another has no place beside them."""
-    done: dict[int, list[bool]] = {}
-    for target in plan.models:
-        for name in plan.methods:
-            for job in plan.reporting(name, target) if target in plan.targets_of(name) else ():
-                done.setdefault(job.seed, []).append(plan.rows.find(job.key) is not None)
-    most = max(map(sum, done.values()), default=0)
-    return [seed for seed, found in done.items() if most and sum(found) == most]
-
-
-def measured(plan: Plan, target: str, seeds: Sequence[int]) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of a model on these seeds, method by method."""
-    for method in METHODS:
-        for name in (method, f"{method}_area", method.replace("_paper", "_area_paper")):
-            if name in plan.methods and target in plan.targets_of(name):
-                jobs = [job for job in plan.reporting(name, target) if job.seed in seeds]
-                known = [row for job in jobs if (row := plan.rows.find(job.key)) is not None and "failed" not in row]
-                if jobs and len(known) == len(jobs):
-                    yield method, known
-                break
+def seeds_of(found: dict[tuple[str, str, bool], list[Row]]) -> list[int]:
+    """The seeds with the most rows; others are under way, and have no place beside them."""
+    counts = Counter(row["seed"] for some in found.values() for row in some)
+    return sorted(seed for seed, count in counts.items() if count == max(counts.values()))
 
 
 def shown(rate: Rate) -> str:
