@@ -197,8 +197,11 @@ def _skeleton(target: str) -> Any:
 
 def _loaded(source: str, config: Any) -> tuple[Any, Any]:
     """The target in memory, and its tokenizer, which is looked at first."""
+    from transformers.utils.logging import disable_progress_bar
+
     from sa_lightning.models import load_model, load_tokenizer
 
+    disable_progress_bar()  # the edit shows its own
     given = {"arguments": config.template_arguments, "system_prompt": config.system_prompt}
     tokenizer = load_tokenizer(source, config.template, **given)
     return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), tokenizer
