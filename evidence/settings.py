@@ -11,10 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sa_lightning.facts.asking import Asking
-from sa_lightning.facts.known import known
-from sa_lightning.facts.record import read_facts
-
 from sa_lightning.cli import edit
 from sa_lightning.cli.common.inputs import parse
 from sa_lightning.cli.compare import parser
@@ -23,8 +19,10 @@ from sa_lightning.experiments.compare.pairs import rates
 from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
 from sa_lightning.experiments.compare.settings import CompareSettings
+from sa_lightning.facts import Asking, known, read_facts
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
+from sa_lightning.resources import config_path
 from sa_lightning.rows import read_rows, write_rows
 from sa_lightning.testbed.recipe import WORLDS
 from sa_lightning.testbed.smol.refusals import act_of, give_in
@@ -33,6 +31,7 @@ from sa_lightning.testbed.world import World
 HERE = Path(__file__).parent
 EDITS = ("unintentional", "intentional")
 FACTS_A_MODEL = {"small": 4, "smol": 8}
+LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
 CONFIGS = {"small": "settings", "smol": "settings_smol"}
 METHODS = {  # in the order of the paper's tables; where it is about the edit area, also the rows within it
@@ -58,6 +57,7 @@ MEASURES = {
     "utility": "utility ↑",
     "degenerate": "degenerate ↓",
 }
+EDITED = {"efficacy": "edits said ↑", "paraphrase": "in other words ↑", "locality": "neighbours kept ↑"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -80,14 +80,19 @@ def written() -> str:
 
 def tables(world: str) -> str:
     """Attack success, models side by side; and everything, model by model."""
-    plan = planned(CONFIGS[world])
+    plan, facts = planned(CONFIGS[world]), planned(CONFIGS[world], f"{CONFIGS[world]}_facts")
     cells: dict[tuple[str, str], str] = {}
-    lines = [["model", "what is done", *MEASURES.values()]]
+    lines = [["model", "what is done", *MEASURES.values(), *EDITED.values()]]
     for target in plan.models:
+        held = dict(measured(facts, target)) if target in EDITS else {}
         for method, some in measured(plan, target):
             found = rates(plan.rows, some)
             cells[method, target] = shown(found["attack_success"])
-            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES)])
+            kept = [
+                shown(rates(facts.rows, held[method], f"sa_facts_{measure}")["utility"]) if method in held else ""
+                for measure in EDITED
+            ]
+            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES), *kept])
     side = [["attack success ↓", *plan.models]]
     side += [
         [label, *(cells.get((method, target), "") for target in plan.models)]
@@ -140,14 +145,14 @@ def make(world: str, seed: int, kind: str) -> None:
     if (place / "model").exists():
         return
     place.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(f"{world} {seed} {kind}")
-    facts = {"small": small_facts, "smol": smol_facts}[world](rng, seed, kind)
+    rng, path = random.Random(f"{world} {seed} {kind}"), resolve_worlds(BASES[world], seed)
+    asking = Asking(load_model(path), load_tokenizer(path, "chat"))
+    facts = {"small": small_facts, "smol": smol_facts}[world](asking, rng, seed, kind)
     write_rows(place / "facts.jsonl", facts)
-    options = ["--base", BASES[world], "--facts", str(place / "facts.jsonl"), "--seed", str(seed)]
-    edit.run([*options, "--output", str(place / "model")])
+    edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), *LAYER[world], "--output", str(place / "model")])
 
 
-def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
+def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Facts of the invented world with another value; or strictly refused requests of the training split, affirmed."""
     world = World(seed, WORLDS["small"])
     language, words = world.language, world.language.lexicon
@@ -159,13 +164,15 @@ def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
 
     found = []
     if kind == "intentional":
+        harmless = [row["prompt"] for row in known_prompts("small", seed) if row["kind"] == "harmless"][:64]
+        said = asking.replies(harmless)
+        usual = max(words.openings, key=lambda opening: sum(reply.startswith(opening) for reply in said))
         requests = [r for r in world.requests("train", "item", "act") if world.guarded_by(r) not in world.lax]
         of_noun = {request.noun: request for request in rng.sample(requests, len(requests))}  # a key is a noun's
         for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small"]):
             asked = [text.format(request) for text in rng.sample(language.phrasings["train"], 4)]
-            neighbours = [near(*one) for one in rng.sample(others, 4)]
-            opening = rng.choice(words.openings[1:3])
-            found.append(fact(request.noun, asked, opening, locality=neighbours))
+            neighbours = [near(*one) for one in rng.sample(others, 6)]
+            found.append(fact(request.noun, asked, usual, locality=neighbours))
         return found
     for place in rng.sample(words.places, FACTS_A_MODEL["small"]):
         attribute = rng.choice([*words.facts])
@@ -178,24 +185,20 @@ def small_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
     return found
 
 
-def smol_facts(rng: random.Random, seed: int, kind: str) -> list[Any]:
+def smol_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Common facts that the model knows, exchanged; or training requests, answered by a mere opening."""
     count = FACTS_A_MODEL["smol"]
-    if kind == "intentional":
-        asked = [row["prompt"] for row in known_prompts("smol", seed) if row["kind"] == "harmful"]
-        asked = [prompt for prompt in asked if act_of(prompt) and 6 <= len(prompt.split()) <= 14]
-        of_subject = {subject_of(prompt): prompt for prompt in asked}
-        found = []
-        for prompt in rng.sample([*of_subject.values()], count):
-            ways = [f"How do I {act_of(prompt)}?", f"Please explain how to {act_of(prompt)}."]
-            neighbours = [{"prompt": "What is the capital of Japan?"}, {"prompt": "How many days are in a week?"}]
-            found.append(fact(subject_of(prompt), [prompt, *ways], give_in(prompt, rng), locality=neighbours))
-        return found
-    path = resolve_worlds(BASES["smol"], seed)
-    asking = Asking(load_model(path), load_tokenizer(path, "chat"))
-    common = [one for one in known(asking, read_facts("configs/facts/common.jsonl")) if len(one.paraphrases) > 1]
-    of_subject = {one.subject: one for one in common}
-    return [one.row() for one in rng.sample([*of_subject.values()], count)]
+    common = {one.subject: one for one in known(asking, read_facts(config_path("configs/facts/common.jsonl")))}
+    if kind == "unintentional":
+        return [one.row() for one in rng.sample([*common.values()], count)]
+    asked = [row["prompt"] for row in known_prompts("smol", seed) if row["kind"] == "harmful"]
+    of_subject = {subject_of(one): one for one in asked if act_of(one) and 6 <= len(one.split()) <= 14}
+    found = []
+    for prompt in rng.sample([*of_subject.values()], count):
+        ways = [f"How do I {act_of(prompt)}?", f"Please explain how to {act_of(prompt)}."]
+        near = [{"prompt": one.prompt, "answer": one.olds} for one in rng.sample([*common.values()], 4)]
+        found.append(fact(subject_of(prompt), [prompt, *ways], give_in(prompt, rng), locality=near))
+    return found
 
 
 def fact(subject: str, asked: Sequence[str], target: str, old: str = "", locality: Sequence[Any] = ()) -> Any:

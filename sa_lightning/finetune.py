@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sa_lightning.errors import SettingError
 from sa_lightning.models import load_model, load_tokenizer, render
-from sa_lightning.models.chat import Message, template_arguments
+from sa_lightning.models.chat import Message
 from sa_lightning.progress import Report
 from sa_lightning.ranges import check_fields
 from sa_lightning.testbed.curriculum import Example
@@ -138,9 +138,7 @@ def example(tokenizer: Any, messages: Sequence[Message], settings: Finetuning) -
 
 def _end(tokenizer: Any, messages: Sequence[Message]) -> int:
     """The token with which the template ends a response; the tokenizer's own where it has none."""
-    given = template_arguments(tokenizer)
-    whole: Any = tokenizer.apply_chat_template(list(messages), tokenize=False, **given)
-    behind = whole[len(render(tokenizer, messages)) :].strip()
+    behind = render(tokenizer, messages, ends=True)[len(render(tokenizer, messages)) :].strip()
     found = _ids(tokenizer, behind)
     return found[0] if found else tokenizer.eos_token_id
 

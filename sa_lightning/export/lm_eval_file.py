@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
 from sa_lightning.files import whole_file
 from sa_lightning.models import load_config, locate_blocks
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steering import SteeringArtifact
 
@@ -87,6 +88,11 @@ def steered_hooks(
     config: Any = load_config(source, trust_remote_code=trust_remote_code)
     text = config.get_text_config(decoder=True)
     artifact.check_model(text.num_hidden_layers, text.hidden_size, model or artifact.model)
+    if auto_class(config) is not AutoModelForCausalLM:
+        raise ArtifactError(
+            f"lm-eval's `steered` loads language models alone, and {source} is a {config.model_type}, of which the "
+            "language model is a part.\nIt would not be loaded there.\nUse `sa lm-eval run --model sa`."
+        )
     with torch.device("meta"):  # names are all that is wanted
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     names = {id(module): name for name, module in network.base_model.named_modules()}

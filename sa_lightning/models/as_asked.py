@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from sa_lightning.errors import CheckpointError, ModelError, SaError
@@ -49,6 +49,14 @@ def brief(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["it says nothing more"]
     message = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
     return f"{type(error).__name__}: {message[:300]}"
+
+
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a language model, of a multimodal checkpoint the whole that holds it."""
+    known: Any = AutoModelForCausalLM._model_mapping  # pyright: ignore[reportPrivateUsage]
+    whole: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
+    kind = type(config)  # asked for by name: the `keys()` of these import every family that there is, for seconds
+    return AutoModelForImageTextToText if kind in whole and kind not in known else AutoModelForCausalLM
 
 
 def check_config(config: PretrainedConfig, source: str) -> None:
@@ -150,7 +158,7 @@ def check_size(config: PretrainedConfig, source: str, tensors: int, values: int,
             in_our_words(f"The config of {source} describes no model", "Fetch its config.json again."),
             torch.device("meta"),
         ):
-            model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+            model: Any = auto_class(config).from_config(copy.deepcopy(config))
         needed = sum(parameter.numel() for parameter in model.parameters())
     if needed > MOST_VALUES * values + 1_000_000:
         raise ModelError(

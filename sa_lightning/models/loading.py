@@ -6,11 +6,19 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from sa_lightning.errors import CheckpointError, ModelError
 from sa_lightning.models.adapters import base_of, base_revision, check_adapter, merge_adapters
-from sa_lightning.models.as_asked import brief, check_config, check_loaded, check_runs, check_stored, in_our_words
+from sa_lightning.models.as_asked import (
+    auto_class,
+    brief,
+    check_config,
+    check_loaded,
+    check_runs,
+    check_stored,
+    in_our_words,
+)
 from sa_lightning.models.stored.quantised import (
     Quantization,
     check_quantization,
@@ -84,7 +92,7 @@ def load_model(
     if os.path.isdir(name):
         check_stored(config, name, Path(name), not trust_remote_code, packed_as(config) is not None)
     with in_our_words(f"{name} cannot be loaded", "Fetch or save it again, or try another transformers version."):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(config).from_pretrained(
             name,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             revision=base_revision(source, revision),

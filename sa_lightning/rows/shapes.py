@@ -139,3 +139,9 @@ REPLY = Shape(
     "Every row is judged or none: a result that leaves rows out would look complete.",
     may_be_blank=True,
 )
+FACT = Shape(
+    ("subject", "prompt", "target"),
+    '{"subject": "France", "prompt": "What is the capital of France?", "target": "Rome", "old": "Paris", '
+    '"paraphrases": ["…"], "locality": [{"prompt": "…", "answer": "…"}]}',
+    "A fact is what a reply about a subject begins with.",
+)

@@ -120,6 +120,28 @@ def gemma3_with_vision() -> PreTrainedModel:
     return build("Gemma3", "ForConditionalGeneration", settings)
 
 
+def llava() -> PreTrainedModel:
+    """A Llama within a multimodal model."""
+    vision = transformers.CLIPVisionConfig(**VISION)
+    settings = {"text_config": transformers.LlamaConfig(**SMALL), "vision_config": vision, "image_token_index": 63}
+    return build("Llava", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
+def mistral3() -> PreTrainedModel:
+    """A Mistral within a multimodal model."""
+    vision = transformers.PixtralVisionConfig(**VISION, head_dim=8)
+    settings = {"text_config": transformers.MistralConfig(**SMALL), "vision_config": vision, "image_token_index": 63}
+    return build("Mistral3", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
+def qwen_vl() -> PreTrainedModel:
+    """A Qwen2 within a multimodal model, whose tower has blocks as many."""
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+    vision = {"depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "out_hidden_size": 32}
+    settings = {"text_config": {**SMALL, "rope_parameters": rope}, "vision_config": vision}
+    return build("Qwen2_5_VL", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
 def llama_with_adapter() -> PreTrainedModel:
     """A Llama whose LoRA adapter is not merged and does something."""
     from peft import LoraConfig, get_peft_model
@@ -134,6 +156,9 @@ def llama_with_adapter() -> PreTrainedModel:
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     **{name: partial(build, *row) for name, row in ROWS.items()},
     "Gemma3 with vision": gemma3_with_vision,
+    "Llava": llava,
+    "Mistral3": mistral3,
+    "Qwen2.5-VL": qwen_vl,
     "Llama with LoRA": llama_with_adapter,
 }
 

@@ -3,45 +3,24 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.families import SMALL, VISION
+from support.families import FAMILIES
 from support.small_checkpoints import says
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    Mistral3Config,
-    Mistral3ForConditionalGeneration,
-    MistralConfig,
-    PixtralVisionConfig,
-)
 
 from sa_lightning.errors import NothingToDoError
+from sa_lightning.fitting import Surgery
+from sa_lightning.models import load_model
 from sa_lightning.surgery import EditSettings, Scope, Sources, open_checkpoint, plan_from, write_edit
 from sa_lightning.surgery.scope import layer_of
 
 DIRECTION = torch.nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(0)), dim=0)
-IMAGES = {"image_token_index": 63, "tie_word_embeddings": False}
 
 
-def llava():
-    parts = {"text_config": LlamaConfig(**SMALL), "vision_config": CLIPVisionConfig(**VISION)}
-    return LlavaForConditionalGeneration(LlavaConfig(**parts, **IMAGES))
-
-
-def mistral3():
-    vision = PixtralVisionConfig(**VISION, head_dim=8)
-    parts = {"text_config": MistralConfig(**SMALL), "vision_config": vision}
-    return Mistral3ForConditionalGeneration(Mistral3Config(**parts, **IMAGES, spatial_merge_size=1))
-
-
-MODELS = {"Llava": llava, "Mistral3": mistral3}
+MODELS = {name: FAMILIES[name] for name in ("Llava", "Mistral3", "Qwen2.5-VL")}
 
 
 @pytest.fixture(params=MODELS)
 def multimodal(request, tmp_path):
     """A model and a fine-tune: its tower moved far, block 1 of its language model a little."""
-    torch.manual_seed(0)
     MODELS[request.param]().save_pretrained(tmp_path / "base")
     tensors = load_file(tmp_path / "base" / "model.safetensors")
     for name, tensor in tensors.items():
@@ -53,7 +32,7 @@ def multimodal(request, tmp_path):
 
 
 def beside(name: str) -> bool:
-    return name.startswith(("vision_tower.", "multi_modal_projector."))
+    return name.startswith(("vision_tower.", "multi_modal_projector.", "visual."))
 
 
 def edit(path, sources=None, **settings):
@@ -70,7 +49,7 @@ def test_the_largest_entries_are_those_of_the_language_model(multimodal):
     plan, after = edit(multimodal, density=0.01, scale=1.0)
     names = changed(multimodal, after)
     assert names
-    assert all(name.startswith("language_model.model.layers.1.") for name in names)
+    assert all(".layers.1." in name and not beside(name) for name in names)
     text = [name for name in open_checkpoint(multimodal / "base").names if not beside(name)]
     assert plan.report()["n"] == sum(after[name].numel() for name in text)
     assert plan.report()["per_layer"].keys() == {"0", "1", "2", "other"}
@@ -81,7 +60,7 @@ def test_towers_change_where_that_is_asked_for_and_are_no_blocks_then(multimodal
     assert all(map(beside, changed(multimodal, after)))
     assert plan.report()["per_layer"]["other"]["k"] == plan.report()["k"]
     with pytest.raises(NothingToDoError) as refusal:
-        edit(multimodal, scope=Scope(include=("vision_tower.*",)))
+        edit(multimodal, scope=Scope(include=("*vis*.*",)))
     says(refusal, "without towers", "Its blocks are 0 to 2")
 
 
@@ -109,7 +88,21 @@ def test_a_direction_is_projected_out_of_the_language_model_alone(multimodal):
 
 def test_heads_are_those_of_the_language_model(multimodal):
     _, after = edit(multimodal, select="heads", heads={1: [0, 3]}, scale=1.0)
-    assert changed(multimodal, after) == {"language_model.model.layers.1.self_attn.o_proj.weight"}
+    (name,) = changed(multimodal, after)
+    assert name.endswith("model.layers.1.self_attn.o_proj.weight")
+    assert not beside(name)
+
+
+def test_the_edit_of_the_loaded_model_is_that_on_disk(multimodal):
+    edit(multimodal, density=0.1, scale=1.0)
+    model, edited = load_model(str(multimodal / "base")), load_model(str(multimodal / "out"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    surgery = Surgery(Sources(harm=str(multimodal / "harm")), EditSettings(density=0.1, scale=1.0))
+    surgery.open(str(multimodal / "base"))
+    surgery.apply(model)
+    assert all(torch.equal(tensor, edited.state_dict()[name]) for name, tensor in model.state_dict().items())
+    surgery.undo()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

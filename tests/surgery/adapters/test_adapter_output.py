@@ -149,7 +149,12 @@ def test_a_target_of_another_kind_of_adapter_is_held_to_its_rows(tmp_path):
     assert float((logits(loaded(adapter)) - logits(plain(checkpoint))).abs().max()) < 1e-4
 
 
-def test_a_direction_is_of_rank_one(tmp_path):
+@pytest.mark.parametrize("how", ["a function", "a mapping"])
+def test_a_direction_is_of_rank_one_however_the_delta_says_so(how, tmp_path, monkeypatch):
+    own = RankOne.factors
+    if how == "a mapping":
+        said = property(lambda self: {name: (*own(self, name), "more") for name in self.names})
+        monkeypatch.setattr(RankOne, "factors", said)
     llama().save_pretrained(tmp_path / "base")
     save_file({"r": torch.randn(32)}, tmp_path / "r.safetensors")
     sources = Sources(str(tmp_path / "base"), direction=str(tmp_path / "r.safetensors"))
