@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 def commands():
     """Those of the block, each on one line."""
-    (block,) = re.findall(r"### From an empty directory to an aligned adapter.*?```bash\n(.*?)```", PAGE, re.S)
+    (block,) = re.findall(r"## From an empty directory to an aligned adapter.*?```bash\n(.*?)```", PAGE, re.S)
     return block.replace("\\\n", " ").splitlines()
 
 
