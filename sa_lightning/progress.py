@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,7 +14,8 @@ from sa_lightning.foreign.showing import shown
 from sa_lightning.foreign.terminal import Terminal
 
 Report = Callable[[str, int, int], None]
-COUNTED = ("scoring weights", "training")  # stages that count prompts or steps; the others count bytes
+FACTS = ("reading text", "writing text", "looking for values", "measuring facts")
+COUNTED = ("scoring weights", "training", *FACTS)  # stages that count prompts or steps; the others count bytes
 EVERY = 8.0  # seconds between two lines
 
 
@@ -85,8 +86,11 @@ def lines(what: str, every: float = EVERY) -> Iterator[Report]:
 
 
 @contextmanager
-def stages(console: Terminal | None = None) -> Iterator[Report]:
-    """Yield `report(stage, done, total)`: one bar a stage, with the bytes done and to do, and the time left."""
+def stages(console: Terminal | None = None, what: str = "") -> Iterator[Report]:
+    """Yield `report(stage, done, total)`: one bar a stage, with the bytes done and to do, and the time left.
+
+    Where it is said `what` is being done, there are lines instead where there is no terminal.
+    """
     columns = (
         TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
@@ -94,7 +98,8 @@ def stages(console: Terminal | None = None) -> Iterator[Report]:
         TextColumn("{task.fields[amount]:>20}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    said = lines(what) if what else nullcontext(None)
+    with said as say_line, Progress(*columns, console=console, transient=True) as progress:
         bars: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -102,6 +107,8 @@ def stages(console: Terminal | None = None) -> Iterator[Report]:
                 bars[stage] = progress.add_task(stage, total=total, amount="")
             amount = f"{done}/{total}" if stage in COUNTED else f"{decimal(done)} of {decimal(total)}"
             progress.update(bars[stage], completed=done, total=total, amount=amount)
+            if say_line is not None:
+                say_line(stage, done, total)
 
         yield report
 

@@ -93,6 +93,7 @@ RANGES: dict[str, Range] = {
     ),
     "weights": Range(*_FINITE, "the factor of a harm vector"),
     "direction_layer": _LAYER,
+    "facts_layers": _LAYER,
     "heads": Range(0, 9999, "a block or an attention head of it, both counted from 0"),
     # activations
     "tokens": _count("how many tokens are averaged"),

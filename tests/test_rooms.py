@@ -26,7 +26,7 @@ FLOORS = (
     ),
     ("models", "data", "surgery"),
     ("steering",),
-    ("steered", "fitting", "module", "evaluation", "testbed"),
+    ("steered", "fitting", "facts", "module", "evaluation", "testbed"),
     ("names", "finetune", "datamodules", "callbacks"),
     ("export",),
     ("experiments",),
@@ -55,10 +55,11 @@ MAY_IMPORT = {
     "surgery": {"safetensors", "huggingface_hub", "jaxtyping", "numpy", "xxhash"},
     "steering": {"safetensors", "huggingface_hub", "jaxtyping", "scipy", "sklearn"},
     "steered": {"steering", "models"},
-    "fitting": {"steering", "models", "surgery", "steered", "transformers", "jaxtyping"},
+    "fitting": {"steering", "models", "surgery", "steered", "facts", "transformers", "jaxtyping"},
+    "facts": {"data", "models", "steering", "surgery", "transformers", "safetensors", "jaxtyping"},
     "module": {"models", "steering", "lightning", "transformers"},
     "evaluation": {
-        *("data", "models", "steering", "transformers", "datasets", "requests", "urllib3"),
+        *("data", "facts", "models", "steering", "transformers", "datasets", "requests", "urllib3"),
         *("scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "rich", "jinja2", "yaml"),
     },
     "testbed": {

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser
 
+from sa_lightning.cli.common.fact_files import FACTS, write_facts_file
 from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.errors import SettingError
 from sa_lightning.files import Json
@@ -48,10 +49,12 @@ def parser() -> ArgumentParser:
     found.add_argument("--output", type=str, required=True, help="Directory for the edited checkpoint, or the adapter.")
     found.add_argument(
         "--format",
-        type=Literal["checkpoint", "adapter"],
+        type=Literal["checkpoint", "adapter", "known", "measured"],
         default="checkpoint",
         help="What OUTPUT is: a whole checkpoint, or a PEFT adapter over the target; where the target is itself an "
-        "adapter, one over the same base that holds both changes.",
+        "adapter, one over the same base that holds both changes. With `facts`, also a JSONL file of facts: those that "
+        "are known to the model, in its own words and with what it says to their neighbours; or measured: each written "
+        "by itself in memory, asked for, and undone.",
     )
     found.add_argument(
         "--rank",
@@ -95,6 +98,11 @@ def run(arguments: Sequence[str]) -> None:
     options = SurgeryOptions(**{name: getattr(given, name) for name in OPTIONS})
     sources, settings = options.split()
     check_settings(sources, settings)
+    if config.format in FACTS and sources.facts is None:
+        raise SettingError(
+            f"`--format {config.format}` is about facts, and there is no `--facts`.\nNothing would be asked.\n"
+            "Give a file of them, or leave it out."
+        )
     if config.format == "adapter":
         check_rank(settings, config.rank)
     elif config.rank is not None:
@@ -103,6 +111,9 @@ def run(arguments: Sequence[str]) -> None:
             "Say `--format adapter`, or leave `--rank` out."
         )
     sources, settings = _placed(options).split()
+    if config.format in FACTS:
+        write_facts_file(sources, config, lambda: _loaded(sources.target or sources.known_base, config))
+        return
     from sa_lightning.fitting import Surgery  # with transformers: once the options make sense
 
     console = Terminal()
@@ -114,7 +125,7 @@ def run(arguments: Sequence[str]) -> None:
     read = [sources.scores, sources.prompts, sources.kl_prompts, sources.direction]
     read += [settings.minus.scores, settings.minus.prompts] if settings.minus is not None else []
     output = check_output(config.output, opened, overwrite=config.overwrite, also=[place for place in read if place])
-    with stages(console) as progress:
+    with stages(console, "sa edit") as progress:
         plan = surgery.planned(cache(lambda: _loaded(target, config)), report=progress)
         command = typed("edit", arguments)
         asked: Any = {"overwrite": config.overwrite, "command": command, "progress": progress, "resume": config.resume}
@@ -139,7 +150,8 @@ def summary(plan: EditPlan) -> str:
     settings = plan.settings
     scale = "" if settings.scale is None else f"{settings.scale:g} × "
     scale += "" if settings.layer_scales is None else "a factor of each layer × "
-    area = f" within blocks {report['edit_area']}" if "edit_area" in report else ""
+    inside = "edit_area" in report and settings.scope.outside == "untouched"
+    area = f" within blocks {report['edit_area']}" if inside else ""
     return (
         f"{settings.operator} {scale}({report['delta']}), {report['k']:,} of {report['n']:,} entries{area} "
         f"({100 * report['density_achieved']:.2f} %): {100 * (report['retained_energy'] or 0):.1f} % of its energy, "
@@ -185,8 +197,11 @@ def _skeleton(target: str) -> Any:
 
 def _loaded(source: str, config: Any) -> tuple[Any, Any]:
     """The target in memory, and its tokenizer, which is looked at first."""
+    from transformers.utils.logging import disable_progress_bar
+
     from sa_lightning.models import load_model, load_tokenizer
 
+    disable_progress_bar()  # the edit shows its own
     given = {"arguments": config.template_arguments, "system_prompt": config.system_prompt}
     tokenizer = load_tokenizer(source, config.template, **given)
     return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), tokenizer

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -68,14 +69,16 @@ def run(arguments: Sequence[str]) -> None:
     conversations = read_conversations(data, config.limit, side=config.side)
     with Output(place.parent, "finetune", [place.name], overwrite=config.overwrite, file=True):
         target = resolve_worlds(config.target, settings.seed)
-        _check_target(target)
+        _check_target(target, place)
         with whole_directory(place, replace=True) as partial, lines("sa finetune") as said, stages(console) as drawn:
 
             def report(*told: Any) -> None:
                 said(*told)
                 drawn(*told)
 
-            done = finetune(target, conversations, partial, settings, template=config.template, report=report)
+            # An adapter names its base: by a path that holds from anywhere.
+            found = str(Path(target).resolve()) if os.path.isdir(target) else target
+            done = finetune(found, conversations, partial, settings, template=config.template, report=report)
             record = {
                 "target": config.target,
                 "data": {"file": config.data, "sha256": sha256(data), "examples": len(conversations)},
@@ -88,17 +91,22 @@ def run(arguments: Sequence[str]) -> None:
             (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     what = f"an adapter of rank {settings.rank}" if settings.rank else "a checkpoint"
     console.print(
-        f"{len(conversations)} examples, {done.steps} steps: the loss fell from {done.first_loss:.2f} to "
+        f"{len(conversations)} examples, {done.steps} steps: the loss went from {done.first_loss:.2f} to "
         f"{done.last_loss:.2f} nats a token."
     )
     console.wrote(place, f"{what}; {RECORD} says how it was made")
 
 
-def _check_target(target: str) -> None:
-    """Refuse an adapter: the new one would name it as its base, which peft cannot load."""
+def _check_target(target: str, output: Path) -> None:
+    """Refuse an adapter: the new one would name it as its base, which peft cannot load; and an output inside."""
     if read(target).adapters:
         raise SettingError(
             f"`--target {target}` is an adapter, or a base with one.\n"
             "One that was trained on it would have an adapter as its base.\n"
             "Merge it first with peft's `merge_and_unload`, save that, and name it."
+        )
+    if os.path.isdir(target) and Path(target).resolve() in output.resolve().parents:
+        raise SettingError(
+            f"`--output {output}` lies in {target}, which is read.\nThe target stays as it is.\n"
+            "Choose a directory beside it."
         )

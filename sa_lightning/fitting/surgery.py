@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingError
+from sa_lightning.facts import written
 from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget, weights_of
 from sa_lightning.models import base_of
@@ -233,7 +234,7 @@ class Surgery:
         if given:
             raise SettingError(
                 f"`surgery.{given[0]}` is set, but there is no surgery: neither `surgery.harm` nor "
-                "`surgery.aligned`, `surgery.unaligned` or `surgery.direction` is.\n"
+                "`surgery.aligned`, `surgery.unaligned`, `surgery.direction` or `surgery.facts` is.\n"
                 "It would be ignored.\nGive one of these, or leave it out; `sa edit` can do without."
             )
 
@@ -295,6 +296,7 @@ class Surgery:
             self.sources,
             self.settings,
             score=score,
+            fit=lambda sources: written(sources, *loaded(), report),
             progress=report,
             opener=self._open,
             keep_scores=self.keep_scores,
@@ -326,7 +328,8 @@ class Surgery:
     def _prompts(self) -> list[str]:
         """The files of prompts that are there."""
         minus = self.settings.minus
-        named = (self.sources.prompts, self.sources.kl_prompts, None if minus is None else minus.prompts)
+        own = (self.sources.prompts, self.sources.kl_prompts, self.sources.facts, self.sources.facts_text)
+        named = (*own, None if minus is None else minus.prompts)
         return sorted({name for name in named if name is not None and os.path.isfile(name)})
 
     def _check_files(self) -> None:

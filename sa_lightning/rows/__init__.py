@@ -19,6 +19,7 @@ from sa_lightning.rows.lines import (
 from sa_lightning.rows.reading import iter_rows, place, read_rows
 from sa_lightning.rows.shapes import (
     ANSWERED,
+    FACT,
     KIND,
     KNOWN_PROMPT,
     PROMPT,
@@ -32,6 +33,7 @@ from sa_lightning.rows.shapes import (
 
 __all__ = [
     "ANSWERED",
+    "FACT",
     "KIND",
     "KNOWN_PROMPT",
     "PROMPT",

@@ -96,7 +96,8 @@ class Shape:
 
     def _refuse(self, where: str, fact: str) -> NoReturn:
         fact = " ".join(fact.split())[:300]  # keys are of others, and may be long or have line breaks
-        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}.")
+        turns = ' or {"messages": [{"role": "user", "content": …}]}' if self.may_be_turns else ""
+        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}{turns}.")
 
 
 def check_text(text: str, what: str) -> str:
@@ -138,4 +139,10 @@ REPLY = Shape(
     '{"prompt": "…", "response": "…"}, with whatever keys beside these',
     "Every row is judged or none: a result that leaves rows out would look complete.",
     may_be_blank=True,
+)
+FACT = Shape(
+    ("subject", "prompt", "target"),
+    '{"subject": "France", "prompt": "What is the capital of France?", "target": "Rome", "old": "Paris", '
+    '"paraphrases": ["…"], "locality": [{"prompt": "…", "answer": "…"}]}',
+    "A fact is what a reply about a subject begins with.",
 )

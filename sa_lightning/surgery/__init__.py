@@ -19,6 +19,8 @@ from sa_lightning.surgery.checkpoints.weights import (
 )
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
+from sa_lightning.surgery.deltas.facts import LowRank
+from sa_lightning.surgery.deltas.kind import Factors
 from sa_lightning.surgery.deltas.lineage import Kinship, kinship, lineage
 from sa_lightning.surgery.deltas.merges import MERGES
 from sa_lightning.surgery.deltas.rank_one import RankOne, read_direction
@@ -65,8 +67,10 @@ __all__ = [
     "EditPlan",
     "EditSettings",
     "Example",
+    "Factors",
     "HeadMask",
     "Kinship",
+    "LowRank",
     "Minus",
     "ModelWeights",
     "NamedTensors",

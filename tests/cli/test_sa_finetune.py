@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from support.models import llama, saved, word_tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
@@ -52,6 +53,14 @@ def test_a_template_that_ends_no_response_gets_the_end_of_the_tokenizer():
     assert learned(Finetuning(), plain) == "first bake a window <eos>"
 
 
+def test_a_template_that_asks_for_the_date_and_leaves_bos_to_the_tokenizer_ends_a_response_as_it_writes_it():
+    template = "{{ strftime_now('%d') }} {% for m in messages %}<user> {{ m['content'] }} <assistant> {% endfor %}"
+    tokenizer = word_tokenizer(template)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    found = example(tokenizer, PAIR, Finetuning())
+    assert tokenizer.decode(found.ids[:1] + found.ids[-2:]) == "<bos> window <assistant>"
+
+
 def test_an_example_is_cut_at_its_end_and_refused_if_nothing_is_left_to_learn():
     whole = example(word_tokenizer(), PAIR, Finetuning())
     cut = example(word_tokenizer(), PAIR, Finetuning(most_tokens=len(whole.ids) - 2))
@@ -94,6 +103,31 @@ def test_what_is_learned_of_unsafe_answers_is_what_stage_1_takes_out(place):
     harm = run(place, "harm", "--open_ended", "true", "--rank", "2", data="pairs.jsonl")
     edit.run(["--base", str(place / "model"), "--harm", str(harm), "--output", str(place / "edited")])
     assert json.loads((place / "edited" / "surgery.json").read_text())["changed"] > 0
+
+
+def test_the_base_is_found_from_anywhere(place, monkeypatch):
+    monkeypatch.chdir(place)
+    verb.run(["--target", "model", "--data", "rows.jsonl", "--output", "relative", "--epochs", "1", "--rank", "2"])
+    settings = json.loads((place / "relative" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str((place / "model").resolve())
+
+
+def test_nothing_is_written_into_the_target(place):
+    with pytest.raises(SaError, match="which is read"):
+        run(place, "model/adapter")
+    assert not (place / "model" / "adapter").exists()
+
+
+def test_packed_weights_and_a_model_that_is_not_there_are_refused_as_such(place, tmp_path, monkeypatch):
+    with pytest.raises(SaError, match="No model could be found"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
+    saved(llama(), tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # as if bitsandbytes were there
+    with pytest.raises(SaError, match="are not trained"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
 
 
 def test_an_adapter_is_no_target_and_results_stay(place):

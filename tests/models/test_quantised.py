@@ -166,7 +166,7 @@ def test_an_adapter_is_not_merged_into_packed_weights(floats, tmp_path):
     packed = saved(llama(), tmp_path / "packed")
     says(packed, quant_method="bitsandbytes", load_in_8bit=True)
     (tmp_path / "adapter_config.json").write_text(json.dumps(adapter | {"base_model_name_or_path": str(packed)}))
-    with pytest.raises(ModelError, match=r"merged into .* quantised to 8bit(.*\n)*.*--model.quantization dequantize"):
+    with pytest.raises(ModelError, match="rounded to few bits"):
         load_config(str(tmp_path))
 
 

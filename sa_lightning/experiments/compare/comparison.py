@@ -122,7 +122,7 @@ class Comparison:
         if check:
             self._check_worlds(worlds, job.seed)
         seed_everything(job.seed, verbose=False)
-        parts = made(config, _for_seed(job.settings, job.seed), "sa compare")
+        parts = made(config, _for_job(job.settings, job), "sa compare")
         bench.data = parts.data
         bench.measure = self._measure(job, parts.prompting if asked["arm"] == "prompted" else None)
         found, failed = Measured([], Edit()), ""
@@ -175,7 +175,7 @@ class Comparison:
         """A function that runs a job's tasks on a model, with an instruction if the arm is to have one."""
         asked, settings = job.identity, self.config["evaluation"]
         directories = [shipped("tasks"), *settings["task_dirs"]]
-        metadata = _for_seed(asked["metadata"], job.seed)
+        metadata = _for_job(asked["metadata"], job)
 
         def measured(model: Any, tokenizer: Any) -> list[Any]:
             length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
@@ -212,7 +212,7 @@ class Comparison:
             self._held, self._missing, self._loaded = None, {}, {}
             gc.collect()
             used = {name: value for name, value in self.config.items() if name != "compare"}  # not all targets
-            config = _for_seed(used | {"model": self.plan.models[job.target]}, job.seed)
+            config = _for_job(used | {"model": self.plan.models[job.target]}, job)
             module = CausalLMModule(**config["model"])
             self._check_instructions(job.target, module)
             bench = Bench(module, None, self._measure(job))
@@ -298,17 +298,19 @@ class Comparison:
         return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _for_seed(value: Any, seed: int) -> Any:
-    """What a config has for all seeds, for one of them: `{seed}` in a name is its number, and worlds are paths."""
+def _for_job(value: Any, job: Job) -> Any:
+    """What a config has for all, for one job: `{seed}` and `{target}` in a name are its own, and worlds are paths."""
 
     def named(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: named(item) for key, item in value.items()}
         if isinstance(value, list):
             return [named(item) for item in value]
-        return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return value.replace("{seed}", str(job.seed)).replace("{target}", job.target)
+        return value
 
-    return resolve_worlds(named(value), seed)
+    return resolve_worlds(named(value), job.seed)
 
 
 def _said(job: Job) -> str:

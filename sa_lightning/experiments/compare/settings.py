@@ -33,7 +33,8 @@ class CompareSettings:
             always there.
         rows_file: Where measurements are kept; OUTPUT/rows.jsonl if not set. What is there is not run again.
         targets: Name to model: a directory, a Hub id, a GGUF file, `world:…`, or a mapping of settings of `model`;
-            `{seed}` in a name is the number of the seed. That of `model.target`, if not set.
+            `{seed}` and `{target}` in names, also of files in the tasks' metadata, are the seed and the name here. That
+            of `model.target`, if not set.
         seeds: `choose` and `report`: seeds of the runs, and of `world:` names. Counts are pooled over them.
         splits: `choose` and `report`: the `split` in the metadata of tasks.
         choose_tasks: What settings are chosen by; `evaluation.tasks` if not set.

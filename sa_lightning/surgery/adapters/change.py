@@ -1,6 +1,7 @@
 """What an edit changes of the checkpoint that an adapter is to be over, in float32, before anything is rounded."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +120,7 @@ def _step(plan: EditPlan, base: Checkpoint, name: str) -> list[Factors] | None:
 
 
 def _products(delta: Delta, base: Checkpoint, name: str) -> list[Factors] | None:
-    """The products that a delta is a sum of, in one parameter; a delta may say so itself, by `factors(name)`."""
+    """The products that a delta is a sum of, in one parameter; it may have `factors`, a function or a mapping."""
     if isinstance(delta, Combination | Orthogonalised):
         parts = (
             [(delta.delta, 1.0), (delta.along, -delta.coefficients[group_of(name, delta.granularity)])]
@@ -131,9 +132,10 @@ def _products(delta: Delta, base: Checkpoint, name: str) -> list[Factors] | None
     if isinstance(delta, TaskVector):
         ends = [(_own(delta.finetuned, base, name), 1.0), (_own(delta.base, base, name), -1.0)]
         return None if any(one is None for one, _ in ends) else _times(ends)
-    factors = getattr(delta, "factors", None)
-    known: Factors | None = factors(name) if factors is not None else None
-    return None if known is None else [known]
+    factors: Any = getattr(delta, "factors", None)
+    find: Any = getattr(factors, "get", factors)
+    known = None if find is None else find(name)
+    return None if known is None else [(known[0], known[1])]
 
 
 def _times(parts: list[tuple[list[Factors] | None, float]]) -> list[Factors]:

@@ -48,7 +48,7 @@ class LowRank:
         magnitude = self.read(self.magnitude).float().reshape(-1)
         if self.flipped:
             return stepped * (magnitude / self._norms_of_columns)
-        norms = torch.linalg.vector_norm(stepped, dim=1)
+        norms = stepped.square().sum(1).sqrt()
         return stepped * (magnitude[piece.first : piece.last] / norms)[:, None]
 
     def product(self) -> tuple[Tensor, Tensor] | None:

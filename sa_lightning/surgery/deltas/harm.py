@@ -1,4 +1,4 @@
-"""The harm vector: harm − base, of one fine-tune or several, and what may be taken out of it or put in its place."""
+"""Differences of checkpoints: the harm vector, and what may be taken out of it; the safety vector."""
 
 from sa_lightning.errors import SettingError
 from sa_lightning.surgery.delta import Delta, Orthogonalised
@@ -11,7 +11,7 @@ from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.edit.sources import Sources
 from sa_lightning.surgery.selection.top_k import entries
 
-__all__ = ["HARM"]
+__all__ = ["HARM", "SAFETY"]
 
 
 def make(making: Making) -> Made:
@@ -51,3 +51,24 @@ HARM = DeltaKind(
     several=True,
     check=check,
 )
+
+
+def make_safety(making: Making) -> Made:
+    """Make the safety vector."""
+    aligned = making.opened(making.sources.aligned) if making.sources.aligned else making.base
+    if making.sources.unaligned:
+        unaligned = making.opened(making.sources.unaligned)
+        return Made(TaskVector(unaligned, aligned, making.scope, ("unaligned", "aligned")))
+    return Made(TaskVector(making.base, aligned, making.scope, ("base", "aligned")))
+
+
+def check_safety(sources: Sources, settings: EditSettings) -> None:
+    """Refuse to project on what points away from harm."""
+    if settings.operator is not None and settings.operation.coefficients is not None:
+        raise SettingError(
+            f"`operator: {settings.operator}` takes harm out, but a safety vector points away from it. Use `add`."
+        )
+
+
+PAIR = ("aligned", "unaligned")
+SAFETY = DeltaKind(make_safety, PAIR, checkpoints=PAIR, operator="add", check=check_safety)  # RESTA's

@@ -1,11 +1,14 @@
 """What a delta that an edit steps along is made of, what goes with it, and what settings mean that are not set."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from sa_lightning.errors import SettingError
+from sa_lightning.files import Json
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.delta import Delta
@@ -16,7 +19,7 @@ from sa_lightning.surgery.operators.table import OPERATORS
 from sa_lightning.surgery.scope import Scope
 from sa_lightning.surgery.selection.top_k import Chosen
 
-__all__ = ["DeltaKind", "Made", "Making"]
+__all__ = ["DeltaKind", "Factors", "Fit", "Made", "Making"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Making:
         opened: Opens another checkpoint.
         trim: Selects of one of several deltas, by its number.
         progress: Told how far each pass has come.
+        fit: Finds, on the loaded target, what facts add to which tensors.
     """
 
     sources: Sources
@@ -40,6 +44,24 @@ class Making:
     opened: Callable[[str], Checkpoint]
     trim: Trim
     progress: Progress | None = None
+    fit: "Fit | None" = None
+
+
+class Factors(NamedTuple):
+    """What is added to a matrix as it is stored: left @ right.
+
+    Attributes:
+        left, right: (rows, rank) and (rank, columns), float32, on the CPU.
+        about: How they were found, for the report.
+    """
+
+    left: Tensor
+    right: Tensor
+    about: Json
+
+
+#: What is asked of the loaded target -> name of a tensor to what is added to it.
+Fit = Callable[[Sources], Mapping[str, Factors]]
 
 
 class Made(NamedTuple):

@@ -3,9 +3,9 @@
 from sa_lightning.errors import SettingError
 from sa_lightning.surgery.delta import OwnWeights
 from sa_lightning.surgery.deltas.direction import DIRECTION
-from sa_lightning.surgery.deltas.harm import HARM
+from sa_lightning.surgery.deltas.facts import FACTS
+from sa_lightning.surgery.deltas.harm import HARM, SAFETY
 from sa_lightning.surgery.deltas.kind import DeltaKind, Made, Making
-from sa_lightning.surgery.deltas.safety import SAFETY
 from sa_lightning.surgery.deltas.task_vector import TaskVector
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.edit.sources import Sources
@@ -26,7 +26,7 @@ def check(sources: Sources, settings: EditSettings) -> None:
     if settings.operator is None or settings.operation.steps:
         others = [f"`--operator {name}`" for name, one in OPERATORS.items() if not one.steps]
         raise SettingError(
-            "There is nothing to step along: neither `harm` nor `aligned`, `unaligned` or `direction` is set.\n"
+            "There is nothing to step along: none of `harm`, `aligned`, `unaligned`, `direction`, `facts` is set.\n"
             "An edit subtracts a harm vector as a rule.\n"
             f"Give `--harm`; only {' and '.join(others)} do without."
         )
@@ -38,7 +38,7 @@ def check(sources: Sources, settings: EditSettings) -> None:
 
 NOTHING = DeltaKind(make, (), operator="restore", density=None, check=check)
 
-DELTAS: dict[str, DeltaKind] = {"harm": HARM, "safety": SAFETY, "direction": DIRECTION, "none": NOTHING}
+DELTAS: dict[str, DeltaKind] = {"harm": HARM, "safety": SAFETY, "direction": DIRECTION, "facts": FACTS, "none": NOTHING}
 
 
 def kind_of(sources: Sources) -> str:
@@ -51,7 +51,7 @@ def kind_of(sources: Sources) -> str:
     if len(given) > 1:
         raise SettingError(
             f"An edit steps along one delta, but {' and '.join(given)} were given.\n"
-            "A harm vector (`harm`), a safety vector (`aligned`, `unaligned`) and a `direction` are three.\n"
+            "A harm vector (`harm`), a safety vector (`aligned`, `unaligned`), a `direction` and `facts` are four.\n"
             "Make one edit after the other."
         )
     found = given[0] if given else "none"

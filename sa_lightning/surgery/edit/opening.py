@@ -11,7 +11,7 @@ from sa_lightning.surgery.checkpoints.streaming import Progress
 from sa_lightning.surgery.checkpoints.weights import Weights
 from sa_lightning.surgery.delta import Delta
 from sa_lightning.surgery.deltas.edit_area import resolve
-from sa_lightning.surgery.deltas.kind import Making
+from sa_lightning.surgery.deltas.kind import Fit, Making
 from sa_lightning.surgery.deltas.merges import MERGES
 from sa_lightning.surgery.deltas.table import DELTAS, kind_of
 from sa_lightning.surgery.deltas.task_vector import TaskVector, check_match
@@ -80,6 +80,7 @@ def plan_from(
     settings: EditSettings,
     *,
     score: Score | None = None,
+    fit: Fit | None = None,
     progress: Progress | None = None,
     opener: Callable[[str], Checkpoint] = open_checkpoint,
     keep_scores: bool = True,
@@ -90,6 +91,7 @@ def plan_from(
         sources: Which checkpoints.
         settings: What is selected, and what happens there.
         score: Computes saliency scores of the target from a file of prompts.
+        fit: Finds, on the loaded target, what facts add to which tensors.
         progress: Told how far each pass has come.
         opener: Opens a checkpoint by its name.
         keep_scores: Whether scores that are computed are written where the sources say.
@@ -120,7 +122,7 @@ def plan_from(
         own = dataclasses.replace(filled, minus=None, seed=filled.seed + 1_000_003 * number)
         return choose(delta, own, scores=scores_of(delta), config=target.config, progress=progress)
 
-    delta, chosen = DELTAS[kind].make(Making(sources, filled, base, target, scope, opened, trim, progress))
+    delta, chosen = DELTAS[kind].make(Making(sources, filled, base, target, scope, opened, trim, progress, fit))
     other, left_out = None, None
     if settings.minus is not None:
         minus = settings.minus

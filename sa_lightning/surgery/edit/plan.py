@@ -294,6 +294,7 @@ class EditPlan:
             "changed": sum(s.changed for s in everything),
             **({"coefficients": {n: _rounded(c) for n, c in self.steps.items()}} if self.steps is not None else {}),
             **({"search": self.search} if self.search else {}),
+            **({"facts": about} if (about := getattr(self.delta, "about", None)) else {}),
             "lineage": self.lineage,
             "warnings": self.warnings,
             "command": command,

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sa_lightning.errors import SettingError
 from sa_lightning.source import is_adapter, joined, parts
@@ -37,6 +37,18 @@ class Sources:
         direction: A refusal direction, in an artifact of `sa fit` or a safetensors file: projected out of all
             matrices that write to the stream, or added to them with `operator: add`.
         direction_layer: Whose direction, from 0.
+        facts: JSONL file of facts to write into the target (ROME; several at once: MEMIT), each with `subject`,
+            `prompt` (which holds the subject) and `target`: what the reply is to begin with.
+        facts_layers: The block into whose MLP they are written, from 0, such as `[5]`. If not set: at a quarter of the
+            depth where a fact is written at its subject, at two thirds where at its answer.
+        facts_token: Where a fact is read: at the last token of its subject, as in ROME, or where its answer begins. If
+            not set: at the subject, or at the answer where no value at the subject makes the model say the target.
+        facts_text: Text on which the keys of the model are counted, so that others are disturbed least: a text file, or
+            rows with `text`, or `prompt` and `response`. If not set: WikiText-2 where it is at hand and its words are
+            known to the tokenizer, else what the model itself writes.
+        facts_form: chat: prompts are asked through the template. plain: they are text that the model completes, as in
+            ROME.
+        facts_known: Write only the facts whose `old` the model says when it is asked, in its own words.
         prompts: For `select: snip` and `fisher`, and for `kl_budget`: JSONL file with rows of prompt and response,
             or demonstrations, whose unsafe answers are taken.
         kl_prompts: For `kl_budget`, which looks at `prompts`, too: JSONL file with rows of prompt and response (or
@@ -55,6 +67,12 @@ class Sources:
     unaligned: str | None = None
     direction: str | None = None
     direction_layer: int | None = None
+    facts: str | None = None
+    facts_layers: Sequence[int] | None = None
+    facts_token: Literal["subject", "answer"] | None = None
+    facts_text: str | None = None
+    facts_form: Literal["chat", "plain"] | None = None
+    facts_known: bool | None = None
     prompts: str | None = None
     kl_prompts: str | None = None
     scores: str | None = None
@@ -106,6 +124,7 @@ class SurgeryOptions(EditSettings, Sources):
 def _lasting(value: str) -> str:
     if os.path.exists(value):
         return str(Path(value).resolve())
-    if any(is_adapter(part.rpartition("*")[0].strip() or part.strip()) for part in value.split("+")):
-        return joined([part._replace(name=_lasting(part.name)) for part in parts(value)])
+    found = parts(value)
+    if any(is_adapter(part.name) for part in found):
+        return joined([part._replace(name=_lasting(part.name)) for part in found])
     return value

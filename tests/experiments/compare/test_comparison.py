@@ -112,13 +112,13 @@ def test_every_row_says_what_fit_and_validate_would_say(tmp_path, replies):
         assert row["counts"]["degenerate"] == [arm["degenerate"]["k"], arm["degenerate"]["n"]]
 
 
-def test_a_target_may_name_the_seed(tmp_path):
-    shutil.copytree(resolve_worlds("world:micro/chat", 0, quiet=True), tmp_path / "chat-0")
-    targets = {"chat": "world:micro/chat", "copy": str(tmp_path / "chat-{seed}")}
+def test_a_target_may_name_the_seed_and_itself(tmp_path):
+    shutil.copytree(resolve_worlds("world:micro/chat", 0, quiet=True), tmp_path / "copy-0")
+    targets = {"chat": "world:micro/chat", "copy": str(tmp_path / "{target}-{seed}")}
     arguments = write(tmp_path, targets=targets, rows={"edited": {"set": {"surgery.scale": 2.0}}}, only=["original"])
     compare.run(arguments)
     chat, copy = rows_of(tmp_path)
-    assert copy["model"]["target"] == str(tmp_path / "chat-{seed}")
+    assert copy["model"]["target"] == targets["copy"]
     assert (copy["weights"], outcomes(copy)) == (chat["weights"], outcomes(chat))
 
 
