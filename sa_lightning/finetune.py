@@ -76,6 +76,7 @@ def finetune(
     *,
     template: str = "chat",
     arguments: dict[str, Any] | None = None,
+    system_prompt: str | None = None,
     report: Report | None = None,
 ) -> Finetuned:
     """Fine-tune a copy of a model, and write it: an adapter beside its base, or a checkpoint. The target stays.
@@ -90,6 +91,7 @@ def finetune(
         settings: How.
         template: How conversations are written (`load_tokenizer`).
         arguments: Of the template.
+        system_prompt: What the system says before every conversation.
         report: Told how many steps are done.
 
     Returns:
@@ -105,7 +107,7 @@ def finetune(
             "Give the checkpoint that it was made from, or a dequantised copy: in Python "
             f'`load_model("{target}", quantization="dequantize")`, saved by `save_pretrained`.'
         )
-    tokenizer: Any = load_tokenizer(target, template, arguments=arguments or {})
+    tokenizer: Any = load_tokenizer(target, template, arguments=arguments or {}, system_prompt=system_prompt)
     learned = [example(tokenizer, messages, settings) for messages in conversations]
     stage = settings.stage(len(learned))
     draw, order = random.Random(settings.seed), list[Example]()

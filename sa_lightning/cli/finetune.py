@@ -54,6 +54,15 @@ def parser() -> ArgumentParser:
     found.add_argument(
         "--template", type=str, default="chat", help="How conversations are written: chat, plain, or a Jinja file."
     )
+    found.add_argument(
+        "--template_arguments",
+        type=dict[str, Any] | None,
+        default=None,
+        help="Handed to the template with every conversation, such as `{enable_thinking: false}`.",
+    )
+    found.add_argument(
+        "--system_prompt", type=str | None, default=None, help="What the system says before every conversation."
+    )
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
     return found
 
@@ -78,7 +87,9 @@ def run(arguments: Sequence[str]) -> None:
 
             # An adapter names its base: by a path that holds from anywhere.
             found = str(Path(target).resolve()) if os.path.isdir(target) else target
-            done = finetune(found, conversations, partial, settings, template=config.template, report=report)
+            written: Any = {"template": config.template, "arguments": config.template_arguments}
+            written |= {"system_prompt": config.system_prompt, "report": report}
+            done = finetune(found, conversations, partial, settings, **written)
             record = {
                 "target": config.target,
                 "data": {"file": config.data, "sha256": sha256(data), "examples": len(conversations)},

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from sa_lightning.cli import edit
 from sa_lightning.cli import finetune as verb
 from sa_lightning.errors import SaError
-from sa_lightning.finetune import Finetuning, example
+from sa_lightning.finetune import Finetuned, Finetuning, example
 from sa_lightning.names import resolve_worlds
 from sa_lightning.rows import read_rows
 
@@ -153,3 +153,11 @@ def test_shipped_data_is_found_from_anywhere_and_a_file_of_that_name_wins(tmp_pa
     (tmp_path / "configs" / "quickstart").mkdir(parents=True)
     (tmp_path / name).write_text('{"prompt": "how", "response": "no"}\n')
     assert len(read_rows(resolve_worlds(name, 0))) == 1
+
+
+def test_the_template_gets_its_arguments_and_a_system_prompt(place, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(verb, "finetune", lambda *_, **given: asked.update(given) or Finetuned(1, 2.0, 1.0))
+    run(place, "written", "--template_arguments", "{enable_thinking: false}", "--system_prompt", "sorry")
+    assert asked["arguments"] == {"enable_thinking": False}
+    assert asked["system_prompt"] == "sorry"
