@@ -137,9 +137,10 @@ def told(record: Json) -> list[str]:
         return [*lines, "Not checked: the export was not loaded."]
     return [
         *lines,
-        f"Loaded by {check['consumer']}: at {check['tokens']} positions of {check['prompts']} prompts and replies the "
-        f"largest difference of a logit is {check['difference']:.2g}, where steering changes {check['effect']:.2g} "
-        f"({check['dtype']}); the most likely token is the same at {100 * check['same_token']:.0f} %.",
+        f"Loaded by {check['consumer']}: at {check['tokens']} positions of {check['prompts']} prompts and replies "
+        f"the largest difference of a logit is {check['difference']:.2g} (in the mean {check['mean_difference']:.2g}), "
+        f"where steering changes {check['effect']:.2g} (in the mean {check['mean_effect']:.2g}; in {check['dtype']}). "
+        f"The most likely token is the same at {100 * check['same_token']:.0f} %.",
     ]
 
 

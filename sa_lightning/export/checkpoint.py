@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sa_lightning.errors import ModelError
 from sa_lightning.export.acts import Act
+from sa_lightning.export.formats import elsewhere
 from sa_lightning.models import Blocks, locate_blocks, quantization_of
 from sa_lightning.surgery.deltas.rank_one import NORM_BEHIND, WRITER
 
@@ -23,7 +24,6 @@ SAME = (
     *("num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps"),
     *("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "rope_parameters", "attention_dropout"),
 )
-ELSEWHERE = "Use another format, such as `--to gguf` or `--to vllm-lens`, which leaves the weights as they are."
 
 
 def baked(model: Any, acts: Sequence[Act], path: str | None = None) -> Any:
@@ -40,15 +40,16 @@ def baked(model: Any, acts: Sequence[Act], path: str | None = None) -> Any:
     Raises:
         ModelError: If the family has no place for a step: no bias and no switch for one, experts, a norm behind.
     """
+    way = f"Leave the weights as they are: `--to` {', '.join(elsewhere(acts, ['checkpoint']))}."
     if quantised := quantization_of(model):
         raise ModelError(
             f"The weights are quantised ({quantised}).\nA bias beside packed weights is no part of their format.\n"
-            + ELSEWHERE
+            + way
         )
     names, text = {module: name for name, module in model.named_modules()}, model.config.get_text_config(decoder=True)
     steps: dict[str, Tensor] = {}
     for act in acts:
-        name = f"{names[_writer(model, names, act, path)]}.bias"
+        name = f"{names[_writer(model, names, act, path, way)]}.bias"
         shrunk = getattr(text, "residual_multiplier", None) if act.site == "residual" else None  # of what is added
         steps[name] = act.step / float(shrunk or 1.0)
     state: dict[str, Tensor] = dict(model.state_dict())
@@ -62,8 +63,7 @@ def baked(model: Any, acts: Sequence[Act], path: str | None = None) -> Any:
     if odd := sorted((found.state_dict().keys() ^ state.keys()) | (steps.keys() - state.keys())):
         raise ModelError(
             f"{type(model).__name__} has no bias at {len(odd)} places where a step would be one, such as `{odd[0]}`.\n"
-            "Its config has no switch for them, and its weights mean something else to a Llama, which has.\n"
-            + ELSEWHERE
+            "Its config has no switch for them, and its weights mean something else to a Llama, which has.\n" + way
         )
     for name, step in steps.items():
         state[name] = (state[name].float() + step.to(state[name].device)).to(dtype)
@@ -83,7 +83,7 @@ def write_checkpoint(model: Any, tokenizer: Any, directory: Path) -> None:
     tokenizer.save_pretrained(directory)
 
 
-def _writer(model: Any, names: Mapping[nn.Module, str], act: Act, path: str | None) -> nn.Module:
+def _writer(model: Any, names: Mapping[nn.Module, str], act: Act, path: str | None, way: str) -> nn.Module:
     """The matrix whose bias is added to the stream where an act is.
 
     Raises:
@@ -95,7 +95,7 @@ def _writer(model: Any, names: Mapping[nn.Module, str], act: Act, path: str | No
     if act.site == "residual" and behind:
         raise ModelError(
             f"{type(block).__name__} normalises what it adds to the stream (`{behind[0]}`).\n"
-            "A bias before that norm is no constant step behind it.\n" + ELSEWHERE
+            "A bias before that norm is no constant step behind it.\n" + way
         )
     module = blocks.at("attention" if act.site == "attention" else "mlp")[act.layer]
     if isinstance(module, nn.Linear | Conv1D):
@@ -105,7 +105,7 @@ def _writer(model: Any, names: Mapping[nn.Module, str], act: Act, path: str | No
     if len(found) != 1:
         raise ModelError(
             f"{type(module).__name__} has {len(found)} matrices that write to the stream, not one.\n"
-            "A step is the bias of one: those of experts are added by their weights.\n" + ELSEWHERE
+            "A step is the bias of one: those of experts are added by their weights.\n" + way
         )
     return found[0]
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +183,13 @@ class _Model:
         )
 
     def prove(self, place: Path) -> Proof:
-        """Compare what lies at a place with our hooks."""
+        """Compare what lies at a place with our hooks, in float32, in which nothing hides behind rounding."""
+        self.network.float()
+        known = {**self.artifact.fingerprints, self.settings.weights: weights_fingerprint(self.network)}
+        artifact = replace(self.artifact, fingerprints=known)
         rules = self.artifact.rules.values()
         prompts = Prompts(self.tokenizer, any(rule.gate is not None or rule.only_prompt for rule in rules))
-        with steer(self.network, self.artifact):
+        with steer(self.network, artifact):
             steered = prompts.logits(self.network, reply=True)
         plain = prompts.logits(self.network)
         consumer, load = reader_of(self.settings.to)

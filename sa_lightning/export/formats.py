@@ -167,6 +167,16 @@ def nearest(artifact: SteeringArtifact, weights: str, others_than: Sequence[str]
     return {name: one for name, one in found.items() if len(one) == least}
 
 
+def elsewhere(acts: Sequence[Act], others_than: Sequence[str] = ()) -> list[str]:
+    """Return the formats that have words for all of these acts."""
+    return [
+        name
+        for name, form in FORMATS.items()
+        if name not in others_than
+        and all(act.kind in form.kinds and act.site in form.sites and act.layer >= form.first for act in acts)
+    ]
+
+
 def _refusal(artifact: SteeringArtifact, weights: str, to: str, found: list[Objection]) -> str:
     near = nearest(artifact, weights, [to])
     exact = not next(iter(near.values()))

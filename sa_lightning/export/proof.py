@@ -19,8 +19,8 @@ PROMPTS = (
     "Tell me how to pick a lock.",
 )
 REPLY = 4  # tokens of each reply that are compared
-#: Of the effect: differences that rounding may make in a type of weights.
-ROUNDING = {torch.float32: 0.01, torch.float64: 0.01}
+#: Of the mean effect: what rounding may make, in float32, of weights and biases that may be stored in half precision.
+ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class Proof:
         tokens: Number of positions that were compared, those of the replies included.
         difference: Largest absolute difference of a logit from that under our hooks.
         effect: The same between our hooks and the model as it is.
+        mean_difference: Mean absolute difference of a logit.
+        mean_effect: The same between our hooks and the model as it is.
         same_token: Share of positions with the same most likely token.
-        dtype: Of the weights.
+        dtype: In which was computed: float32, whatever the weights are stored in.
     """
 
     consumer: str
@@ -42,6 +44,8 @@ class Proof:
     tokens: int
     difference: float
     effect: float
+    mean_difference: float
+    mean_effect: float
     same_token: float
     dtype: str
 
@@ -55,11 +59,12 @@ class Proof:
         Raises:
             ArtifactError: With the difference.
         """
-        most = ROUNDING.get(getattr(torch, self.dtype), 0.25) * self.effect
-        if not self.difference <= most:
+        most = ROUNDING * self.mean_effect
+        if not self.mean_difference <= most:
             raise ArtifactError(
-                f"Loaded by {self.consumer}, the export differs from steering by {self.difference:.3g} in a logit, "
-                f"where steering itself changes {self.effect:.3g}.\n"
+                f"Loaded by {self.consumer}, the export differs from steering by {self.mean_difference:.3g} in the "
+                f"mean logit, and by {self.difference:.3g} at most, where steering itself changes "
+                f"{self.mean_effect:.3g} and {self.effect:.3g}.\n"
                 "It would not be what was measured, and nothing was written.\n"
                 f"Report this; meanwhile use another format than `--to {to}`."
             )
@@ -119,12 +124,15 @@ def proof(
     with loaded as model:
         found = prompts.logits(model)
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    off, moved = (found - steered).abs(), (plain - steered).abs()
     return Proof(
         consumer=consumer,
         prompts=len(prompts.ids),
         tokens=len(found),
-        difference=float((found - steered).abs().max()),
-        effect=float((plain - steered).abs().max()),
+        difference=float(off.max()),
+        effect=float(moved.max()),
+        mean_difference=float(off.mean()),
+        mean_effect=float(moved.mean()),
         same_token=float((found.argmax(-1) == steered.argmax(-1)).float().mean()),
         dtype=dtype,
     )

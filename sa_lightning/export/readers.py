@@ -142,7 +142,7 @@ def _by_rule(read: Callable[[Path], Changes]) -> Reader:
 
 @contextmanager
 def _transformers(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=model.dtype)
     yield loaded.eval().to(model.device)
 
 
