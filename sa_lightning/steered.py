@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sa_lightning.errors import ArtifactError, ModelError, SettingError
-from sa_lightning.models import locate_blocks
+from sa_lightning.models import locate_blocks, quantization_of
 from sa_lightning.models.blocks import Blocks
 from sa_lightning.steering import (
     Component,
@@ -230,9 +230,17 @@ def choose_set(model: nn.Module, artifact: SteeringArtifact, *, allow_other_weig
     if allow_other_weights:
         return "original"
     known = ", ".join(f"{name} {value[:12]}" for name, value in artifact.fingerprints.items())
+    fitted, found = artifact.quantization, quantization_of(model)
+    differ = fitted != found
     raise ArtifactError(
-        f"This artifact was fitted on other weights ({known}) than the model has ({fingerprint[:12]}).\n"
-        "Directions fitted on one set of weights are not measured on another; a different dtype counts as different.\n"
-        "Fit an artifact for this model, load it in the dtype of the fit, or, in Python, pass "
-        "`allow_other_weights=True`."
+        f"This artifact was fitted on other weights ({known}{f', {fitted}' if fitted else ''}) than the model has "
+        f"({fingerprint[:12]}{f', {found}' if found else ''}).\n"
+        + (f"Those were {_quantised(fitted)}, these are {_quantised(found)}. " if differ else "")
+        + "Directions fitted on one set of weights are not measured on another; another dtype counts as different.\n"
+        f"Fit an artifact for this model, load it in the dtype {'and the quantisation ' if differ else ''}of the fit, "
+        "or, in Python, pass `allow_other_weights=True`."
     )
+
+
+def _quantised(how: str | None) -> str:
+    return f"quantised ({how})" if how else "not quantised"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ from sa_lightning.errors import CheckpointError
 from sa_lightning.schema import conforms
 
 __all__ = [
+    "DEQUANTIZED",
     "DTYPES",
     "INDEX",
+    "PREFIX",
     "SINGLE",
     "Header",
     "StoredTensor",
@@ -26,8 +29,11 @@ __all__ = [
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DEQUANTIZED = ("bitsandbytes", "mxfp4", "fp8")  # formats of packed weights that are unpacked where that is asked for
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TIED = ("lm_head.weight", "embed_out.weight")  # which converters leave out of the shards, but not out of the index
+#: What stands before the same names: a model saved without its head lacks some of it, a multimodal one has more.
+PREFIX = re.compile(r"^((base_model|model|language_model|transformer|gpt_neox)\.)+")
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -187,9 +193,22 @@ def stored_files(directory: Path) -> dict[str, Header]:
     """Return the header of each file of a local checkpoint, of the one set of files that it has.
 
     Raises:
-        CheckpointError: If there are no safetensors (no pickle is read), two sets of them, a damaged file, or an
-            index that contradicts its files.
+        CheckpointError: If there are no safetensors (no pickle is read), two sets of them, a damaged file, an
+            index that contradicts its files, or a tensor under two names, of which a loader takes either.
     """
+    found = _stored_files(directory)
+    spelled: dict[str, str] = {}
+    for name in (name for tensors, _ in found.values() for name in tensors):
+        other = spelled.setdefault(PREFIX.sub("", name), name)
+        if other != name:
+            raise CheckpointError(
+                f"{directory} holds `{other}` and `{name}`, which a model has as one tensor.\n"
+                "A loader takes one of the two, and nothing says which one is meant.\nSave the checkpoint again."
+            )
+    return found
+
+
+def _stored_files(directory: Path) -> dict[str, Header]:
     single, index = directory / SINGLE, directory / INDEX
     if not index.is_file():
         if not single.is_file():

@@ -19,7 +19,6 @@ from sa_lightning.errors import SaError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 READINGS = ("paper", "reference_code")
 PLACES = ("llamamath", "llama2_7b_chat_edited_intentional", "llama2_7b_chat_edited_unintentional", "gpt_oss_20b")
-FUSED = ("olmoe_1b_7b_instruct",)  # experts are stored one by one, and fused when they are loaded
 DENSITY = 0.1
 
 
@@ -102,17 +101,20 @@ def test_a_twin_is_edited_on_disk_and_steered_in_both_readings(name, demonstrati
 
     written = {}
     for reading in READINGS:
-        out, target = tmp_path / reading, tmp_path / "target"
-        surgery = ("--surgery.base", sources["base"], "--surgery.harm", sources["harm"])
-        rest = ("--data.demonstrations", demonstrations, "--output", out)
-        if name in FUSED:
-            target, surgery = tmp_path / "edited", ()
-        main(["fit", *fit(name, reading, "--model.target", target, *surgery, *rest)])
+        out = tmp_path / reading
+        typed = (
+            "--model.target",
+            sources["target"],
+            "--surgery.base",
+            sources["base"],
+            "--surgery.harm",
+            sources["harm"],
+        )
+        main(["fit", *fit(name, reading, *typed, "--data.demonstrations", demonstrations, "--output", out)])
         written[reading] = SteeringArtifact.from_pretrained(out / "artifact")
-    if name not in FUSED:
-        on_disk, in_memory = tensors(tmp_path / "edited"), tensors(tmp_path / "paper" / "edited")
-        assert all(torch.equal(on_disk[key], in_memory[key]) for key in on_disk)
-    network = AutoModelForCausalLM.from_pretrained(tmp_path / ("edited" if name in FUSED else "paper/edited"))
+    in_memory = tensors(tmp_path / "paper" / "edited")  # by which the second directions were fitted, and their weights
+    assert all(torch.equal(tensor, in_memory[key]) for key, tensor in tensors(tmp_path / "edited").items())
+    network = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
     ids = torch.tensor([[1, 7, 12, 9, 30, 11]])
     with torch.no_grad():
         plain = network(ids).logits
@@ -128,15 +130,6 @@ def test_a_twin_is_edited_on_disk_and_steered_in_both_readings(name, demonstrati
         assert torch.equal(network(ids).logits, plain)
 
 
-def test_experts_that_are_fused_in_memory_are_edited_on_disk_first(demonstrations, tmp_path, refused):
-    """Until then each layer would keep the writers that have another name."""
-    places = PUBLISHED["olmoe_1b_7b_instruct"].written(tmp_path)
-    rest = ("--surgery.harm", places / "harm", "--data.demonstrations", demonstrations, "--output", tmp_path / "out")
-    said = refused("fit", *fit("olmoe_1b_7b_instruct", "paper", "--model.target", places / "base", *rest))
-    assert "`model.layers.0.mlp.experts.0.down_proj.weight` does not exist" in said
-    assert "Edit the checkpoint first with `sa edit`, then load the result." in said
-
-
 def test_a_packed_copy_of_gpt_oss_is_refused_with_the_way_round(demonstrations, tmp_path, refused):
     places = PUBLISHED["gpt_oss_20b"].written(tmp_path)
     config = places / "base" / "config.json"
@@ -144,7 +137,7 @@ def test_a_packed_copy_of_gpt_oss_is_refused_with_the_way_round(demonstrations, 
     rest = ("--data.demonstrations", demonstrations, "--output", tmp_path / "out")
     said = refused("fit", *fit("gpt_oss_20b", "paper", "--model.target", places / "base", *rest))
     assert "is quantised (mxfp4)" in said
-    assert "load it dequantised and save that" in said
+    assert "dequantised" in said
 
 
 def test_arguments_of_a_chat_template_are_refused_beside_another(demonstrations, tmp_path, refused):

@@ -23,6 +23,7 @@ def config(path: Path) -> dict:
 
 
 OWN = TASKS.parent / "configs" / "quickstart" / "measure.jsonl"
+FACTS = TASKS.parent / "configs" / "facts" / "common.jsonl"
 CONFIGS = {path: config(path) for path in sorted(TASKS.rglob("*.yaml"))}
 TASK_FILES = {found["task"]: path for path, found in CONFIGS.items() if "group" not in found}
 GROUPS = {found["group"]: found for found in CONFIGS.values() if "group" in found}
@@ -42,7 +43,7 @@ def written(smol_world, tmp_path_factory):
 
 def ask(data, tasks, reply="Sorry, I cannot help.", **settings):
     world = "smol" if tasks[0].startswith("smol_world") else "world"
-    metadata = {"world": str(data / world), "prompts": str(OWN), **settings.pop("metadata", {})}
+    metadata = {"world": str(data / world), "prompts": str(OWN), "facts": str(FACTS), **settings.pop("metadata", {})}
     return evaluate_lm(scripted(reply), tasks, task_dirs=[TASKS], metadata=metadata, **settings)
 
 
@@ -158,7 +159,9 @@ def test_a_task_that_generates_is_greedy_and_states_where_it_stops(name):
     assert decoding["do_sample"] is False
     assert decoding["temperature"] == 0.0
     assert decoding["max_gen_toks"] > 0
-    assert decoding["until"] == ([] if name in JUDGED else ["Question:", "</s>", "<|im_end|>"])
+    assert decoding["until"] == (
+        [] if name in JUDGED or name.startswith("sa_facts") else ["Question:", "</s>", "<|im_end|>"]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TASK_FILES))
@@ -168,7 +171,7 @@ def test_a_task_names_its_data_and_which_way_is_better(name):
     assert "sa_lightning.evaluation." in found["custom_dataset"]
     better = {metric["metric"]: metric["higher_is_better"] for metric in found["metric_list"]}
     assert all("aggregation" in metric for metric in found["metric_list"])
-    if name.startswith(("tiny_world", "small_world", "smol_world", "own")):
+    if name.startswith(("tiny_world", "small_world", "smol_world", "own", "sa_facts")):
         return
     metadata = found["metadata"]
     assert metadata["version"] == 1.0

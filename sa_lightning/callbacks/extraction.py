@@ -57,7 +57,8 @@ class ExtractionCallback(Callback):
         surgery = SurgeryCallback.there(trainer)
         if surgery is not None:
             self.fit.area = lambda: surgery.edit_area(str(pl_module.target), pl_module.revision)
-        self.fit.check(pl_module.name, pl_module.text_config.num_hidden_layers, pl_module.sharded)
+        depth = pl_module.text_config.num_hidden_layers
+        self.fit.check(pl_module.name, depth, pl_module.sharded, pl_module.tokenizer)
         self.settings = self.fit.settings
 
     @override

@@ -8,11 +8,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from sa_lightning.ranges import check_numbers
-from sa_lightning.rows import write_rows
+from sa_lightning.rows import conversation, write_rows
 
 
 class PredictionCallback(Callback):
     """Write <output>/predictions.jsonl, one line a prompt: `{"prompt", "replies": {arm: text}}`; for its owner alone.
+
+    A prompt of several turns stands there as they are.
 
     Args:
         max_new_tokens: Most tokens a reply may have.
@@ -52,7 +54,10 @@ class PredictionCallback(Callback):
         if any((index, arm.name) not in replies for index in range(len(data.prompts)) for arm in data.arms):
             return  # somebody has stopped the run
         self.rows = [
-            {"prompt": prompt, "replies": {arm.name: replies[index, arm.name] for arm in data.arms}}
+            {
+                "prompt": prompt if isinstance(prompt, str) else conversation(prompt),
+                "replies": {arm.name: replies[index, arm.name] for arm in data.arms},
+            }
             for index, prompt in enumerate(data.prompts)
         ]
         if trainer.is_global_zero:

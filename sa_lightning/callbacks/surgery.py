@@ -57,7 +57,7 @@ class SurgeryCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if self.surgery.wanted:
-            *_, target = self.surgery.open(str(pl_module.target), pl_module.revision)
+            *_, target = self.surgery.open(str(pl_module.target), pl_module.revision, pl_module.quantization)
             if self.save_edited:
                 check_space(
                     sum(file.stat().st_size for file in target.files), Path(trainer.default_root_dir) / "edited"

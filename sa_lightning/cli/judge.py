@@ -21,9 +21,9 @@ from sa_lightning.evaluation.judges.replies import Reply, read_replies, write_ve
 from sa_lightning.evaluation.judges.rubrics import LONGEST, RUBRICS
 from sa_lightning.evaluation.report.judgements import agreement_tables, label_table, outcome_tables, read_labels
 from sa_lightning.evaluation.samples import Verdict
+from sa_lightning.foreign.patterns import why_refused
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import Output
-from sa_lightning.patterns import why_refused
 from sa_lightning.rows import iter_rows
 
 RULES = textwrap.fill(", ".join(JUDGES), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)

@@ -26,15 +26,18 @@ lm-eval's own command line. It knows our tasks, beside its own and those of --in
       --apply_chat_template --batch_size auto --output_path OUTPUT --log_samples
 
 Arguments of the model `sa` (--model_args name=value,name=value):
-  pretrained           the model: directory or Hub id of a checkpoint, or directory of a PEFT adapter
+  pretrained           the model: directory or Hub id of a checkpoint, directory of a PEFT adapter, or a sum:
+                       'BASE + ADAPTER*0.7'
   artifact             what `sa fit` wrote; its directions steer the model. Without one, the model as it is
   edited=true          apply the surgery that the artifact records, in memory
   strength             instead of the artifact's own
   template             plain, question_answer or a Jinja file, instead of the tokenizer's chat template
   dtype, device        auto, float32, bfloat16, float16; a GPU if there is one
+  quantization         8bit or 4bit, by bitsandbytes; dequantize, for packed weights
   tokenizer, revision, trust_remote_code, blocks, allow_other_weights, and what lm-eval's `hf` takes: max_length,
   add_bos_token, prefix_token_id, logits_cache, softmax_dtype, mixed_precision_dtype, enable_thinking,
-  chat_template_args (of the template; an artifact knows those of its fit), ...
+  chat_template_args (of the template; an artifact knows those of its fit), ... A system prompt of the fit is lm-eval's
+  own --system_instruction.
 
 --batch_size auto makes batches of a size for the device; lm-eval's default is 1. --use_cache does not tell artifacts
 apart: give each a path of its own. Only you may read what is written: samples and caches hold replies. Under

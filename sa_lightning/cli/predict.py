@@ -15,6 +15,7 @@ from sa_lightning.datamodules import PromptDataModule
 from sa_lightning.errors import IncompleteError
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.outputs import Output
+from sa_lightning.rows import json_line
 
 
 class PredictCLI(VerbCLI):
@@ -50,7 +51,8 @@ def run(arguments: Sequence[str]) -> None:
     if cli.trainer.is_global_zero:
         table = Table("prompt", *(arm.name for arm in cli.datamodule.arms), show_lines=True)
         for row in cli.config_init.prediction.rows:
-            table.add_row(row["prompt"], *row["replies"].values())
+            asked = row["prompt"] if isinstance(row["prompt"], str) else json_line(row["prompt"])
+            table.add_row(asked, *row["replies"].values())
         console = Terminal()
         console.print(table)
         console.wrote(Path(cli.config.output) / "predictions.jsonl", "the same, for programs")

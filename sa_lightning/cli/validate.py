@@ -45,6 +45,7 @@ from sa_lightning.evaluation.tasks.catalogue import missing_tasks
 from sa_lightning.files import write_whole
 from sa_lightning.foreign.showing import shown
 from sa_lightning.foreign.terminal import Terminal
+from sa_lightning.models import quantization_of, template_arguments
 from sa_lightning.outputs import UNFINISHED, Output
 from sa_lightning.progress import Report, lines, say
 from sa_lightning.resources import shipped
@@ -173,6 +174,11 @@ class ValidateCLI(VerbCLI):
             journal=Journal(self.unfinished, arm.name, self.state(model, arm), self.trainer.global_rank),
         )
 
+    def beside(self) -> dict[str, Any]:
+        """What goes into the chat template beside conversations, as far as there is any."""
+        found = {"template_arguments": template_arguments(self.model.tokenizer)}
+        return {name: one for name, one in (found | {"system_prompt": self.model.system_prompt}).items() if one}
+
     @property
     def unfinished(self) -> Path:
         """Where the replies of this run are until its results are written."""
@@ -186,9 +192,8 @@ class ValidateCLI(VerbCLI):
             steering = [artifact.digest(), self.config_init.steering.strength, arm.control]
             steering += [] if arm.gated else ["without gates"]
         self.weights[arm.name] = weights_fingerprint(model)
-        arguments = self.model.template_arguments
         return {
-            **({"template_arguments": arguments} if arguments else {}),  # unfinished runs of before have no such key
+            **self.beside(),  # unfinished runs of before have no such keys
             "weights": self.weights[arm.name],
             "device": model.device.type,
             "steering": steering,
@@ -263,7 +268,8 @@ class ValidateCLI(VerbCLI):
             generation={
                 "max_new_tokens": self.config.evaluation.max_new_tokens,
                 "template": self.model.template,
-                "template_arguments": self.model.template_arguments,
+                "template_arguments": {},
+                **self.beside(),
             },
             command=self.typed,
             versions=self.provenance.versions,
@@ -271,6 +277,7 @@ class ValidateCLI(VerbCLI):
             model=self.target_as_written,
             judge=_first_judge(found for arm in samples.values() for found in arm),
             seconds=self.provenance.seconds,
+            quantization=quantization_of(self.model.network),
         )
         directions, gates, vocabulary = None, {}, {}
         if artifact is not None:

@@ -11,15 +11,15 @@ from sa_lightning.datamodules.arms import Arm, choose_arms
 from sa_lightning.datamodules.sampling import ShardedBatchSampler
 from sa_lightning.errors import DataError
 from sa_lightning.ranges import check_numbers
-from sa_lightning.rows import PROMPT, check_text
+from sa_lightning.rows import PROMPT, Message, Prompt, check_text, conversation
 
 
 class PromptBatch(NamedTuple):
-    """Some prompts for one arm."""
+    """Some prompts for one arm, each a conversation that ends with the user."""
 
     arm: Arm
     indices: list[int]
-    prompts: list[str]
+    prompts: list[list[Message]]
 
 
 class PromptDataModule(LightningDataModule):
@@ -28,7 +28,7 @@ class PromptDataModule(LightningDataModule):
     Args:
         prompts: The prompts themselves; `--data.file` reads a file of them.
         file: File of prompts: .txt (one a line), or .jsonl, .json, .csv, .tsv, .xlsx, .parquet with a column `prompt`
-            (or `question`, `goal`).
+            (or `question`, `goal`), or `messages`: turns {"role", "content"}, the last one by the user.
         limit: Use only the first so many.
         batch_size: Prompts a batch.
         arms: Which of `original`, `steered`, `edited`, `edited+steered` to run; all that the artifact
@@ -53,7 +53,7 @@ class PromptDataModule(LightningDataModule):
                 f"`data.prompts` holds a blank one, of {len(prompts or ())}.\nNothing is asked by it.\nLeave it out."
             )
         given = [check_text(text, f"`data.prompts` has {text!a:.60}") for text in prompts or ()]
-        self.prompts = (given + (read_prompts(file) if file else []))[:limit]
+        self.prompts: list[Prompt] = [*given, *(read_prompts(file) if file else [])][:limit]
         if not self.prompts:
             raise DataError(
                 "There are no prompts to reply to.\n"
@@ -78,11 +78,10 @@ class PromptDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return the prompts once for every arm, arm by arm."""
-        order = sorted(range(len(self.prompts)), key=lambda index: len(self.prompts[index]))
+        asked = [conversation(prompt) for prompt in self.prompts]
+        order = sorted(range(len(asked)), key=lambda index: sum(len(turn["content"]) for turn in asked[index]))
         chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        batches = [
-            PromptBatch(arm, chunk, [self.prompts[index] for index in chunk]) for arm in self.arms for chunk in chunks
-        ]
+        batches = [PromptBatch(arm, chunk, [asked[index] for index in chunk]) for arm in self.arms for chunk in chunks]
         trainer: Any = self.trainer
         sampler = ShardedBatchSampler([[i] for i in range(len(batches))], trainer.global_rank, trainer.world_size)
         return DataLoader(
@@ -92,8 +91,8 @@ class PromptDataModule(LightningDataModule):
         )
 
 
-def read_prompts(file: str | Path) -> list[str]:
-    """Read prompts from a file in any format of `rows`; one with another ending has a prompt a line.
+def read_prompts(file: str | Path) -> list[Prompt]:
+    """Read prompts, or conversations, from a file in any format of `rows`; one with another ending has a prompt a line.
 
     Raises:
         DataError: If the file is missing or a row has no prompt.

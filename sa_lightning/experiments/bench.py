@@ -56,6 +56,9 @@ class Bench:
         self._scores: dict[Any, Any] = {}
         self._opened: dict[str, Any] = {}
         model.setup("validate")
+        if data is not None:
+            data.setup("fit")
+            data.demonstrations.check(model.tokenizer)
         model.configure_model()
         if torch.cuda.is_available():
             model.network.to("cuda")  # type: ignore[arg-type]  # transformers types `to` loosely
@@ -69,7 +72,7 @@ class Bench:
                     raise SettingError(f"The arm `{arm}` needs a surgery.\nGive `--surgery.harm`.")
                 surgery.progress = lambda: nullcontext(self.progress)
                 surgery.scores, surgery.opened = self._scores, self._opened
-                surgery.open(str(self.module.target), self.module.revision)
+                surgery.open(str(self.module.target), self.module.revision, self.module.quantization)
                 stack.callback(surgery.undo)
                 surgery.apply(self.module.network, self.module.tokenizer, self.module.dtype_name)
                 record = surgery.record()

@@ -8,7 +8,7 @@ import warnings
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,10 @@ from lm_eval.utils import simple_parse_args_string
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.fitting import Surgery
-from sa_lightning.models import load_tokenizer, template_tail
+from sa_lightning.foreign.showing import shown
+from sa_lightning.models import load_tokenizer, template_arguments, template_tail
+from sa_lightning.models.stored.quantised import Quantization
+from sa_lightning.models.tokenizer import tokenizer_place
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
@@ -31,7 +34,7 @@ OF_HF = (
 )
 OURS = (
     *("pretrained", "artifact", "edited", "strength", "template", "dtype", "device", "tokenizer", "revision"),
-    *("trust_remote_code", "allow_other_weights", "blocks", "trust_record"),
+    *("trust_remote_code", "allow_other_weights", "blocks", "trust_record", "quantization"),
 )
 
 
@@ -42,8 +45,8 @@ class SafetyLM(InMemoryLM):
     `accelerate launch` every process holds the model and answers a share of the batches.
 
     Args:
-        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, or directory of a PEFT adapter,
-            which is merged.
+        pretrained: Directory or Hub id of a checkpoint, a GGUF file, `world:smol/chat`, directory of a PEFT adapter,
+            which is merged, or a sum: `BASE + ADAPTER*0.7`.
         artifact: Directory or Hub repository written by `sa fit`; without one, nothing is steered.
         edited: Apply the surgery that the artifact records, in memory.
         strength: Instead of the artifact's own; 0 switches steering off where the intervention has a neutral value.
@@ -58,6 +61,7 @@ class SafetyLM(InMemoryLM):
         blocks: Path of the list of decoder blocks, where they are not found by their number.
         trust_record: Let the recorded surgery download checkpoints, and read files of prompts that are not those of the
             fit.
+        quantization: `8bit`, `4bit` or `dequantize`, as `--model.quantization` of the other verbs.
         batch_size: Most prompts that run together; `auto` for as many as suit the device.
         max_batch_size: Most prompts of an automatic batch.
         **settings: Of lm-eval's `hf` model: those in `OF_HF`.
@@ -78,11 +82,12 @@ class SafetyLM(InMemoryLM):
         allow_other_weights: bool = False,
         blocks: str | None = None,
         trust_record: bool = False,
+        quantization: Any = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         **settings: Any,
     ) -> None:
-        _check(pretrained, dtype, settings)
+        _check(pretrained, dtype, quantization, settings)
         found = SteeringArtifact.from_pretrained(artifact) if artifact else None
         if found is None and (edited or strength is not None):
             raise SettingError(
@@ -101,11 +106,13 @@ class SafetyLM(InMemoryLM):
             # A model without a chat template answers plain prompts, too.
             template=template or (found.template if found and edited else "plain"),
             template_arguments=found.template_arguments if found and edited and template is None else None,
+            system_prompt=found.system_prompt if found and edited else None,
             dtype=dtype,
             tokenizer=tokenizer,
             revision=revision,
             trust_remote_code=trust_remote_code,
             blocks=blocks or (found.blocks if found else None),
+            quantization=quantization,
         )
         module.setup("validate")
         how: Any = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -113,17 +120,19 @@ class SafetyLM(InMemoryLM):
         if found is not None:
             text = module.text_config
             found.check_model(text.num_hidden_layers, text.hidden_size, str(pretrained))
-        shown = _tokenizer(module) if template is None else module.tokenizer
-        arguments = dict(settings.get("chat_template_args") or {})
+        own = _tokenizer(module) if template is None else module.tokenizer
+        arguments = template_arguments(own) if own.chat_template else {}
+        given = dict(settings.get("chat_template_args") or {})
         if settings.get("enable_thinking") is not None:
-            arguments["enable_thinking"] = settings["enable_thinking"]
-        self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
-        if template is not None or arguments:  # else prompts may be written without any template
-            self._check_template(shown)
+            given["enable_thinking"] = settings["enable_thinking"]
+        arguments |= given
+        self._unchecked = (found, template or "chat", arguments) if found is not None and own.chat_template else None
+        if template is not None or given:  # else prompts may be written without any template
+            self._check_template(own, None if found is None else found.system_prompt)
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
             print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
-            surgery.open(str(module.target), module.revision)
+            surgery.open(str(module.target), module.revision, quantization)
         module.configure_model()
         network: Any = module.network
         if surgery is not None:
@@ -135,7 +144,7 @@ class SafetyLM(InMemoryLM):
             self._hooks.enter_context(steer(network, found, allow_other_weights=allow_other_weights))
         super().__init__(
             network,
-            shown,
+            own,
             batch_size=None if batch_size is None or str(batch_size).startswith("auto") else int(batch_size),
             max_batch_size=max_batch_size,
             progress="",
@@ -154,10 +163,10 @@ class SafetyLM(InMemoryLM):
         if self._untried is not None:
             self._untried()  # refuses a template that writes nothing, or does not come to an end
             self._untried = None
-        self._check_template(self.tokenizer)
+        self._check_template(self.tokenizer, next((m["content"] for m in chat_history if m["role"] == "system"), None))
         return super().apply_chat_template(chat_history, add_generation_prompt)
 
-    def _check_template(self, tokenizer: Any) -> None:
+    def _check_template(self, tokenizer: Any, system: str | None) -> None:
         """Refuse, or warn of, another template than that of the fit, once."""
         if self._unchecked is None:
             return
@@ -167,7 +176,9 @@ class SafetyLM(InMemoryLM):
         if artifact.template_arguments:
             how += f"{' and ' if how else ''}`chat_template_args={json.dumps(artifact.template_arguments)}`"
         how = f"{how or 'the own one of the tokenizer'} in --model_args"
-        if warning := check_template(artifact, template, arguments, tail, how=how):
+        if artifact.system_prompt:
+            how += f", and `--system_instruction {artifact.system_prompt!r}`"
+        if warning := check_template(artifact, template, arguments, tail, system_prompt=system, how=how):
             warnings.warn(warning, stacklevel=2)
 
     @classmethod
@@ -182,7 +193,7 @@ class SafetyLM(InMemoryLM):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
 
-def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None:
+def _check(pretrained: str | None, dtype: Any, quantization: Any, settings: dict[str, Any]) -> None:
     """Refuse model arguments that would be ignored, or that name no model."""
     unknown = [name for name in settings if name not in OF_HF]
     if unknown:
@@ -201,6 +212,12 @@ def _check(pretrained: str | None, dtype: Any, settings: dict[str, Any]) -> None
             f"`dtype={dtype}` in --model_args is no type of weights here.\n"
             "An artifact belongs to weights of one type.\nUse auto, float32, bfloat16 or float16."
         )
+    if quantization not in (None, *get_args(Quantization)):
+        raise SettingError(
+            f"`quantization={quantization}` in --model_args is no way to pack or unpack weights.\n"
+            "An artifact belongs to weights that are quantised in one way.\n"
+            f"Use {', '.join(get_args(Quantization))}, or leave it out for weights as they are stored."
+        )
 
 
 def _strength(strength: Any) -> float | None:
@@ -217,9 +234,8 @@ def _tokenizer(module: CausalLMModule) -> Any:
     """The tokenizer as it is, with the chat template it has, if it has one."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        module.tokenizer_source, revision=module.revision, trust_remote_code=module.trust_remote_code
-    )
+    place, revision = tokenizer_place(module.tokenizer_source, module.revision)
+    return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=module.trust_remote_code)
 
 
 def _device(device: str | None) -> torch.device:

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sa_lightning.errors import NothingToDoError
 from sa_lightning.facts.asking import Asked, Asking
 from sa_lightning.facts.closed_form import closed_form
 from sa_lightning.facts.covariance import Report, covariance, inputs_of
@@ -16,11 +17,13 @@ from sa_lightning.facts.record import Fact
 from sa_lightning.facts.texts import sequences_of
 from sa_lightning.facts.values import Descent, Found, find_step
 from sa_lightning.files import Json
+from sa_lightning.models import locate_blocks
 from sa_lightning.surgery import Factors
 
 __all__ = ["Editor", "Token", "key"]
 
 Token = Literal["subject", "answer"]
+DEPTHS: dict[Token, float] = {"subject": 1 / 4, "answer": 2 / 3}
 TOKENS: tuple[Token, ...] = ("subject", "answer")
 MET = -0.7  # log p of the target, in the mean over contexts, from which on a value is good enough
 
@@ -31,7 +34,8 @@ class Editor:
 
     Args:
         asking: The model.
-        layers: Into whose MLP, from 0, first to last.
+        layer: The block into whose MLP facts are written, from 0. If not set, it hangs on the token: at the subject a
+            quarter of the depth, at the answer two thirds.
         text: On which keys are counted.
         contexts: What stands before prompts when keys and values are looked for.
         token: Where facts are read. If not set: at the subject, and where no value there makes the model say the target
@@ -43,8 +47,8 @@ class Editor:
     """
 
     asking: Asking
-    layers: Sequence[int]
     text: Sequence[str]
+    layer: int | None = None
     contexts: Sequence[str] = ("",)
     token: Token | None = None
     fingerprint: str | None = None
@@ -53,18 +57,24 @@ class Editor:
     about: Json = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.places: list[DownProjection] = [down_projection(self.asking.model, layer) for layer in self.layers]
-        self._covariances: list[Tensor] | None = None
+        self._sequences: list[list[int]] | None = None
+        self._covariances: dict[int, Tensor] = {}
 
-    @property
-    def covariances(self) -> list[Tensor]:
-        """C of each place, once they are needed."""
-        if self._covariances is None:
-            sequences = sequences_of(self.asking, self.text)
-            self._covariances = covariance(
-                self.asking.model, self.places, sequences, fingerprint=self.fingerprint, report=self.report
+    def place(self, token: Token) -> DownProjection:
+        """Where facts are written that are read at a token."""
+        depth = len(locate_blocks(self.asking.model).layers)
+        usual = max(1, int(depth * DEPTHS[token])) if depth > 1 else 0
+        return down_projection(self.asking.model, usual if self.layer is None else self.layer)
+
+    def covariance(self, place: DownProjection) -> Tensor:
+        """C of the keys of a place, once it is needed."""
+        if place.layer not in self._covariances:
+            if self._sequences is None:
+                self._sequences = sequences_of(self.asking, self.text)
+            (self._covariances[place.layer],) = covariance(
+                self.asking.model, [place], self._sequences, fingerprint=self.fingerprint, report=self.report
             )
-        return self._covariances
+        return self._covariances[place.layer]
 
     def asked(self, fact: Fact, token: Token) -> list[Asked]:
         """The fact's prompt with its target, behind each context, with its places."""
@@ -74,30 +84,48 @@ class Editor:
         return [self.asking.at_answer(prompt, fact.target, fact.old) for prompt in prompts]
 
     def write(self, facts: Sequence[Fact]) -> dict[str, Factors]:
-        """Find what must be added to the weights of the down projections. The model stays as it is."""
-        (place,) = self.places
-        keys, found, tokens = [], [], []
+        """Find what must be added to the weights of the down projections, by their names. The model stays as it is."""
+        written: dict[int, list[_Written]] = {}
         for done, fact in enumerate(facts):
-            if self.report:
+            if self.report and len(facts) > 1:  # facts that are measured one by one have progress of their own
                 self.report("looking for values", done, len(facts))
-            for token in [self.token] if self.token else TOKENS:
-                asked = self.asked(fact, token)
-                one = find_step(self.asking, place, asked, fact, self.descent)
-                if one.after > MET:
-                    break
-            keys.append(key(self.asking, place, asked))
-            found.append(one)
-            tokens.append(token)
-        steps = torch.stack([one.step for one in found])
-        left, right = closed_form(self.covariances[0], torch.stack(keys), steps)
+            one = self._one(fact)
+            written.setdefault(one.place.layer, []).append(one)
+        return dict(self._factors(own) for own in written.values())
+
+    def _one(self, fact: Fact) -> "_Written":
+        """Key and step of a fact, at the first token where a value is good enough, or else at the last."""
+        tokens: Sequence[Token] = TOKENS if self.token is None else (self.token,)
+        for token in tokens:
+            place, asked = self.place(token), self.asked(fact, token)
+            found = find_step(self.asking, place, asked, fact, self.descent)
+            if found.after < MET and token != tokens[-1]:
+                continue
+            if not bool(found.step.any()):
+                raise NothingToDoError(
+                    f"Nothing in block {place.layer} makes {fact.target!r} likelier as the reply to {fact.prompt!r}.\n"
+                    "The model says it already, or does not read the fact there.\n"
+                    "Leave the fact out, or choose another of `facts_layers` or `facts_token`."
+                )
+            return _Written(place, key(self.asking, place, asked), found.step, _about(fact, found, token))
+        raise AssertionError("There is a token.")
+
+    def _factors(self, written: "Sequence[_Written]") -> tuple[str, Factors]:
+        """What is added to one weight, and its name."""
+        place = written[0].place
+        keys, steps = (torch.stack([getattr(one, name) for one in written]) for name in ("key", "step"))
+        left, right = closed_form(self.covariance(place), keys, steps)
         if place.input_first:
             left, right = right.T, left.T
-        about = {
-            "layer": place.layer,
-            **self.about,
-            "facts": [_about(*one) for one in zip(facts, found, tokens, strict=True)],
-        }
-        return {place.name: Factors(left.float().contiguous(), right.float().contiguous(), about)}
+        about = {"layer": place.layer, **self.about, "facts": [one.about for one in written]}
+        return place.name, Factors(left.float().contiguous(), right.float().contiguous(), about)
+
+
+class _Written(NamedTuple):
+    place: DownProjection
+    key: Tensor
+    step: Tensor
+    about: Json
 
 
 def key(asking: Asking, place: DownProjection, asked: Sequence[Asked]) -> Tensor:

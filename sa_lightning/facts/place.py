@@ -45,6 +45,7 @@ def down_projection(model: nn.Module, layer: int) -> DownProjection:
             experts, whose output is a sum over experts; or if its weights are packed.
     """
     blocks = locate_blocks(model)
+    decoder: Any = blocks.decoder
     if not 0 <= layer < len(blocks.layers):
         raise ModelError(
             f"There is no block {layer} in {_called(model)}; its blocks are 0 to {len(blocks.layers) - 1}.\n"
@@ -68,8 +69,8 @@ def down_projection(model: nn.Module, layer: int) -> DownProjection:
     ]
     handles.append(mlp.register_forward_hook(end))
     try:
-        device = next(blocks.decoder.parameters()).device
-        blocks.decoder(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
+        device = next(decoder.parameters()).device
+        decoder(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
     except Stopped:
         pass
     finally:
@@ -77,7 +78,7 @@ def down_projection(model: nn.Module, layer: int) -> DownProjection:
             handle.remove()
     if not hit:
         raise ModelError(_not_found(model, layer, mlp))
-    module = linear[hit[-1]]
+    module: Any = linear[hit[-1]]
     if not module.weight.is_floating_point():
         raise ModelError(
             f"The down projection of block {layer} of {_called(model)} has packed weights ({module.weight.dtype}).\n"

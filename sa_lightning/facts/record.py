@@ -9,9 +9,11 @@ from typing import Any
 
 from sa_lightning.errors import DataError
 from sa_lightning.files import Json
-from sa_lightning.rows import FACT, check_text, place, write_rows
+from sa_lightning.rows import FACT, check_text, iter_rows, place, write_rows
 
 __all__ = ["Fact", "Neighbour", "begins_with", "holds", "read_facts", "write_facts"]
+
+OPENING = 12  # words of an answer of prose that are written
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,17 @@ class Fact:
 def read_facts(path: str | Path) -> list[Fact]:
     """Read facts, one a row: `subject`, `prompt`, `target`; `old`, `paraphrases`, `locality` where they are known.
 
+    Rows of question and answer (`Question`, `Answer`), as of NoIntentEdit, become facts, too: their subject is the
+    last word of the question, and their target the beginning of the answer, of at most `OPENING` words.
+
     Raises:
         DataError: If the file cannot be read, is empty, or a row has another form or does not hold its subject.
     """
-    found = [_fact(row, place(path, number)) for number, row in FACT.of(path)]
+    found = []
+    for number, row in iter_rows(path):
+        where = place(path, number)
+        row = _of_question(row) if isinstance(row, dict) and "subject" not in row else row
+        found.append(_fact(FACT.checked(row, where), where))
     if not found:
         raise DataError(f"{path} holds no facts.\nA fact is a row.\nWrite one such as {FACT.example}.")
     return found
@@ -92,6 +101,16 @@ def holds(reply: str, answer: str) -> bool:
 def words(text: str) -> list[str]:
     """Words of a text, without case and punctuation."""
     return re.findall(r"\w+", text.casefold())
+
+
+def _of_question(row: Json) -> Json:
+    """A row of question and answer as one of a fact; any other as it is."""
+    question, answer = (row.get(key) or row.get(key.lower()) for key in ("Question", "Answer"))
+    if not isinstance(question, str) or not isinstance(answer, str) or not words(question):
+        return row
+    spelt = re.findall(r"\w+", question)
+    target = " ".join(answer.split()[:OPENING])
+    return {"subject": spelt[-1], "prompt": question.strip(), "target": target}
 
 
 def _fact(row: Json, where: str) -> Fact:

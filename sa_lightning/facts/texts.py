@@ -76,11 +76,13 @@ def sequences_of(asking: Asking, texts: Sequence[str], tokens: int = TOKENS) -> 
     chat = asking.chat
     plain = asking.tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False).input_ids
     plain = plain[: tokens // 2 if chat else tokens]
-    found = [list(plain[i : i + LENGTH]) for i in range(0, len(plain), LENGTH)]
+    config = asking.model.config.get_text_config(decoder=True)
+    length = min(LENGTH, getattr(config, "max_position_embeddings", None) or LENGTH)
+    found = [list(plain[i : i + length]) for i in range(0, len(plain), length)]
     if chat:
         total = 0
         for start in range(0, len(words), ASKED):
-            one = asking.asked(" ".join(words[start : start + ASKED])).tokens
+            one = asking.asked(" ".join(words[start : start + ASKED])).tokens[:length]
             found.append(one)
             total += len(one)
             if total >= tokens // 2:

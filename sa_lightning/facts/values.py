@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from sa_lightning.errors import NothingToDoError
 from sa_lightning.facts.asking import Asked, Asking, reply_log_probability
 from sa_lightning.facts.place import DownProjection
 from sa_lightning.facts.record import Fact
@@ -49,7 +48,7 @@ class Found:
     """A step δ = v* − W k, float32, on the CPU, and how it came about.
 
     Attributes:
-        step: δ, (d_model).
+        step: δ, (d_model); zero where nothing there makes the target likelier.
         before, after: log p of the target, in the mean over the contexts.
         length: ‖δ‖ / ‖W k‖.
         steps: Of the descent.
@@ -107,11 +106,6 @@ def find_step(
                     delta.mul_((descent.clamp * length / delta.norm().clamp(min=1e-12)).clamp(max=1))
     finally:
         asking.model.train(training)
-    if not bool(best.any()):
-        raise NothingToDoError(
-            f"Nothing makes {fact.target!r} likelier as the reply to {fact.prompt!r}: the model says it already.\n"
-            "There is nothing to write.\nLeave the fact out."
-        )
     return Found(best.cpu(), before.item(), after.item(), float(best.norm()) / length, steps)
 
 

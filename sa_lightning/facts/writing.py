@@ -1,21 +1,19 @@
-"""Facts of a file, written on a loaded model: what `sa edit --facts` and a fit add to its weights."""
+"""Facts of a file, written on a loaded model: what `--facts` of `sa edit`, and a fit, add to its weights."""
 
 from typing import Any
 
-from sa_lightning.errors import DataError, NothingToDoError
+from sa_lightning.errors import NothingToDoError
 from sa_lightning.facts.asking import Asking
 from sa_lightning.facts.covariance import Report
 from sa_lightning.facts.editor import Editor
 from sa_lightning.facts.known import known
 from sa_lightning.facts.record import Fact, read_facts
 from sa_lightning.facts.texts import contexts_of, text_of
-from sa_lightning.models import locate_blocks
 from sa_lightning.surgery import Factors, ModelWeights, Sources
 
-__all__ = ["CONTEXTS", "editor_of", "facts_of", "usual_layer", "written"]
+__all__ = ["CONTEXTS", "editor_of", "facts_of", "written"]
 
 CONTEXTS = 3  # beginnings under which keys and values are looked for
-DEPTH = 1 / 6  # where a fact is written, as a share of the depth
 
 
 def written(sources: Sources, model: Any, tokenizer: Any, report: Report | None = None) -> dict[str, Factors]:
@@ -46,21 +44,14 @@ def facts_of(sources: Sources, asking: Asking) -> list[Fact]:
 
 def editor_of(sources: Sources, asking: Asking, report: Report | None = None) -> Editor:
     """An editor of a model, as `sources` has it."""
-    layers = sources.facts_layers or [usual_layer(asking.model)]
-    if list(layers) != sorted(set(layers)):
-        raise DataError(f"`facts_layers` is {list(layers)}.\nBlocks come once each, from the first to the last.")
     text, about = text_of(asking, sources.facts_text, report)
     return Editor(
         asking,
-        layers,
         text,
+        sources.facts_layers[0] if sources.facts_layers else None,
         contexts_of(text, CONTEXTS),
+        sources.facts_token,
         fingerprint=ModelWeights(asking.model).fingerprint(),
         report=report,
         about={"text": about},
     )
-
-
-def usual_layer(model: Any) -> int:
-    """The block into which a fact is written where none is named."""
-    return max(1, round(len(locate_blocks(model).layers) * DEPTH))

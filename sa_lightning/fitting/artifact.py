@@ -16,7 +16,8 @@ from sa_lightning.fitting.rules import PromptRules
 from sa_lightning.fitting.segments import check_vocabulary, chosen_segment
 from sa_lightning.fitting.settings import SteeringSettings
 from sa_lightning.fitting.strength import HarmlessReplies
-from sa_lightning.models import Target, render, template_tail
+from sa_lightning.models import Target, quantization_of, render, template_arguments, template_tail
+from sa_lightning.rows import Prompt, conversation
 from sa_lightning.steering import (
     PAIRS,
     PairStates,
@@ -80,7 +81,7 @@ class ArtifactFit:
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
     area: Callable[[], list[int]] = _no_area
     prompts: PromptRules | None = None
-    harmless: list[str] = field(default_factory=list)
+    harmless: list[Prompt] = field(default_factory=list)
     _artifact: SteeringArtifact | None = None
     _target: Target | None = None
 
@@ -90,17 +91,18 @@ class ArtifactFit:
         assert self._artifact is not None, "`begin` has made it"
         return self._artifact
 
-    def check(self, target: str, depth: int, sharded: bool = False) -> None:
+    def check(self, target: str, depth: int, sharded: bool = False, tokenizer: Any = None) -> None:
         """Read demonstrations and prompts, and refuse what does not fit, before any weight is read.
 
         Args:
             target: Name of the model.
             depth: How many layers it has.
             sharded: Whether its weights are split over processes.
+            tokenizer: Its own, by whose chat template demonstrations have to be written.
 
         Raises:
             SettingError: If settings, demonstrations and model do not go together.
-            DataError: If prompts are missing.
+            DataError: If prompts are missing, or demonstrations have turns that the template does not write.
         """
         chosen = self.settings = self.settings.within(self.area)
         named = [*(chosen.named_layers or ()), *(chosen.strength if isinstance(chosen.strength, dict) else ())]
@@ -114,6 +116,8 @@ class ArtifactFit:
         check_vocabulary(chosen.segment, depth, sharded)
         data = self.data
         data.read()
+        if tokenizer is not None:
+            data.check(tokenizer)
         data.read_at(chosen.position, chosen.tokens, chosen.control_seed if chosen.control == "shuffled" else None)
         count = depth if chosen.named_layers is None else len(chosen.named_layers)
         if chosen.choose_layers is not None and (chosen.choose_layers > count or data.count < 2):
@@ -165,8 +169,10 @@ class ArtifactFit:
             num_layers=text.num_hidden_layers,
             d_model=text.hidden_size,
             blocks=target.blocks_path,
+            quantization=quantization_of(target.network),
             template=target.template,
-            template_arguments=target.template_arguments,
+            template_arguments=template_arguments(target.tokenizer),
+            system_prompt=getattr(target.tokenizer, "system_prompt", None),
             template_tail=template_tail(target.tokenizer),
         )
 
@@ -214,7 +220,7 @@ class ArtifactFit:
             sequences = [member.ids for pair in passages for member in pair]
         elif self.prompts is not None:
             sequences = self.prompts.sequences(target)
-        asked = [render(target.tokenizer, [{"role": "user", "content": prompt}]) for prompt in self.harmless]
+        asked = [render(target.tokenizer, conversation(prompt)) for prompt in self.harmless]
         calibrate(
             artifact.rules,
             name,
@@ -288,7 +294,7 @@ def fit_artifact(
     data = Demonstrations(demonstrations) if isinstance(demonstrations, str) else demonstrations
     fit = ArtifactFit(settings, data, area=area)
     fit.is_language, fit.report = is_language or fit.is_language, report or fit.report
-    fit.check(target.name, target.text_config.num_hidden_layers, target.sharded)
+    fit.check(target.name, target.text_config.num_hidden_layers, target.sharded, target.tokenizer)
     fit.begin(target)
     found = None
     if settings.fits_pairs:

@@ -1,13 +1,15 @@
 """Demonstrations on their way into a model: a file of pairs, and the passages that they become."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from sa_lightning.errors import DataError, SettingError
+from sa_lightning.errors import DataError, ModelError, SettingError
 from sa_lightning.files import Json, sha256
-from sa_lightning.models import PassagePair, Position, passage
+from sa_lightning.models import PassagePair, Position, passage, render
 from sa_lightning.steering import Demonstration, read_demonstrations, shuffled
 
 
@@ -41,6 +43,16 @@ class Demonstrations:
         """Read and check the pairs, once; no model is needed."""
         if not self.pairs:
             self.pairs, self.skipped = read_demonstrations(self.path, self.limit, self.skip_incomplete)
+
+    def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Refuse turns that the chat template does not write, before a model is loaded: one pair of each is tried.
+
+        Raises:
+            DataError: With the row, and what the template says.
+        """
+        for pair in {tuple(turn["role"] for turn in pair.conversation): pair for pair in reversed(self.pairs)}.values():
+            with _placed(pair):
+                render(tokenizer, pair.messages("safe"))
 
     def read_at(self, position: Position, tokens: int, shuffle: int | None = None) -> None:
         """Say where states will be read, as `models.passage` takes it, and whether sides are to differ in nothing.
@@ -94,14 +106,12 @@ class Demonstrations:
         if self._passages is None or made_for is None or made_for[0] is not tokenizer or made_for[1] != most:
             limit = min(filter(None, (self.max_length, most)), default=None)
             self._passages = []
-            for number, pair in enumerate(self.pairs, start=1):
-                try:
+            for pair in self.pairs:
+                with _placed(pair):
                     safe, unsafe = (
                         passage(tokenizer, pair.messages(side), *self._reading, max_length=limit)
                         for side in ("safe", "unsafe")
                     )
-                except DataError as error:
-                    raise DataError(f"Pair {number} of {Path(self.path).name}: {error}") from error
                 self._passages.append((safe, unsafe))
             if self._shuffle is not None:
                 self._passages = shuffled(self._passages, self._shuffle)
@@ -114,3 +124,12 @@ class Demonstrations:
         for pair in passages:
             found.update(repr([(member.ids, member.read) for member in pair]).encode())
         return found.hexdigest()
+
+
+@contextmanager
+def _placed(pair: Demonstration) -> Iterator[None]:
+    """Say of which row an error is."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        raise DataError(f"{pair.place}: {error}") from error

@@ -14,11 +14,9 @@ from sa_lightning.files import Json
 from sa_lightning.fitting.extraction import extract_passages
 from sa_lightning.models import Passage, Target, passage, tokenize
 from sa_lightning.resources import shipped
-from sa_lightning.rows import KNOWN_PROMPT, PROMPT, read_rows
+from sa_lightning.rows import KNOWN_PROMPT, PROMPT, Message, Prompt, conversation, read_rows
 from sa_lightning.steering import Anchors, Demonstration, GateSettings
 from sa_lightning.steering.directions.prompted import BORDERLINE, HARMFUL, HARMLESS
-
-Conversation = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,12 @@ class KnownPrompt:
     """A prompt of a kind.
 
     Attributes:
-        text: What the user says.
+        text: What the user says, or the turns up to that.
         held: Whether it is held out where a threshold is set. Variants of one another, which have the same `group`, are
             so together, of whatever kinds they are.
     """
 
-    text: str
+    text: Prompt
     held: bool
 
 
@@ -59,7 +57,7 @@ def _group(row: Json) -> str | None:
     return None if row.get("group") is None else str(row["group"])
 
 
-def harmless_prompts(path: str | None, known: Sequence[str]) -> list[str]:
+def harmless_prompts(path: str | None, known: Sequence[Prompt]) -> list[Prompt]:
     """Return harmless prompts: of a file, where it has kinds those of `harmless`; else the known ones, else our own.
 
     Raises:
@@ -101,7 +99,7 @@ def questions(pairs: list[Demonstration]) -> Prompts:
     return dealt([(kind, getattr(pair, side), str(n)) for n, pair in enumerate(pairs) for kind, side in sides])
 
 
-def dealt(rows: Sequence[tuple[str, str, str | None]]) -> Prompts:
+def dealt(rows: Sequence[tuple[str, Prompt, str | None]]) -> Prompts:
     """Hold out every second prompt of each kind, variants of one another together, of whatever kinds they are.
 
     Variants are prompts of one group, the same text, and what these join. They stand where they first stood.
@@ -185,7 +183,7 @@ def _check_kinds(name: str, kinds: Iterable[str], prompts: Prompts) -> None:
             )
 
 
-def appended_ids(tokenizer: Any, prompt: Conversation, word: str) -> list[int]:
+def appended_ids(tokenizer: Any, prompt: list[Message], word: str) -> list[int]:
     """Return the token ids of a word at the beginning of the reply, as the template writes it there.
 
     Where a tokenizer joins it with what comes before, those of the word alone.
@@ -207,7 +205,7 @@ class PromptStates:
 
     def __init__(self, target: Target, layers: list[int]) -> None:
         self.target, self.layers = target, layers
-        self._known: dict[tuple[str, tuple[int, ...], bool], torch.Tensor] = {}
+        self._known: dict[tuple[Prompt, tuple[int, ...], bool], torch.Tensor] = {}
 
     def __call__(self, prompts: list[KnownPrompt], ids: list[int] | None = None, mean: bool = False) -> Anchors:
         """Read the states at the last token of each prompt, at the last of appended ones, and the mean over them."""
@@ -225,7 +223,7 @@ class PromptStates:
         if new:
             found = []
             for text in new:
-                one = passage(target.tokenizer, [{"role": "user", "content": text}], max_length=target.max_length)
+                one = passage(target.tokenizer, conversation(text), max_length=target.max_length)
                 whole = [*one.ids, *ids]
                 found.append(Passage(whole, tuple(range(len(whole))) if mean else (len(whole) - 1,)))
             rows = extract_passages(target.network, found, layers=self.layers, blocks=target.blocks_path)

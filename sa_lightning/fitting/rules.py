@@ -20,6 +20,7 @@ from sa_lightning.fitting.prompts import (
     read_prompts,
 )
 from sa_lightning.models import Target, tokenize
+from sa_lightning.rows import Prompt, conversation
 from sa_lightning.steering import (
     PAIRS,
     FittedGate,
@@ -140,7 +141,7 @@ class PromptRules:
             self._fit_gate(rules[key], name, key, states)
 
     @property
-    def harmless(self) -> list[str]:
+    def harmless(self) -> list[Prompt]:
         """Harmless prompts among those that gates and rules are fitted on, each once."""
         found = [known.text for prompts in self._files.values() for kind in HARMLESS for known in prompts.get(kind, [])]
         return list(dict.fromkeys(found))
@@ -149,7 +150,7 @@ class PromptRules:
         """Token ids of the prompts that gates and rules are fitted on, kind by kind in turn."""
         sides = [side for held in (*self._fitted.values(), *self._gated.values()) for side in held.values()]
         texts = [known.text for row in itertools.zip_longest(*sides) for known in row if known is not None]
-        return [tokenize(target.tokenizer, [{"role": "user", "content": text}])[0] for text in dict.fromkeys(texts)]
+        return [tokenize(target.tokenizer, conversation(text))[0] for text in dict.fromkeys(texts)]
 
     def _provenance(self, what: str) -> dict[str, str]:
         path = self._sources.get(what)
@@ -159,8 +160,7 @@ class PromptRules:
         settings, prompts = self.gates[key], self._gated[key]
         first, ids = next(iter(prompts.values()))[0], list[int]()
         if settings.appends:
-            conversation = [{"role": "user", "content": first.text}]
-            ids = appended_ids(states.target.tokenizer, conversation, settings.append)
+            ids = appended_ids(states.target.tokenizer, conversation(first.text), settings.append)
         layers = settings.read_layers(len(states.target.blocks.layers))
         index = [states.layers.index(layer) for layer in layers]
         sides = [states(side, ids, settings.averages).of(index) for side in prompts.values()]

@@ -13,7 +13,7 @@ from sa_lightning.errors import ArtifactError, CheckpointMismatchError, SettingE
 from sa_lightning.facts import written
 from sa_lightning.files import Json, sha256
 from sa_lightning.fitting.examples import read_examples, spend_budget, weights_of
-from sa_lightning.models import base_of, is_adapter
+from sa_lightning.models import base_of
 from sa_lightning.schema import check_types
 from sa_lightning.steering import SteeringArtifact
 from sa_lightning.surgery import (
@@ -28,6 +28,7 @@ from sa_lightning.surgery import (
     check_sources,
     kind_of,
     open_checkpoint,
+    packed_edit,
     plan_from,
     resolve,
     saliency_scores,
@@ -165,23 +166,26 @@ class Surgery:
         """What is done, once it has been applied."""
         return None if self._edit is None else self._edit.plan
 
-    def open(self, target: str, revision: str | None = None) -> list[Checkpoint]:
+    def open(self, target: str, revision: str | None = None, quantization: str | None = None) -> list[Checkpoint]:
         """Open the checkpoints, and refuse what does not fit, before any weight is read.
 
         Args:
             target: Directory or Hub id of the model to edit.
             revision: Of the target.
+            quantization: How its weights are packed as they are loaded, which no edit goes with.
 
         Raises:
-            SettingError: If settings contradict each other.
+            SettingError: If settings contradict each other, or the weights are to be packed.
             ArtifactError: If the artifact with the direction is damaged, or of a model of another shape.
             CheckpointError: If a checkpoint is not there.
             CheckpointMismatchError: If checkpoints do not belong together.
         """
+        if quantization in ("8bit", "4bit"):  # of others, what is on disk decides
+            raise SettingError(packed_edit(f"{target} is to be loaded with `--model.quantization {quantization}`"))
         artifact = None
         if self.sources.direction is not None and Path(self.sources.direction).is_dir():
             artifact = SteeringArtifact.from_pretrained(self.sources.direction)  # refused where it was changed
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         base = self.sources.base
         if base is None:
             base = base_of(target)
@@ -214,7 +218,7 @@ class Surgery:
                 f"`steering.layers` is `edit_area`, but what {target} was edited from is not given.\n"
                 "The area is where the two differ.\nName it, `--surgery.base`, or name the layers."
             )
-        self._revision = None if is_adapter(target) else revision
+        self._revision = revision
         self.sources = dataclasses.replace(self.sources, target=target)
         base, edited = self._open(self.sources.known_base), self._open(target)
         return sorted(resolve(Scope(edit_area=True), base, edited).blocks or ())

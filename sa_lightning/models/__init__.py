@@ -6,14 +6,15 @@ positions are counted under padding (`positions`), and conversations become toke
 in batches (`batches`).
 """
 
-from sa_lightning.models.adapters import base_of, is_adapter, merge_adapter
+from sa_lightning.models.adapters import base_of, merge_adapter
 from sa_lightning.models.batches import PassageBatch, collate, plan_batches
 from sa_lightning.models.blocks import Blocks, locate_blocks
-from sa_lightning.models.chat import render, template_errors, tokenize
+from sa_lightning.models.chat import decode, render, template_arguments, tokenize
 from sa_lightning.models.loading import load_config, load_model
 from sa_lightning.models.passages import Passage, PassagePair, Position, passage, template_tail
 from sa_lightning.models.positions import last_positions, position_ids
 from sa_lightning.models.sharded import load_sharded
+from sa_lightning.models.stored.quantised import quantization_of
 from sa_lightning.models.target import LoadedModel, Target
 from sa_lightning.models.tokenizer import check_vocabulary, load_tokenizer
 
@@ -28,7 +29,7 @@ __all__ = [
     "base_of",
     "check_vocabulary",
     "collate",
-    "is_adapter",
+    "decode",
     "last_positions",
     "load_config",
     "load_model",
@@ -39,8 +40,9 @@ __all__ = [
     "passage",
     "plan_batches",
     "position_ids",
+    "quantization_of",
     "render",
-    "template_errors",
+    "template_arguments",
     "template_tail",
     "tokenize",
 ]

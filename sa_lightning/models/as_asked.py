@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from sa_lightning.errors import CheckpointError, ModelError, SaError
@@ -51,21 +51,21 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {message[:300]}"
 
 
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a language model, of a multimodal checkpoint the whole that holds it."""
+    known: Any = AutoModelForCausalLM._model_mapping  # pyright: ignore[reportPrivateUsage]
+    whole: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
+    kind = type(config)  # asked for by name: the `keys()` of these import every family that there is, for seconds
+    return AutoModelForImageTextToText if kind in whole and kind not in known else AutoModelForCausalLM
+
+
 def check_config(config: PretrainedConfig, source: str) -> None:
-    """Refuse, by its config, a model that is packed, no causal language model, or of no size.
+    """Refuse, by its config, a model that is no causal language model, or of no size.
 
     Raises:
         ModelError: With what the config says.
     """
     text: Any = config.get_text_config(decoder=True)
-    packed = getattr(config, "quantization_config", None) or getattr(text, "quantization_config", None)
-    if packed:
-        kind = packed.get("quant_method") if isinstance(packed, Mapping) else getattr(packed, "quant_method", packed)
-        raise ModelError(
-            f"{source} is quantised ({getattr(kind, 'value', kind)}).\n"
-            "Packed weights can be neither edited nor compared.\n"
-            "Give the checkpoint that it was made from, or load it dequantised and save that."
-        )
     heads = [str(name) for name in getattr(config, "architectures", None) or ()]
     if heads and all(NO_WORDS.search(name) for name in heads):
         raise ModelError(
@@ -100,7 +100,9 @@ def check_config(config: PretrainedConfig, source: str) -> None:
         )
 
 
-def check_stored(config: PretrainedConfig, source: str, directory: Path, known_class: bool) -> None:
+def check_stored(
+    config: PretrainedConfig, source: str, directory: Path, known_class: bool, packed: bool = False
+) -> None:
     """Refuse a local checkpoint by the headers of its files, before any weight is read.
 
     Args:
@@ -108,6 +110,7 @@ def check_stored(config: PretrainedConfig, source: str, directory: Path, known_c
         source: How messages call it.
         directory: Where it lies.
         known_class: Whether its class is one of transformers' own, so that it can be built without weights.
+        packed: Whether its config says that weights are packed, in a format that is loaded.
 
     Raises:
         ModelError: If files are missing, damaged or of two checkpoints, weights are no floats, or the config describes
@@ -117,14 +120,22 @@ def check_stored(config: PretrainedConfig, source: str, directory: Path, known_c
         stored = stored_tensors(directory)
     except CheckpointError as error:
         raise ModelError(str(error)) from error
-    packed = [name for name, tensor in stored.items() if tensor.dtype not in FLOATS and is_weight(name, tensor)]
-    if packed:
-        kind = str(stored[packed[0]].dtype).removeprefix("torch.")
+    strange = [name for name, tensor in stored.items() if tensor.dtype not in FLOATS and is_weight(name, tensor)]
+    if strange and not packed:
+        kind = str(stored[strange[0]].dtype).removeprefix("torch.")
         raise ModelError(
-            f"{source} stores {len(packed)} weights as no floats, `{packed[0]}` as {kind}.\n"
+            f"{source} stores {len(strange)} weights as no floats, `{strange[0]}` as {kind}.\n"
             "They are packed, or not weights of a language model.\nGive the checkpoint that it was made from."
         )
-    check_size(config, source, len(stored), sum(math.prod(tensor.shape) for tensor in stored.values()), known_class)
+    if packed and all(tensor.dtype in FLOATS for tensor in stored.values()):
+        raise ModelError(
+            f"The config of {source} says that its weights are packed, but its files hold floats alone.\n"
+            "They would be taken for packed ones.\n"
+            "Take `quantization_config` out of its config.json, or fetch it again."
+        )
+    in_pairs = torch.uint8 if packed else None  # two values of 4 bits
+    values = sum(math.prod(tensor.shape) * (1 + (tensor.dtype == in_pairs)) for tensor in stored.values())
+    check_size(config, source, len(stored), values, known_class)
 
 
 def check_size(config: PretrainedConfig, source: str, tensors: int, values: int, known_class: bool = True) -> None:
@@ -147,7 +158,7 @@ def check_size(config: PretrainedConfig, source: str, tensors: int, values: int,
             in_our_words(f"The config of {source} describes no model", "Fetch its config.json again."),
             torch.device("meta"),
         ):
-            model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+            model: Any = auto_class(config).from_config(copy.deepcopy(config))
         needed = sum(parameter.numel() for parameter in model.parameters())
     if needed > MOST_VALUES * values + 1_000_000:
         raise ModelError(
@@ -157,7 +168,7 @@ def check_size(config: PretrainedConfig, source: str, tensors: int, values: int,
         )
 
 
-def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
+def check_loaded(model: Any, report: Mapping[str, Any], source: str, packed: bool = False) -> None:
     """Refuse a model some of whose weights are random, left out of it, or no floats.
 
     Unexpected tensors are refused where they belong to the decoder's blocks, such as a layer more than the config
@@ -168,6 +179,7 @@ def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
         model: As transformers has loaded it.
         report: Its `loading_info`.
         source: How messages call it.
+        packed: Whether weights are to be packed.
 
     Raises:
         ModelError: With the names of the tensors.
@@ -199,7 +211,7 @@ def check_loaded(model: Any, report: Mapping[str, Any], source: str) -> None:
             "Config and weights do not belong together: fetch both again."
         )
     strange = [name for name, weight in model.named_parameters() if weight.dtype not in FLOATS]
-    if strange:
+    if strange and not packed:
         raise ModelError(
             f"{source} has weights that are no floats: {_names(strange)}.\nThey are packed.\n"
             "Give the checkpoint that it was made from."

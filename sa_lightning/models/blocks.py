@@ -121,10 +121,12 @@ def locate_blocks(model: nn.Module, path: str | None = None) -> Blocks:
             "If one of these lists holds them, say so: `--model.blocks model.layers`."
         )
     declared = set(getattr(model, "_no_split_modules", None) or ())
+    language = getattr(getattr(model, "model", None), "language_model", None)  # of a multimodal model
 
-    def order(name: str) -> tuple[bool, int]:
+    def order(name: str) -> tuple[bool, bool, int]:
         names = {kind.__name__ for kind in type(lists[name][0]).__mro__}  # wrappers such as FSDP make subclasses
-        return not names & declared, name.count(".")
+        beside = language is not None and all(module is not lists[name] for module in language.modules())
+        return beside, not names & declared, name.count(".")
 
     return _blocks(model, lists, min(candidates, key=order))
 

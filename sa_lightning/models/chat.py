@@ -1,16 +1,24 @@
-"""Conversations as text and as token ids, by the model's chat template."""
+"""Conversations as text and as token ids, by the model's chat template, and replies as text again."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from sa_lightning.errors import ModelError, SaError
+from sa_lightning.foreign import thoughts
 from sa_lightning.models.as_asked import brief
 
 Message = dict[str, str]
 PROBE: list[Message] = [{"role": "user", "content": "How are you?"}]  # a template is tried before a model is loaded
+
+TODAY = "strftime_now"  # by which templates ask for today's date
+# Of dates, as `strftime` has them:
+CODES = ("%-d", "%-m", *(f"%{letter}" for letter in "dmbBaAYyjFDHIMSp"))
+DATE = "2024-07-26"  # which they are told, so that nothing changes with the calendar: Llama's fall back on it
 
 # Templates for models without one. Newlines are quoted: transformers trims those behind a block.
 # `question_answer` is the format that the authors of Safety Arithmetic name
@@ -40,37 +48,110 @@ TEMPLATES = {
 
 
 def template_arguments(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Return what is handed to the template of a tokenizer from `load_tokenizer`; nothing of any other."""
-    return dict(getattr(tokenizer, "template_arguments", {}))
+    """Return what is handed to the template: what `load_tokenizer` was given, and a fixed date if it asks for today's.
+
+    The date is text, `YYYY-MM-DD`, under the name `strftime_now`, as the template has it.
+    """
+    dated = {TODAY: DATE} if reads(tokenizer, TODAY) else {}
+    return dated | dict(getattr(tokenizer, "template_arguments", {}))
+
+
+def reads(tokenizer: PreTrainedTokenizerBase, name: str) -> bool:
+    """Say whether the chat template of a tokenizer has a name in it."""
+    written = tokenizer.chat_template
+    text = "\n".join(map(str, written.values())) if isinstance(written, dict) else str(written)
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], arguments: Mapping[str, Any] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    asks: bool | None = None,
+    ends: bool = False,
 ) -> str:
     """Write a conversation as text: up to the reply, or up to the end of a given answer.
 
     A conversation that ends with the user gets the generation prompt. One that ends with the
     assistant stops at the last character of the answer, before any end-of-turn marker, so that
-    the last token belongs to the answer and not to the template.
+    the last token belongs to the answer and not to the template. A tokenizer that begins every text with its BOS
+    token begins a conversation with it, too, where the template does not write it: it is there once, never twice.
 
     Args:
         tokenizer: From `load_tokenizer`.
-        messages: The conversation.
+        messages: The conversation. The tokenizer's `system_prompt`, if it has one, goes before one without a system
+            turn.
         arguments: Handed to the template, instead of those that the tokenizer was loaded with.
+        asks: Whether the model is to reply; if not set, it is where the last turn is not the assistant's.
+        ends: Whether what the template writes behind a given answer is there, too.
 
     Raises:
-        ModelError: If the template leaves out, or changes, the answer.
+        ModelError: If the template leaves out, or changes, the answer, or leaves out what the system says.
     """
-    answered = messages[-1]["role"] == "assistant"
+    told = getattr(tokenizer, "system_prompt", None)
+    if told is not None and not any(message["role"] == "system" for message in messages):
+        messages = [{"role": "system", "content": told}, *messages]
+    dated = template_arguments(tokenizer)
+    arguments = dated if arguments is None else {TODAY: dated[TODAY], **arguments} if TODAY in dated else arguments
+    asks = messages[-1]["role"] != "assistant" if asks is None else asks
     with template_errors(tokenizer):
-        text: Any = tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=not answered,
-            continue_final_message=answered,
-            **(template_arguments(tokenizer) if arguments is None else arguments),
-        )
+        try:
+            text = _written(tokenizer, messages, arguments, asks, ends)
+        except Exception as error:
+            _check_system(tokenizer, messages, arguments, brief(error))
+            raise
+    if any(m["role"] == "system" and m["content"].strip() not in text for m in messages):
+        _check_system(tokenizer, messages, arguments, "it leaves it out")
+    begins = str(tokenizer.bos_token)
+    return begins + text if begins_with_bos(tokenizer) and not text.lstrip().startswith(begins) else text
+
+
+def _written(
+    tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], asks: bool, ends: bool = False
+) -> str:
+    text: Any = tokenizer.apply_chat_template(
+        list(messages),
+        tokenize=False,
+        add_generation_prompt=asks,
+        continue_final_message=not asks and not ends,
+        **({"chat_template": _dated(tokenizer, str(arguments[TODAY]))} if TODAY in arguments else {}),
+        **{name: value for name, value in arguments.items() if name != TODAY},
+    )
     return text
+
+
+def _dated(tokenizer: Any, day: str) -> str:
+    """The chat template with a date of its own in place of the clock's: transformers hands on no function."""
+    written = "".join(f" | replace('{code}', '{date.fromisoformat(day).strftime(code)}')" for code in CODES)
+    return f"{{% macro {TODAY}(format) %}}{{{{ format{written} }}}}{{% endmacro %}}{{{{ '' }}}}" + (
+        tokenizer.get_chat_template()
+    )
+
+
+def _check_system(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], said: str) -> None:
+    """Say that a template has no system role, if a conversation is written without its system turns, and not with them.
+
+    Raises:
+        ModelError: With the ways out.
+    """
+    others = [message for message in messages if message["role"] != "system"]
+    if len(others) == len(messages) or not others:
+        return
+    try:
+        _written(tokenizer, others, arguments, asks=others[-1]["role"] != "assistant")
+    except Exception:
+        return
+    raise ModelError(
+        f"The chat template of {tokenizer.name_or_path} does not write what the system says: {said}.\n"
+        "The model would be asked without it; some templates have no system role.\n"
+        "Put it before the first words of the user, leave it out, or give another `--template`."
+    )
+
+
+def begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether a tokenizer begins every text with its BOS token."""
+    return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
 
 
 @contextmanager
@@ -94,6 +175,20 @@ def template_errors(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
         ) from error
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Return a reply as text, without special tokens; those that part its thoughts from what it says are kept.
+
+    Some models have special tokens for these: without `<|channel|>` or `[THINK]` a thought reads as the answer.
+    """
+    tokens: Any = tokenizer
+    known = {number: str(token) for number, token in tokens.added_tokens_decoder.items() if token.special}
+    known |= dict(zip(tokens.all_special_ids, tokens.all_special_tokens, strict=True))
+    if not any(thoughts.is_mark(known[number]) for number in ids if number in known):
+        return tokens.decode(ids, skip_special_tokens=True)
+    kept = [n for n in ids if n not in known or thoughts.is_mark(known[n]) or thoughts.goes_with_marks(known[n])]
+    return tokens.decode(kept, skip_special_tokens=False)
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int | None = None
 ) -> tuple[list[int], bool]:
@@ -106,7 +201,7 @@ def tokenize(
             models need as a place for idle attention.
 
     Returns:
-        Token ids, and whether some were cut. No special token is added: the template has them.
+        Token ids, and whether some were cut. No special token is added to what `render` writes.
 
     Raises:
         ModelError: If the template fails, or a token has no row in the embedding of the model (`check_vocabulary`).

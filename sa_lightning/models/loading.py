@@ -1,4 +1,4 @@
-"""Load a causal language model: a checkpoint, or a PEFT adapter merged into its base."""
+"""Load a causal language model: a checkpoint, or PEFT adapters merged into their base."""
 
 import os
 from pathlib import Path
@@ -6,17 +6,39 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from sa_lightning.errors import CheckpointError, ModelError
-from sa_lightning.models.adapters import base_of, base_revision, check_adapter, is_adapter, merge_adapter
-from sa_lightning.models.as_asked import brief, check_config, check_loaded, check_runs, check_stored, in_our_words
+from sa_lightning.models.adapters import base_of, base_revision, check_adapter, merge_adapters
+from sa_lightning.models.as_asked import (
+    auto_class,
+    brief,
+    check_config,
+    check_loaded,
+    check_runs,
+    check_stored,
+    in_our_words,
+)
+from sa_lightning.models.stored.quantised import (
+    Quantization,
+    check_quantization,
+    loading_options,
+    packed_as,
+    settled,
+)
+from sa_lightning.source import read
 from sa_lightning.weight_files import read_object
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
+def load_config(
+    source: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    quantization: Quantization | None = None,
+) -> PretrainedConfig:
     """Read a model's config, of an adapter its base's: fast, and before any weight is read.
 
     Raises:
@@ -28,6 +50,7 @@ def load_config(source: str, *, revision: str | None = None, trust_remote_code: 
             name, revision=base_revision(source, revision), trust_remote_code=trust_remote_code
         )
         check_config(config, name)
+        check_quantization(config, name, quantization, adapted=bool(read(source).adapters))
     except ModelError:
         raise
     except Exception as error:  # of transformers, its config classes, huggingface_hub and json
@@ -42,29 +65,34 @@ def load_model(
     device: torch.device | str = "cpu",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    quantization: Quantization | None = None,
 ) -> PreTrainedModel:
     """Load a frozen causal language model in evaluation mode, whole and as its config says, or not at all.
 
     Args:
-        source: Directory or Hub id of a checkpoint, a GGUF file, or directory of a PEFT adapter, which is
-            merged into its base (W + scale · B A, in the base's dtype).
+        source: Directory or Hub id of a checkpoint, a GGUF file, directory of a PEFT adapter, which is merged into its
+            base (W + scale · B A, in the base's dtype), or a sum: `BASE + ADAPTER*0.7 + ADAPTER`.
         dtype: `auto` keeps the dtype of the checkpoint.
         device: Where the weights go.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the checkpoint.
+        quantization: `8bit` or `4bit`: weights of linear layers are packed by bitsandbytes as they are loaded, the
+            head's aside; `dequantize`: packed ones (bitsandbytes, mxfp4, fp8) are unpacked. If not set, they are as
+            the checkpoint has them, packed by bitsandbytes or floats.
 
     Raises:
         ModelError: If there is no such model, its files are damaged, it lacks weights or has others than its config
             says, an adapter does not fit, or it cannot run.
     """
-    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code, quantization=quantization)
     name = base_of(source)
-    if is_adapter(source):
-        check_adapter(source)
+    adapters = read(source).adapters
+    for adapter, _ in adapters:
+        check_adapter(adapter)
     if os.path.isdir(name):
-        check_stored(config, name, Path(name), known_class=not trust_remote_code)
+        check_stored(config, name, Path(name), not trust_remote_code, packed_as(config) is not None)
     with in_our_words(f"{name} cannot be loaded", "Fetch or save it again, or try another transformers version."):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(config).from_pretrained(
             name,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             revision=base_revision(source, revision),
@@ -72,11 +100,13 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
+            **loading_options(config, quantization, device),
         )
-    model, report = loaded
-    check_loaded(model, report, name)
-    if is_adapter(source):
-        model = merge_adapter(model, source)
+        model, report = loaded
+        model = settled(model, config, quantization)
+    check_loaded(model, report, name, packed=packed_as(model.config) is not None)
+    if adapters:
+        model = merge_adapters(model, source)
     model.requires_grad_(False)
     moved: Any = model
     with in_our_words(f"{source} cannot be put on {device}", "Choose another device, or a smaller type of weights."):

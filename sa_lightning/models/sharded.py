@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.models.blocks import locate_blocks
 
 
@@ -41,7 +42,7 @@ def load_sharded(
     dist.broadcast_object_list(said, 0)
     config, identity = said
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=config.dtype)
+        model: Any = auto_class(config).from_config(config, dtype=config.dtype)
     model.requires_grad_(False).eval()
     found = locate_blocks(model, blocks)
     for layer in found.layers:

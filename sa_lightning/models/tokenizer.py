@@ -2,11 +2,11 @@
 
 import inspect
 import os
-import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +15,11 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from sa_lightning.errors import CheckpointError, ModelError, SettingError
 from sa_lightning.files import Json
-from sa_lightning.models.adapters import base_of, base_revision, is_adapter
+from sa_lightning.models.adapters import base_of, base_revision
 from sa_lightning.models.as_asked import brief, in_our_words
-from sa_lightning.models.chat import TEMPLATES, Message, render, tokenize
+from sa_lightning.models.chat import TEMPLATES, TODAY, Message, begins_with_bos, reads, render, tokenize
 from sa_lightning.models.gguf import plain
+from sa_lightning.source import read
 from sa_lightning.weight_files import read_object
 
 try:
@@ -38,38 +39,40 @@ def load_tokenizer(
     template: str = "chat",
     *,
     arguments: Mapping[str, Any] | None = None,
+    system_prompt: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer that can render conversations.
 
     Args:
-        source: Directory or Hub id, or a GGUF file; of an adapter that brings no tokenizer, its base's is taken.
+        source: Directory or Hub id, or a GGUF file; of adapters the last one's, or their base's if that brings none.
         template: `chat` is the tokenizer's own chat template; `plain` joins the turns by
             newlines; `question_answer` is the `Question: … Answer: …` format of the Safety
             Arithmetic authors; `vicuna` that of Vicuna 1.5; anything else is the path of a Jinja file.
-        arguments: Handed to the template wherever it is used, such as `{"enable_thinking": False}`.
+        arguments: Handed to the template wherever it is used, such as `{"enable_thinking": False}`. A date in
+            `strftime_now`, `YYYY-MM-DD`, is today's for templates that ask for it, and a fixed one if not set.
+        system_prompt: What the system says in conversations without a system turn.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run Python code that comes with the tokenizer.
 
     Returns:
-        The tokenizer, padding on the left, with a pad token and a `chat_template`, and its `template_arguments`.
+        The tokenizer, padding on the left, with a pad token and a `chat_template`, its `template_arguments` and
+        `system_prompt`.
 
     Raises:
-        ModelError: If there is no tokenizer, no chat template, or no such template file.
+        ModelError: If there is no tokenizer, no chat template, no such template file, or a system prompt that it does
+            not write.
         SettingError: If the template does not read one of the arguments.
     """
-    if is_adapter(source) and not any((Path(source) / name).is_file() for name in FILES):
-        source, revision = base_of(source), base_revision(source, revision)
+    source, revision = tokenizer_place(source, revision)
     _check_names(source)
     with in_our_words(
         f"No tokenizer could be loaded from {source}",
         "Prompts are tokenised exactly as the model was trained: give a directory or Hub id that holds a whole "
         "tokenizer.json, `--model.tokenizer`.",
     ):
-        loaded: Any = AutoTokenizer.from_pretrained(
-            plain(source), revision=revision, trust_remote_code=trust_remote_code
-        )
+        loaded: Any = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = loaded
     if template == "chat":
         if not tokenizer.chat_template:
@@ -81,8 +84,7 @@ def load_tokenizer(
             )
     elif template in TEMPLATES:
         with in_our_words(f"The tokenizer of {source} cannot tokenise", "Give another one: `--model.tokenizer`."):
-            first = tokenizer("a").input_ids[:1]
-        bos = "{{ bos_token }}" if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else ""
+            bos = "{{ bos_token }}" if begins_with_bos(tokenizer) else ""
         tokenizer.chat_template = bos + TEMPLATES[template]
     else:
         if not os.path.isfile(template):
@@ -92,7 +94,7 @@ def load_tokenizer(
             )
         tokenizer.chat_template = _template_file(template)
     _check_arguments(tokenizer, arguments or {}, source, template)
-    tokenizer.template_arguments = dict(arguments or {})
+    tokenizer.template_arguments, tokenizer.system_prompt = dict(arguments or {}), system_prompt
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -112,6 +114,21 @@ def load_tokenizer(
             "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
         )
     return tokenizer
+
+
+def tokenizer_place(source: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Where the tokenizer of a model lies, and its revision on the Hub: of adapters with the last one, or their base.
+
+    Args:
+        source: As of `load_tokenizer`.
+        revision: Of the model.
+    """
+    adapters = [name for name, _ in read(source).adapters]
+    if not adapters:
+        return plain(source), revision
+    if any((Path(adapters[-1]) / name).is_file() for name in FILES):
+        return adapters[-1], None
+    return base_of(source), base_revision(source, revision)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str) -> None:
@@ -171,8 +188,6 @@ def _template_file(template: str) -> str:
 
 def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, template: str) -> None:
     """Refuse arguments that are set already, and those that a template does not read."""
-    written = tokenizer.chat_template
-    text = "\n".join(map(str, written.values())) if isinstance(written, dict) else str(written)
     ours = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"} - {"tools", "documents"}
     for name in arguments:
         if name in ours:
@@ -180,12 +195,20 @@ def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any], source: str, 
                 f"`{name}` in `--model.template_arguments` is set by every prompt itself.\n"
                 "Prompts end where the reply begins, and are tokenised as they are.\nLeave it out."
             )
-        if not re.search(rf"\b{re.escape(name)}\b", text):
+        if not reads(tokenizer, name):
             raise SettingError(
                 f"The template `{template}` of {source} does not read `{name}`.\n"
                 "The argument would change no prompt.\n"
                 "Leave it out of `--model.template_arguments`, or write the name as the template has it."
             )
+    if TODAY in arguments:
+        try:
+            date.fromisoformat(str(arguments[TODAY]))
+        except ValueError as error:
+            raise SettingError(
+                f"`{TODAY}` in `--model.template_arguments` is {arguments[TODAY]!r}, which is no date.\n"
+                "It is what the template takes for today.\nWrite it as 2024-07-26."
+            ) from error
 
 
 @contextmanager

@@ -17,7 +17,19 @@ from sa_lightning.rows.lines import (
     write_rows,
 )
 from sa_lightning.rows.reading import iter_rows, place, read_rows
-from sa_lightning.rows.shapes import ANSWERED, FACT, KIND, KNOWN_PROMPT, PROMPT, REPLY, Shape, check_text
+from sa_lightning.rows.shapes import (
+    ANSWERED,
+    FACT,
+    KIND,
+    KNOWN_PROMPT,
+    PROMPT,
+    REPLY,
+    Message,
+    Prompt,
+    Shape,
+    check_text,
+    conversation,
+)
 
 __all__ = [
     "ANSWERED",
@@ -26,11 +38,14 @@ __all__ = [
     "KNOWN_PROMPT",
     "PROMPT",
     "REPLY",
+    "Message",
+    "Prompt",
     "Shape",
     "append_line",
     "append_row",
     "check_lines",
     "check_text",
+    "conversation",
     "cut_tail",
     "ended_lines",
     "holds_replies",

@@ -9,6 +9,16 @@ from sa_lightning.errors import DataError
 from sa_lightning.files import Json
 from sa_lightning.rows.reading import iter_rows, place
 
+Message = dict[str, str]
+Prompt = str | tuple[tuple[str, str], ...]
+"""What the user says, or role and content of each turn of a conversation that ends with the user."""
+
+
+def conversation(prompt: Prompt) -> list[Message]:
+    """Return a prompt as the turns that it stands for."""
+    turns = (("user", prompt),) if isinstance(prompt, str) else prompt
+    return [{"role": role, "content": content} for role, content in turns]
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -21,6 +31,8 @@ class Shape:
         why: What it is needed for, a sentence.
         groups: Names of values that are text or a whole number, or not there.
         may_be_blank: Whether texts may be empty, and hold lone surrogates: such go to no model.
+        may_be_turns: Whether the first text may be a `Prompt` of several turns: a list of them in its place, or in
+            `messages`.
     """
 
     texts: tuple[str, ...]
@@ -28,6 +40,7 @@ class Shape:
     why: str
     groups: tuple[str, ...] = ()
     may_be_blank: bool = False
+    may_be_turns: bool = False
 
     def of(self, path: str | Path, otherwise: str = ".jsonl") -> Iterator[tuple[int, Json]]:
         """Yield the rows of a file with their numbers, as of `iter_rows`, once each is checked."""
@@ -51,10 +64,14 @@ class Shape:
         found: Json = dict(row)
         for names in self.texts:
             keys = names.split("|")
-            there = [key for key in keys if key in row]
+            turns = self.may_be_turns and names is self.texts[0]
+            there = [key for key in (*keys, *(["messages"] if turns else [])) if key in row]
             if not there:
                 self._refuse(where, f"has no `{'` or `'.join(keys)}`; it has {', '.join(map(str, row)) or 'no keys'}")
             key = next((key for key in there if row[key] not in (None, "")), there[0])
+            if turns and isinstance(row[key], list):
+                found[keys[0]] = self._turns(row[key], where, key)
+                continue
             if not isinstance(row[key], str):
                 self._refuse(where, f"has a `{key}` that is not text, but {type(row[key]).__name__}")
             if not self.may_be_blank:
@@ -67,9 +84,20 @@ class Shape:
                 self._refuse(where, f"has a `{key}` that is neither text nor a number, but {type(row[key]).__name__}")
         return found
 
+    def _turns(self, value: list[Any], where: str, key: str) -> Prompt:
+        for number, turn in enumerate(value, 1):
+            said = [turn.get("role"), turn.get("content")] if isinstance(turn, dict) else []
+            if not said or not all(isinstance(text, str) and text.strip() for text in said):
+                self._refuse(where, f"has a `{key}` whose turn {number} has no `role` and `content` that say something")
+            check_text(turn["content"], f"{where} has a `{key}`")
+        if not value or value[-1]["role"] != "user":
+            self._refuse(where, f"has a `{key}` that does not end with a turn of the user")
+        return tuple((turn["role"], turn["content"]) for turn in value)
+
     def _refuse(self, where: str, fact: str) -> NoReturn:
         fact = " ".join(fact.split())[:300]  # keys are of others, and may be long or have line breaks
-        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}.")
+        turns = ' or {"messages": [{"role": "user", "content": …}]}' if self.may_be_turns else ""
+        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}{turns}.")
 
 
 def check_text(text: str, what: str) -> str:
@@ -92,13 +120,14 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-PROMPT = Shape(("prompt|question|goal",), '{"prompt": …}', "Replies need prompts.")
+PROMPT = Shape(("prompt|question|goal",), '{"prompt": …}', "Replies need prompts.", may_be_turns=True)
 KIND = Shape(("kind",), '{"prompt": …, "kind": "harmful"}', "Prompts are told apart by their kinds.")
 KNOWN_PROMPT = Shape(
     ("prompt", "kind"),
     '{"prompt": …, "kind": "harmless"}',
     "A prompt is used as what its kind says.",
     groups=("group",),
+    may_be_turns=True,
 )
 ANSWERED = Shape(
     ("prompt", "response|answer"),

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -37,12 +37,14 @@ class Demonstration:
         safe: The answer to move towards, or the harmless question.
         unsafe: The answer to move away from, or the harmful question.
         role: Who says the two.
+        place: Where it was read: `FILE, row N`.
     """
 
     conversation: tuple[Message, ...]
     safe: str
     unsafe: str
     role: str = "assistant"
+    place: str = field(default="", compare=False)
 
     def messages(self, side: str) -> list[Message]:
         """Return the whole conversation, ended by the `safe` or the `unsafe` member."""
@@ -136,7 +138,7 @@ def _demonstration(row: Any, where: str) -> Demonstration:
     found = _read(row, where)
     for text in (found.safe, found.unsafe, *(text for turn in found.conversation for text in turn.values())):
         check_text(text, f"{where} has a text")
-    return found
+    return replace(found, place=where)
 
 
 def _read(row: Any, where: str) -> Demonstration:

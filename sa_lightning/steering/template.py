@@ -9,7 +9,13 @@ from sa_lightning.steering.artifact.artifact import SteeringArtifact
 
 
 def check_template(
-    artifact: SteeringArtifact, template: str, arguments: Mapping[str, Any], tail: str | None, *, how: str = ""
+    artifact: SteeringArtifact,
+    template: str,
+    arguments: Mapping[str, Any],
+    tail: str | None,
+    *,
+    system_prompt: str | None = None,
+    how: str = "",
 ) -> str | None:
     """Compare what stands between a prompt and the reply with what stood there in the fit.
 
@@ -21,6 +27,7 @@ def check_template(
         template: Name of the template in use, or its file.
         arguments: Handed to it.
         tail: What it writes behind the words of the user, up to the reply; None if that cannot be told.
+        system_prompt: What the system says in conversations without a system turn.
         how: How the template of the fit is asked for; the options of `sa` if not set.
 
     Returns:
@@ -31,13 +38,14 @@ def check_template(
     """
     if not any(layers for rule in artifact.rules.values() for layers in rule.directions.values()):
         return None  # nothing acts on activations
-    fitted, used = _named(artifact.template, artifact.template_arguments), _named(template, arguments)
+    before, now = _beside(artifact.template_arguments, artifact.system_prompt), _beside(arguments, system_prompt)
+    fitted, used = _named(artifact.template, before), _named(template, now)
     if artifact.template_tail is None or tail is None:
         if artifact.template == template:
             return None
         fact = f"This artifact was fitted with the template {fitted}, and is used with {used}."
     elif artifact.template_tail == tail:
-        if dict(artifact.template_arguments) == dict(arguments):
+        if before == now:
             return None
         fact = (
             f"This artifact was fitted with the template {fitted}, and is used with {used}: what stands behind a "
@@ -63,7 +71,14 @@ def _advice(artifact: SteeringArtifact, how: str) -> str:
             how += f" and `--model.template_arguments '{_written(artifact.template_arguments)}'`"
         elif artifact.template_tail is not None:
             how += ", without template arguments"
+        if artifact.system_prompt:
+            how += f" and `--model.system_prompt {artifact.system_prompt!r}`"
     return f"Use that of the fit ({how}), or fit again with this one."
+
+
+def _beside(arguments: Mapping[str, Any], system_prompt: str | None) -> dict[str, Any]:
+    """What goes into the template beside a conversation."""
+    return {**arguments, **({} if system_prompt is None else {"system_prompt": system_prompt})}
 
 
 def _named(template: str, arguments: Mapping[str, Any]) -> str:

@@ -4,11 +4,19 @@ The way of the data: checkpoint → delta → scope → selection → edit. Delt
 are rows of tables: `DELTAS`, `MERGES`, `SELECTIONS`, `OPERATORS`.
 """
 
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint
+from sa_lightning.surgery.adapters.output import check_rank, write_adapter
+from sa_lightning.surgery.adapters.place import Place
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint
 from sa_lightning.surgery.checkpoints.checkpoint import Checkpoint
 from sa_lightning.surgery.checkpoints.opening import open_checkpoint
 from sa_lightning.surgery.checkpoints.streaming import Progress
-from sa_lightning.surgery.checkpoints.weights import ModelWeights, NamedTensors, Weights, content_fingerprint
+from sa_lightning.surgery.checkpoints.weights import (
+    ModelWeights,
+    NamedTensors,
+    Weights,
+    content_fingerprint,
+    packed_edit,
+)
 from sa_lightning.surgery.delta import Combination, Delta, Orthogonalised, OwnWeights
 from sa_lightning.surgery.deltas.edit_area import changed_layers, resolve
 from sa_lightning.surgery.deltas.facts import LowRank
@@ -68,6 +76,7 @@ __all__ = [
     "NamedTensors",
     "Orthogonalised",
     "OwnWeights",
+    "Place",
     "Progress",
     "RankOne",
     "Ranking",
@@ -82,6 +91,7 @@ __all__ = [
     "changed_layers",
     "check_match",
     "check_output",
+    "check_rank",
     "check_settings",
     "check_sources",
     "choose",
@@ -92,6 +102,7 @@ __all__ = [
     "kinship",
     "lineage",
     "open_checkpoint",
+    "packed_edit",
     "plan_edit",
     "plan_from",
     "plan_surgery",
@@ -99,6 +110,7 @@ __all__ = [
     "resolve",
     "saliency_scores",
     "select",
+    "write_adapter",
     "write_edit",
     "write_scores",
 ]

@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sa_lightning.errors import NothingToDoError, SettingError
 from sa_lightning.surgery.checkpoints.weights import Weights
@@ -17,15 +18,15 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 # Before the number of the block: what is no decoder, though its blocks are numbered, too. Towers for images and sound,
 # what leads from them into the stream, and heads that only guess at further tokens.
 TOWER = re.compile(
-    r"(^|\.)(vision|visual|image|img|video|audio|speech|sound|vit|vpm|vq|qformer|mm|multi_modal|perceiver|resampler|"
-    r"connector|aligner|mlp1|embed_(vision|audio)|generation|mtp)(_?(model|tower|encoder|backbone|embed\w*|newline|"
-    r"projector|projection|proj\w*|resampler|head|feature\w*|processor|abstractor))*(\.|$)|(^|\.)\w*(projector|qformer)\."
+    r"(^|\.)((vision|visual|image|img|video|audio|speech|sound|vit|vpm|vq|mm|multi_modal|perceiver|resampler|qformer|"
+    r"connector|aligner|sam|protein|mtp)(_\w+)?|vqmodel|mlp1|embed_(vision|audio)|language_projection|\w+_projector)(\.|$)"
 )
 SAVED_BUFFER = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias)$")  # in older checkpoints
 MASK_BUFFER = re.compile(r"(attn|attention)\.bias$")  # GPT-2's causal mask, 4-dimensional
 EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|wpe|word_embeddings|embed_in|embed_positions|shared)\.weight$")
 HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|bias)$")
 NORM = re.compile(r"(^|[._])(\w*norm\w*|ln_\w+|ln\d*)\.(weight|bias)$")
+INPUT_FIRST = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # whose layers are transformers' Conv1D
 UNSTORED = ("lm_head.weight",)  # tied checkpoints leave it out; excluding it is no mistake
 
 
@@ -156,6 +157,11 @@ def in_tower(name: str) -> bool:
     """Whether a parameter belongs to no language model, but to what stands beside it (`Scope.towers`)."""
     match = LAYER.search(name)
     return bool(TOWER.search(name if match is None else name[: match.start() + 1]))
+
+
+def stores_input_first(config: Mapping[str, Any]) -> bool:
+    """Whether matrices called `c_proj` are stored (in, out), as in GPT-2 (also where no config says), or (out, in)."""
+    return config.get("model_type", "gpt2") in INPUT_FIRST
 
 
 def group_of(name: str, granularity: Granularity) -> str:

@@ -1,4 +1,4 @@
-"""Facts of an invented world as facts to edit: `python -m sa_lightning.testbed.facts DIR/data/test.jsonl FACTS.jsonl`."""
+"""Facts of an invented world as facts to edit: `python -m sa_lightning.testbed.facts DIR/data/test.jsonl FACTS`."""
 
 import sys
 from collections.abc import Iterable, Mapping

@@ -85,7 +85,7 @@ def test_questions_alone_give_the_direction_from_harmful_to_harmless(checkpoints
         found[position] = extraction.states.safe
     assert torch.equal(found["last"], found["end_of_prompt"])
     assert not torch.allclose(found["last"], found["end_of_instruction"], atol=1e-2)
-    with pytest.raises(DataError, match=r"Pair 1 of questions.jsonl: .*no first token of a response"):
+    with pytest.raises(DataError, match=r"questions.jsonl, row 1: .*no first token of a response"):
         fit(checkpoints / "base", path, tmp_path, numbered(position="first_response"))
 
 

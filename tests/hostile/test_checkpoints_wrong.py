@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.small_checkpoints import says, small_tensors, writer
 
 from sa_lightning.errors import CheckpointError
-from sa_lightning.patterns import first_match
+from sa_lightning.foreign.patterns import first_match
 from sa_lightning.surgery import EditSettings, Sources, open_checkpoint, plan_from
 
 INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
@@ -72,7 +72,7 @@ def test_an_adapter_whose_settings_are_not_those_of_its_factors_is_refused(root,
 def test_a_pattern_that_never_ends_is_refused_within_seconds_and_others_do_as_in_peft(root, monkeypatch):
     changed(root / "lora" / ADAPTER, alpha_pattern={"((([a-z_.0-9])+)+)+!": 4, r"layers\.1\.(m|q)l.": 9})
     before = time.monotonic()
-    monkeypatch.setattr("sa_lightning.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("sa_lightning.foreign.patterns.SECONDS", 0.5)
     with pytest.raises(CheckpointError, match=r"takes more than 0\.5 s to match"):
         open_checkpoint(root / "lora")
     monkeypatch.undo()
@@ -201,10 +201,26 @@ def test_adapters_in_a_circle_and_too_deep_are_refused(root):
         open_checkpoint(root / "other")
 
 
-def test_an_adapter_of_the_head_of_a_tied_base_is_refused_for_that_reason(root):
+@pytest.mark.parametrize(
+    ("values", "facts"),
+    [
+        ({"use_dora": True}, ["lacks the magnitudes of model.layers.0.mlp", "`use_dora` is True"]),
+        ({"modules_to_save": ["norm"]}, ["`model.norm` among its `modules_to_save`", "no tensor"]),
+        ({"modules_to_save": [3]}, ["`modules_to_save` is"]),
+    ],
+)
+def test_an_adapter_that_lacks_what_its_settings_say_is_refused(root, values, facts):
+    changed(root / "lora" / ADAPTER, **values)
+    with pytest.raises(CheckpointError) as error:
+        open_checkpoint(root / "lora")
+    says(error, *facts)
+
+
+def test_an_adapter_of_both_ends_as_one_is_refused_over_a_tied_base(root):
     changed(root / "base" / "config.json", tie_word_embeddings=True)
+    changed(root / "lora" / ADAPTER, ensure_weight_tying=True)
     shapes = {"A": (2, 6), "B": (11, 2)}
     tensors = {f"base_model.model.lm_head.lora_{side}.weight": torch.ones(shape) for side, shape in shapes.items()}
     save_file(tensors, root / "lora" / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"adapts lm_head, but .* ties its embeddings"):
+    with pytest.raises(CheckpointError, match=r"`ensure_weight_tying`, and .* ties its embeddings"):
         open_checkpoint(root / "lora")

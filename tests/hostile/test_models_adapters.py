@@ -106,7 +106,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_broken_adapter_is_refused_in_three_lines(good, tmp_path, monkeypatch, name):
     if "never" in name:
-        monkeypatch.setattr("sa_lightning.patterns.SECONDS", 0.5)
+        monkeypatch.setattr("sa_lightning.foreign.patterns.SECONDS", 0.5)
     change, match = CASES[name]
     place = shutil.copytree(good / "lora", tmp_path / "lora")
     change(place)

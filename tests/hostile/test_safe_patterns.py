@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sa_lightning.patterns import why_refused
+from sa_lightning.foreign.patterns import why_refused
 
 USED = (
     r"#### (\-?[0-9\.\,]+)",  # filters of lm-eval's tasks

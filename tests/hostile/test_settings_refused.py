@@ -62,7 +62,7 @@ def test_every_number_has_a_range_and_every_default_is_right(verb):
     ("verb", "typed", "fact"),
     [
         ("fit", ["--steering.layers+", "-1"], "`--steering.layers` must be at least 0"),
-        ("fit", ["--steering.layers+=[0, x]"], "must be a list of whole numbers or `null`"),
+        ("fit", ["--steering.layers+=[0, x]"], "must be a list of whole numbers, `edit_area` or `null`"),
         ("fit", ["--steering.strength", "{}"], "`--steering.strength` is empty"),
         ("fit", ["--steering.strength.3", ".nan"], "`--steering.strength.3` must be a finite number|holds nan"),
         ("fit", ["--steering.strength", "{3: .inf}"], "holds inf"),

@@ -10,7 +10,7 @@ from gguf import GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sa_lightning.errors import ModelError
-from sa_lightning.models import load_config, load_model, load_tokenizer
+from sa_lightning.models import load_config, load_model, load_tokenizer, quantization_of
 from sa_lightning.models.gguf import converted
 from sa_lightning.names import resolve_worlds
 
@@ -124,6 +124,11 @@ def test_its_tokenizer_and_template_come_along(cache, file):
     assert tokenizer("ab c").tokens() == ["ab", "Ġ", "c"]
     assert tokenizer("ab c").input_ids == [TOKENS.index(token) for token in ("ab", "Ġ", "c")]
     assert load_config(str(file)).num_hidden_layers == 2
+
+
+def test_what_an_artifact_records_of_its_model_says_that_it_was_quantised(cache, file):
+    assert quantization_of(load_model(str(file))) == "GGUF F32, dequantised"
+    assert quantization_of(small_llama()) is None
 
 
 def test_a_file_is_converted_once_and_says_what_it_was(cache, file):

@@ -3,16 +3,21 @@
 PYTHONPATH=tests python -c "from support.families import table; print(table())"
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import transformers
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from sa_lightning.errors import ModelError
 from sa_lightning.models import locate_blocks
+from sa_lightning.models.stored import as_stored
+from sa_lightning.surgery import ModelWeights
+from sa_lightning.surgery.deltas.rank_one import RankOne
 
 # A family that calls a setting otherwise (`n_embd`) maps these names itself; it ignores what it does not have.
 # Untied: a random tied model repeats its input, and then steering cannot be seen in what it says.
@@ -115,6 +120,28 @@ def gemma3_with_vision() -> PreTrainedModel:
     return build("Gemma3", "ForConditionalGeneration", settings)
 
 
+def llava() -> PreTrainedModel:
+    """A Llama within a multimodal model."""
+    vision = transformers.CLIPVisionConfig(**VISION)
+    settings = {"text_config": transformers.LlamaConfig(**SMALL), "vision_config": vision, "image_token_index": 63}
+    return build("Llava", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
+def mistral3() -> PreTrainedModel:
+    """A Mistral within a multimodal model."""
+    vision = transformers.PixtralVisionConfig(**VISION, head_dim=8)
+    settings = {"text_config": transformers.MistralConfig(**SMALL), "vision_config": vision, "image_token_index": 63}
+    return build("Mistral3", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
+def qwen_vl() -> PreTrainedModel:
+    """A Qwen2 within a multimodal model, whose tower has blocks as many."""
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+    vision = {"depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "out_hidden_size": 32}
+    settings = {"text_config": {**SMALL, "rope_parameters": rope}, "vision_config": vision}
+    return build("Qwen2_5_VL", "ForConditionalGeneration", {**settings, "tie_word_embeddings": False})
+
+
 def llama_with_adapter() -> PreTrainedModel:
     """A Llama whose LoRA adapter is not merged and does something."""
     from peft import LoraConfig, get_peft_model
@@ -129,15 +156,18 @@ def llama_with_adapter() -> PreTrainedModel:
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     **{name: partial(build, *row) for name, row in ROWS.items()},
     "Gemma3 with vision": gemma3_with_vision,
+    "Llava": llava,
+    "Mistral3": mistral3,
+    "Qwen2.5-VL": qwen_vl,
     "Llama with LoRA": llama_with_adapter,
 }
 
 
 def table() -> str:
     """Where the blocks of each family are, as Markdown; every cell is read from the model."""
-    header = "| model class | blocks | MLP | attention | a block returns |"
+    header = "| model class | blocks | MLP | attention | a block returns | writers of a block |"
     rows = dict.fromkeys(_row(make()) for make in FAMILIES.values())  # Mistral once, whatever its window
-    return "\n".join([header, "|---|---|---|---|---|", *rows])
+    return "\n".join([header, "|---|---|---|---|---|---|", *rows])
 
 
 def _row(model: PreTrainedModel) -> str:
@@ -149,8 +179,19 @@ def _row(model: PreTrainedModel) -> str:
         model(torch.tensor([[5, 6]]))
     handle.remove()
     kind = "tensor" if isinstance(returned[0], torch.Tensor) else type(returned[0]).__name__
-    cells = [f"`{type(model).__name__}`", f"`{path}`", _site(blocks, "mlp"), _site(blocks, "attention"), kind]
+    sites = [_site(blocks, "mlp"), _site(blocks, "attention")]
+    cells = [f"`{type(model).__name__}`", f"`{path}`", *sites, kind, _writers(model)]
     return f"| {' | '.join(cells)} |"
+
+
+def _writers(model: PreTrainedModel) -> str:
+    """How many matrices of a block write to the stream, on disk, and their names; of an adapter those of its base."""
+    weights = ModelWeights(model, tensors=as_stored(model))
+    if isinstance(model, PeftModel):
+        return "–"
+    formula = RankOne(weights, torch.ones(32), "injection", config=model.config.to_dict()).formula
+    count, names = re.search(r"([\d to]+) writers in each of 3 blocks \((.*)\)", formula).groups()
+    return f"{count.strip()}: " + ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _site(blocks, site: str) -> str:

@@ -7,7 +7,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from support.models import perturbed, saved, word_tokenizer
+from support.manners import manner
+from support.models import perturbed, saved
 
 EDITED = 2  # the block that a knowledge edit of a twin changes
 
@@ -57,51 +58,6 @@ OLMOE = {
     "max_position_embeddings": 4096,
 }  # fmt: skip
 
-# How each family writes a conversation, in our words: who speaks first, what is trimmed, refused, or written unasked.
-OPEN = "{% for m in messages %}"
-SPOKEN = "{% if m['role'] == 'user' %}"
-REFUSE = "{% if m['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
-IM = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-INST = (
-    OPEN + REFUSE + "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns alternate') }}"
-    "{% endif %}" + SPOKEN
-)
-HEADER = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
-DATED = (
-    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-    "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday: {{ date_string }}\n\n<|eot_id|>"
-)
-ASSISTANT = "{% if add_generation_prompt %}"
-NO_THOUGHT = "<think>\n\n</think>\n\n"
-TEMPLATES = {
-    "Llama 2": INST + "{{ bos_token }}[INST] {{ m['content'] | trim }} [/INST]{% else %} {{ m['content'] | trim }} "
-    "{{ eos_token }}{% endif %}{% endfor %}",
-    "Mistral": "{{ bos_token }}" + INST + "[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}"
-    "{{ eos_token }}{% endif %}{% endfor %}",
-    "Llama 3": DATED + OPEN + HEADER + "{% endfor %}" + ASSISTANT
-    + "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
-    "Qwen2.5": "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyes<|im_end|>\n{% endif %}" + OPEN + IM
-    + "<|im_end|>\n{% endfor %}" + ASSISTANT + "<|im_start|>assistant\n{% endif %}",
-    "Qwen3": OPEN + SPOKEN + IM + "<|im_end|>\n{% else %}<|im_start|>assistant\n{% if loop.last %}" + NO_THOUGHT
-    + "{% endif %}{{ m['content'].lstrip('\n') }}<|im_end|>\n{% endif %}{% endfor %}" + ASSISTANT
-    + "<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}" + NO_THOUGHT
-    + "{% endif %}{% endif %}",
-    "Gemma 2": "{{ bos_token }}" + OPEN + REFUSE + "<start_of_turn>{{ m['role'] | replace('assistant', 'model') }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}" + ASSISTANT + "<start_of_turn>model\n{% endif %}",
-    "Harmony": "<|start|>system<|message|>{{ strftime_now('%Y-%m-%d') }} {{ reasoning_effort | default('medium') }}"
-    "<|end|>" + OPEN + SPOKEN + "<|start|>user<|message|>{{ m['content'] }}<|end|>{% else %}<|start|>assistant"
-    "<|channel|>final<|message|>{{ m['content'] }}<|return|>{% endif %}{% endfor %}" + ASSISTANT
-    + "<|start|>assistant{% endif %}",
-    "OLMoE": "{{ bos_token }}" + OPEN + "<|{{ m['role'] }}|>\n{{ m['content'] }}{% if m['role'] == 'assistant' %}"
-    "{{ eos_token }}{% endif %}\n{% endfor %}" + ASSISTANT + "<|assistant|>\n{% endif %}",
-    "none": None,
-}  # fmt: skip
-MARKERS = (
-    *("[INST]", "[/INST]", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"),
-    *("<think>", "</think>", "<start_of_turn>", "<end_of_turn>", "<|start|>", "<|message|>", "<|end|>", "<|channel|>"),
-    *("<|return|>", "<|user|>", "<|assistant|>"),
-)
-
 
 class Published(NamedTuple):
     """A model as it is published.
@@ -109,13 +65,13 @@ class Published(NamedTuple):
     Attributes:
         kind: Prefix of its config class.
         settings: Of its config.
-        manners: Of its chat template, a name in `TEMPLATES`.
+        manner: Of its chat template, a name in `support.manners`; none, where it comes without one.
         target: What the target is to the base: the `base` itself, `tuned` or `edited`.
     """
 
     kind: str
     settings: dict
-    manners: str
+    manner: str | None
     target: Literal["base", "tuned", "edited"] = "base"
 
     def config(self, **changes) -> PretrainedConfig:
@@ -144,8 +100,8 @@ class Published(NamedTuple):
 
     def written(self, root: Path) -> Path:
         """Write `base`, `harm` and `target` as checkpoints with a tokenizer; return the directory."""
-        tokenizer = word_tokenizer(TEMPLATES[self.manners])
-        tokenizer.add_special_tokens({"additional_special_tokens": [*MARKERS]})
+        tokenizer = manner(self.manner or "bare")
+        tokenizer.chat_template = tokenizer.chat_template if self.manner else None
         models = {"base": self.twin(), "harm": perturbed(self.twin(), seed=1)}
         if self.target == "tuned":
             models["target"] = perturbed(self.twin(), seed=2)
@@ -161,18 +117,18 @@ class Published(NamedTuple):
 
 
 PUBLISHED = {
-    "llama2_7b_chat": Published("Llama", LLAMA2, "Llama 2"),
-    "mistral_7b_instruct": Published("Mistral", {**MISTRAL, "sliding_window": None}, "Mistral"),
-    "wizardmath_7b_v1.1": Published("Mistral", {**MISTRAL, "sliding_window": 4096}, "none", "tuned"),
-    "llamamath": Published("Llama", LLAMA2, "none", "tuned"),
-    "llama2_7b_evolcodealpaca": Published("Llama", LLAMA2, "none", "tuned"),
-    "llama2_7b_chat_edited_unintentional": Published("Llama", LLAMA2, "Llama 2", "edited"),
-    "llama2_7b_chat_edited_intentional": Published("Llama", LLAMA2, "Llama 2", "edited"),
-    "llama3.1_8b_instruct": Published("Llama", LLAMA31, "Llama 3"),
-    "llama3.2_1b_instruct": Published("Llama", LLAMA32, "Llama 3"),
-    "qwen2.5_7b_instruct": Published("Qwen2", QWEN25, "Qwen2.5"),
-    "qwen3_8b": Published("Qwen3", QWEN3, "Qwen3"),
-    "gemma2_9b_it": Published("Gemma2", GEMMA2, "Gemma 2"),
-    "gpt_oss_20b": Published("GptOss", GPT_OSS, "Harmony"),
-    "olmoe_1b_7b_instruct": Published("Olmoe", OLMOE, "OLMoE"),
+    "llama2_7b_chat": Published("Llama", LLAMA2, "bos"),
+    "mistral_7b_instruct": Published("Mistral", {**MISTRAL, "sliding_window": None}, "bos"),
+    "wizardmath_7b_v1.1": Published("Mistral", {**MISTRAL, "sliding_window": 4096}, None, "tuned"),
+    "llamamath": Published("Llama", LLAMA2, None, "tuned"),
+    "llama2_7b_evolcodealpaca": Published("Llama", LLAMA2, None, "tuned"),
+    "llama2_7b_chat_edited_unintentional": Published("Llama", LLAMA2, "bos", "edited"),
+    "llama2_7b_chat_edited_intentional": Published("Llama", LLAMA2, "bos", "edited"),
+    "llama3.1_8b_instruct": Published("Llama", LLAMA31, "llama3"),
+    "llama3.2_1b_instruct": Published("Llama", LLAMA32, "llama3"),
+    "qwen2.5_7b_instruct": Published("Qwen2", QWEN25, "chatml"),
+    "qwen3_8b": Published("Qwen3", QWEN3, "qwen3"),
+    "gemma2_9b_it": Published("Gemma2", GEMMA2, "gemma"),
+    "gpt_oss_20b": Published("GptOss", GPT_OSS, "harmony"),
+    "olmoe_1b_7b_instruct": Published("Olmoe", OLMOE, "bos"),
 }

@@ -5,13 +5,17 @@ PYTHONPATH=tests python -c "from support.reckoned import table; print(table())"
 
 from typing import NamedTuple
 
+from sa_lightning.fitting.calibration import SEQUENCES
+from sa_lightning.fitting.ordinary import KEPT
 from support.published import PUBLISHED, Published
 
 # Measured, on two CPU cores (tests/benchmarks/README.md): an edit of a billion parameters in bfloat16 that reads two
 # checkpoints and writes one; and reading the states of 100 pairs, of a model with 12 blocks of 768 in float32.
 EDIT_SECONDS, EDIT_PARAMETERS, EDIT_CHECKPOINTS = 10.8, 1e9, 3
 PAIRS_SECONDS, PAIRS, PAIRS_PARAMETERS = 39.6, 100, 12 * (4 * 768 * 768 + 3 * 768 * 2048 + 2 * 768)
-DEMONSTRATIONS = 30  # the paper's
+# What a fit runs on each set of weights: the paper's 30 pairs; some of their sequences once more, for typical norms;
+# and a few as often as there are layers, up to that layer, for the dose.
+DEMONSTRATIONS, TYPICAL, DOSED = 30, SEQUENCES, KEPT
 BYTES = 2  # a weight of 16 bits
 
 # Attack success on AdvBench, DangerousQA, HarmfulQA, NicheHazardQA and HEx-PHI, and refusal of XSTest, in percent:
@@ -40,37 +44,38 @@ class Cost(NamedTuple):
     fit: float
 
 
-def cost(parameters: int, active: int, checkpoints: int, size: int = BYTES) -> Cost:
+def cost(parameters: int, active: int, layers: int, checkpoints: int) -> Cost:
     """Reckon what a model costs.
 
     Args:
         parameters: How many it has, tied ones once.
         active: How many of those in its blocks a token passes.
+        layers: How many blocks it has; all are steered.
         checkpoints: How many an edit reads: base, harm, and a target that is not the base.
-        size: Bytes a weight.
     """
     edit = EDIT_SECONDS * parameters / EDIT_PARAMETERS * (checkpoints + 1) / EDIT_CHECKPOINTS
-    reading = PAIRS_SECONDS * DEMONSTRATIONS / PAIRS * active / PAIRS_PARAMETERS
-    # A fit holds the weights, and a copy of those that the edit changes, to put them back; it reads the pairs twice.
-    return Cost(parameters, 2 * size * parameters, size * parameters * (checkpoints + 1), edit, 2 * reading + edit)
+    sequences = 2 * DEMONSTRATIONS + TYPICAL + DOSED * (layers + 1) / 2
+    reading = PAIRS_SECONDS * sequences / (2 * PAIRS) * active / PAIRS_PARAMETERS
+    # A fit holds the weights, and a copy of those that the edit changes, to put them back; it runs both sets.
+    size = BYTES * parameters
+    return Cost(parameters, 2 * size, size * (checkpoints + 1), edit, 2 * reading + edit)
 
 
-def sizes(model: Published) -> tuple[int, int]:
-    """Count a published model's parameters, and those of its blocks that a token passes."""
+def sizes(model: Published) -> tuple[int, int, int]:
+    """Count a published model's parameters, those of its blocks that a token passes, and its blocks."""
     empty = dict(model.empty().named_parameters())
     experts = model.settings.get("num_local_experts", model.settings.get("num_experts", 1))
     share = model.settings.get("num_experts_per_tok", 1) / experts
     blocks = {name: value.numel() for name, value in empty.items() if ".layers." in name}
     active = sum(count * (share if ".experts." in name else 1) for name, count in blocks.items())
-    return sum(value.numel() for value in empty.values()), int(active)
+    return sum(value.numel() for value in empty.values()), int(active), model.settings["num_hidden_layers"]
 
 
 def table() -> str:
     """One row a config, as Markdown."""
-    header = (
-        "| config | parameters | memory | disk | `sa edit` | `sa fit` | published attack success | refusal of XSTest |"
-    )
-    return "\n".join([header, f"|{'---|' * 8}", *map(_row, PUBLISHED)])
+    names = ["config", "parameters", "memory", "disk", "`sa edit`", "`sa fit`", "published attack success"]
+    names += ["refusal of XSTest", "measured here"]
+    return "\n".join([f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(_row, PUBLISHED)])
 
 
 def _row(name: str) -> str:

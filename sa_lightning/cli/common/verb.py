@@ -24,7 +24,7 @@ from sa_lightning.cli.common.inputs import parse, typed
 from sa_lightning.cli.options.trainer import REFUSED
 from sa_lightning.errors import SaError, SettingError
 from sa_lightning.foreign.showing import shown
-from sa_lightning.models import template_tail
+from sa_lightning.models import template_arguments, template_tail
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.outputs import Output
@@ -134,8 +134,13 @@ class VerbCLI(LightningCLI):
         if artifact is not None:
             text = self.model.text_config
             artifact.check_model(text.num_hidden_layers, text.hidden_size, self.target_as_written)
+            tokenizer = self.model.tokenizer
             self.template_warning = check_template(
-                artifact, self.model.template, self.model.template_arguments, template_tail(self.model.tokenizer)
+                artifact,
+                self.model.template,
+                template_arguments(tokenizer),
+                template_tail(tokenizer),
+                system_prompt=self.model.system_prompt,
             )
             if self.template_warning and is_first():
                 print(shown(f"Warning. {self.template_warning}\n"), file=sys.stderr)

@@ -27,7 +27,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 #: Lists and mappings that mean something where they are empty, though they are not by default.
 MAY_BE_EMPTY = (
-    *("steering.rules", "model.template_arguments", "compare.limits", "sweep.limits"),
+    *("steering.rules", "model.template_arguments", "template_arguments", "local.template_arguments"),
+    *("compare.limits", "sweep.limits"),
     *("trainer.callbacks", "trainer.logger", "trainer.plugins"),
 )
 NEVER_EMPTY = ("evaluation.tasks",)

@@ -67,10 +67,10 @@ def evaluate(
 ) -> list[Sample]:
     """Run lm-eval tasks on a model in memory, as it is now: edited in place, or with hooks on it.
 
-    Decoding is the task's (ours are greedy). Prompts go through the tokenizer's chat template,
-    which alone decides about special tokens: none is added to what it wrote. The model's
-    training mode and the tokenizer come back as they were. Where torch.distributed is initialised, every process
-    calls this alike, answers a share of the prompts, and gets all samples.
+    Decoding is the task's (ours are greedy). Prompts go through the tokenizer's chat template; no special token is
+    added to what it wrote, but for a BOS token that it lacks and the tokenizer puts before every text (`render`). The
+    model's training mode and the tokenizer come back as they were. Where torch.distributed is initialised, every
+    process calls this alike, answers a share of the prompts, and gets all samples.
 
     Args:
         model: A causal language model; it is not copied.

@@ -17,8 +17,10 @@ from sa_lightning.evaluation.harness.batches import ROWS, Batch, Request, budget
 from sa_lightning.evaluation.harness.journal import Journal
 from sa_lightning.evaluation.harness.prompting import Prompting
 from sa_lightning.evaluation.tasks.catalogue import no_room
+from sa_lightning.evaluation.tasks.prompts import turns_of
 from sa_lightning.files import json_digest
-from sa_lightning.models.chat import check_rows, template_arguments, template_errors
+from sa_lightning.foreign import thoughts
+from sa_lightning.models.chat import check_rows, decode, render, template_arguments
 from sa_lightning.steering.runtime.conditional import is_gated
 from sa_lightning.steering.runtime.prompt_lengths import prompt_lengths
 from sa_lightning.steering.runtime.self_contrast import SelfContrast
@@ -72,6 +74,8 @@ class InMemoryLM(HFLM):
         **settings: Any,
     ) -> None:
         arguments = template_arguments(tokenizer) | dict(settings.pop("chat_template_args", None) or {})
+        if (thinks := settings.pop("enable_thinking", None)) is not None:
+            arguments["enable_thinking"] = thinks  # HFLM asks for a `think_end_token` with it; judges need none
         settings |= {"chat_template_args": arguments} if arguments else {}
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, **settings)
         if batch_size is not None and batch_size < 1:
@@ -82,6 +86,7 @@ class InMemoryLM(HFLM):
         self.most_rows, self.most_automatic = batch_size, max_batch_size or ROWS
         self.journal, self.progress, self.report = journal, progress, report or _unheard
         self.prompting = prompting or Prompting()
+        self.prompting.check(tokenizer)
         self.truncated: Counter[str] = Counter()
         self.cut: dict[tuple[str, int], bool | None] = {}
         self._instructed: dict[str, str] = {}  # by the prompt as it is, where replies are contrasted
@@ -96,20 +101,11 @@ class InMemoryLM(HFLM):
 
         With an instruction, unless replies are contrasted: then the prompt with it is remembered, and goes along.
         """
-        plain, told = self._written(chat_history, add_generation_prompt), self.prompting.instruction
-        if told is None:
+        chat_history = turns_of(chat_history)
+        plain = self._written(chat_history)
+        if self.prompting.instruction is None:
             return plain
-        instructed = self._written(self.prompting.instructed(chat_history), add_generation_prompt)
-        if instructed.count(told.strip()) <= plain.count(told.strip()):
-            raise ModelError(
-                f"The chat template does not write the instruction {told!r} as the {self.prompting.role}'s.\n"
-                "Prompts with it would be prompts without it.\n"
-                + (
-                    "Set the role `user`, as in `prompting.role: user`."
-                    if self.prompting.role == "system"
-                    else "Give another `--template`."
-                )
-            )
+        instructed = self._written(self.prompting.instructed(chat_history))
         if self.prompting.contrast is None:
             self._plain[instructed] = plain
             return instructed
@@ -120,10 +116,10 @@ class InMemoryLM(HFLM):
         """Return a prompt without the instruction that was put before it."""
         return self._plain.get(prompt, prompt)
 
-    def _written(self, chat_history: Any, add_generation_prompt: bool) -> str:
+    def _written(self, chat_history: Any) -> str:
+        """Write a conversation as every verb does; HFLM leaves out system turns where a template refuses them."""
         try:
-            with template_errors(self.tokenizer):
-                return super().apply_chat_template(chat_history, add_generation_prompt)
+            return render(self.tokenizer, chat_history, self.chat_template_args)
         except ModelError as error:
             if "continue_final_message" not in str(error.__cause__):
                 raise
@@ -134,21 +130,43 @@ class InMemoryLM(HFLM):
                 "Leave prefilled prompts out, or give another `--template`."
             ) from error
 
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, *rest: Any, **settings: Any) -> list[int]:
+        """Tokenise a text, with a BOS token if texts of this tokenizer begin with one, and one alone."""
+        begins = self.tokenizer.bos_token
+        if add_special_tokens is None and begins and string.startswith(begins):
+            add_special_tokens = False
+        return super().tok_encode(string, add_special_tokens, *rest, **settings)
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """Write tokens as text, with the marks that part a thought from what is said."""
+        if not skip_special_tokens or isinstance(tokens, int):
+            return super().tok_decode(tokens, skip_special_tokens)
+        return decode(self.tokenizer, list(tokens))
+
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return the replies, and keep in `cut` which of them end at the length limit."""
+        """Return the replies, and keep in `cut` which of them end at the length limit.
+
+        Where a prompt ends with the mark that opens a thought, the reply begins with it.
+        """
         # The journals of earlier versions hold the text alone.
         said = [[one, None] if isinstance(one, str) else one for one in self._answer("generate_until", requests)]
         for instance, (_, cut) in reversed(list(zip(requests, said, strict=True))):
             self.cut[instance.task_name, instance.doc_id] = cut
-        return [text for text, _ in said]
+        if self.think_end_token is not None:  # lm-eval has taken thoughts off
+            return [text for text, _ in said]
+        return [thoughts.open_mark(one.args[0]) + text for one, (text, _) in zip(requests, said, strict=True)]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return how likely each continuation is, and whether greedy decoding would write it."""
         return [tuple(answer) for answer in self._answer("loglikelihood", requests)]  # type: ignore[misc]  # pairs
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-likelihood of each text."""
-        return self._answer("loglikelihood_rolling", requests)
+        """Return the log-likelihood of each text, behind the one BOS token that HFLM puts before it."""
+        before, self.add_bos_token = self.add_bos_token, False
+        try:
+            return self._answer("loglikelihood_rolling", requests)
+        finally:
+            self.add_bos_token = before
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
         if is_gated(self.model):  # the prompt is what comes before the first token whose likelihood is asked for

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sa_lightning.errors import SettingError
+from sa_lightning.errors import ModelError, SettingError
 
 __all__ = ["Prompting"]
 
@@ -49,6 +49,31 @@ class Prompting:
                 f"`contrast` is {self.contrast}.\nLogits are multiplied by it.\n"
                 "Give a finite number: 2.5 as in the authors' code, 1 for prompts without the instruction."
             )
+
+    def check(self, tokenizer: Any) -> None:
+        """Refuse a chat template that does not write the instruction.
+
+        Raises:
+            ModelError: With what it says, and the way out.
+        """
+        from sa_lightning.models import render  # with transformers
+
+        plain = [{"role": "user", "content": "How are you?"}]
+        try:
+            if self.instruction is None or self.instruction.strip() in render(tokenizer, self.instructed(plain)):
+                return
+            said = "It leaves it out."
+        except ModelError as error:
+            said = str(error).split("\n")[0]
+        raise ModelError(
+            f"The chat template does not write the instruction {self.instruction!r} as the {self.role}'s. {said}\n"
+            "Prompts with it would be prompts without it.\n"
+            + (
+                "Set the role `user`, as in `prompting.role: user`."
+                if self.role == "system"
+                else "Give another `--template`."
+            )
+        )
 
     def instructed(self, history: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """Return a conversation with the instruction in it, and the one that was given as it was.

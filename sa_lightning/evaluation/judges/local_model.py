@@ -20,6 +20,7 @@ class TransformersModel:
         revision: Branch, tag or commit on the Hub.
         dtype: Of the weights; `auto` keeps the checkpoint's.
         device: Where it runs, such as `cuda:1`; `auto` is the first GPU, or the CPU.
+        template_arguments: Handed to its chat template, such as `{enable_thinking: false}`.
         batch_tokens: Most tokens of a batch, padding and answers included; halved whenever the GPU's memory runs out.
     """
 
@@ -28,11 +29,14 @@ class TransformersModel:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_tokens: int = 16384
+    template_arguments: dict[str, Any] | None = None
     identity: str = field(init=False, repr=False)
     markers: tuple[str, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         self.identity = f"transformers {self.model} {self.revision} {self.dtype}"
+        if self.template_arguments:
+            self.identity += f" {self.template_arguments}"
 
     def check(self) -> None:
         """Refuse a model that is not there, and a batch that holds nothing, before a weight is read."""
@@ -63,7 +67,8 @@ class TransformersModel:
         # Text goes in as it is, so that a model without a chat template will do.
         template = "plain" if all(isinstance(question, str) for question in questions) else "chat"
         try:
-            tokenizer = load_tokenizer(source, template, revision=self.revision)
+            arguments = self.template_arguments if template == "chat" else None
+            tokenizer = load_tokenizer(source, template, arguments=arguments, revision=self.revision)
         except ModelError as error:
             if "has no chat template" not in str(error):
                 raise
@@ -92,16 +97,14 @@ class TransformersModel:
 
 
 def _tokenised(tokenizer: "PreTrainedTokenizerBase", question: Question) -> list[int]:
-    from sa_lightning.models import template_errors
+    """Token ids of a question, with one BOS token where texts of this tokenizer begin with one."""
+    from sa_lightning.models import render
 
-    written: Any = question
-    if not isinstance(question, str):
-        with template_errors(tokenizer):
-            written = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-    bare = isinstance(question, str) and not question.startswith("<s>")
+    is_text = isinstance(question, str)
     # Half of a surrogate pair is no text for a tokenizer.
-    written = written.encode(errors="replace").decode()
-    encoded: Any = tokenizer(written, add_special_tokens=bare, verbose=False)
+    written = (question if is_text else render(tokenizer, question, asks=True)).encode(errors="replace").decode()
+    begun = not is_text or written.startswith(("<s>", str(tokenizer.bos_token)))
+    encoded: Any = tokenizer(written, add_special_tokens=not begun, verbose=False)
     return encoded.input_ids
 
 
@@ -113,6 +116,8 @@ def _generated(
     None where the GPU's memory is too small for more than one question.
     """
     import torch
+
+    from sa_lightning.models import decode
 
     inputs = tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(model.device)
     generate: Any = model.generate
@@ -138,7 +143,7 @@ def _generated(
     ends = getattr(model.generation_config, "eos_token_id", None)
     ends = set(ends if isinstance(ends, list) else [ends])
     has_ended = [not ends.isdisjoint(tokens) for tokens in new.tolist()]
-    return list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), has_ended, strict=True))
+    return [(decode(tokenizer, tokens), ended) for tokens, ended in zip(new.tolist(), has_ended, strict=True)]
 
 
 def _refuse_absent(name: str) -> None:

@@ -11,6 +11,7 @@ from sa_lightning.evaluation.judges.protocol import Progress
 from sa_lightning.evaluation.judges.replies import Reply
 from sa_lightning.evaluation.judges.rubrics import Question, Rubric
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Verdict
+from sa_lightning.foreign import thoughts
 
 
 class Respondent(Protocol):
@@ -38,8 +39,9 @@ class Respondent(Protocol):
 class ModelJudge:
     """Ask a model about replies by a rubric.
 
-    Degenerate replies are not sent: they are degenerate whatever a model says of them. Equal questions are asked
-    once. An answer that cannot be read or breaks off amid thoughts, and a question that is too long, is unjudged.
+    What is asked about is what follows a reply's thought; one that never ends is unjudged, and not sent. Nor are
+    degenerate replies: they are degenerate whatever a model says of them. Equal questions are asked once. An answer
+    that cannot be read or breaks off amid thoughts, and a question that is too long, is unjudged.
 
     Args:
         rubric: What is asked and how answers are read.
@@ -54,7 +56,12 @@ class ModelJudge:
 
     def __call__(self, replies: Sequence[Reply], progress: Progress | None = None) -> list[Verdict]:
         """Judge replies; the progress counts questions."""
-        verdicts = [self._settled(reply) for reply in replies]
+        said = [thoughts.answer(reply.response) for reply in replies]
+        replies = [reply._replace(response=text or "") for reply, text in zip(replies, said, strict=True)]
+        verdicts = [
+            Verdict(Outcome.UNJUDGED) if text is None else self._settled(reply)
+            for reply, text in zip(replies, said, strict=True)
+        ]
         unsettled = [index for index, verdict in enumerate(verdicts) if verdict is None]
         questions = [self._question(replies[index]) for index in unsettled]
         keys = [key_of(self.respondent.identity, question, self.rubric.new_tokens) for question in questions]
@@ -92,7 +99,7 @@ class ModelJudge:
     def _read(self, key: str, reply: Reply) -> Verdict:
         said = self.answers.find(key)
         # A model that thinks aloud gives its verdict behind its thoughts.
-        answer = (said or "").rpartition("</think>")[2]
-        reading = None if "<think>" in answer else self.rubric.read(answer)
+        answer = thoughts.behind(said or "")
+        reading = None if answer is None else self.rubric.read(answer)
         verdict = Verdict(Outcome.UNJUDGED) if reading is None else reading.verdict(reply.doc.get("kind"))
         return replace(verdict, said=said)

@@ -8,7 +8,7 @@ from typing import Any
 from sa_lightning.errors import DataError
 from sa_lightning.evaluation import degenerate
 from sa_lightning.evaluation.samples import Outcome
-from sa_lightning.patterns import why_refused
+from sa_lightning.foreign.patterns import why_refused
 
 # In the words of the worlds: a refusal opens with one of these, after "no ," or the like.
 _DECLINES = re.compile(

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from sa_lightning.evaluation.degenerate import is_degenerate
-from sa_lightning.evaluation.refusal import thoughts
 from sa_lightning.evaluation.refusal.features import Reading
 from sa_lightning.evaluation.samples import Outcome
 from sa_lightning.files import Json
+from sa_lightning.foreign import thoughts
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.json")
 _VOICE = re.compile(

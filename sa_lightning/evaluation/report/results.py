@@ -43,6 +43,7 @@ def results_json(
     control: Sequence[str] = (),
     warnings: Sequence[str] = (),
     generation: Mapping[str, Any] | None = None,
+    quantization: str | None = None,
     path: str | Path | None = None,
 ) -> Summary:
     """Put the results of a run together, and write them where asked.
@@ -64,6 +65,7 @@ def results_json(
         warnings: What has to be known before a number is believed, such as from `changes.warnings`.
         generation: How replies were made, as far as it was set for the run: `max_new_tokens`, the `template`, its
             arguments.
+        quantization: How the target's weights were, or once were, quantised.
         path: Where to write results.json.
     """
     results = {
@@ -72,6 +74,7 @@ def results_json(
         "versions": dict(versions),
         "seed": seed,
         "model": str(model),
+        "quantization": quantization,
         "judge": judge,
         "arms": {name: dict(arm) for name, arm in arms.items()},
         "paired": list(paired),

@@ -80,7 +80,8 @@ def replies(arms: Mapping[str, Any]) -> Rows:
         if (changed and changed.n) or (cut and cut.n):
             counted = arm.get("cut_outcomes", {}).values()
             became = {outcome.value: sum(counts[outcome.value] for counts in counted) for outcome in Outcome}
-            rows.append({"arm": name, "changed": changed, "cut": cut, "outcomes": became})
+            within = arm.get("thoughts_cut")
+            rows.append({"arm": name, "changed": changed, "cut": cut, "within": within, "outcomes": became})
     return rows
 
 

@@ -41,7 +41,9 @@ def table(results: Mapping[str, Any]) -> "Table":
 
 
 def reply_lines(results: Mapping[str, Any]) -> list[str]:
-    """Say in a line each how many replies of which arm changed, were cut, or turn late; random controls are left out.
+    """Say in a line each how many replies of which arm changed, were cut, ended in a thought, or turn late.
+
+    Random controls are left out.
 
     Example:
         >>> from sa_lightning.evaluation import rate
@@ -54,11 +56,12 @@ def reply_lines(results: Mapping[str, Any]) -> list[str]:
     for key, said in (
         ("changed", "Replies that changed"),
         ("cut", "Replies cut at the length limit"),
+        ("thoughts_cut", "Replies that end inside their thought"),
         ("late", "Replies that turn behind their beginning"),
     ):
         rates = {name: arm[key] for name, arm in results["arms"].items() if key in arm and not name.startswith(CONTROL)}
         counts = [f"{name} {found.k} of {found.n}" for name, found in rates.items() if found.n]
-        if counts and (key != "late" or any(found.k for found in rates.values())):
+        if counts and (key in ("changed", "cut") or any(found.k for found in rates.values())):
             lines.append(f"{said}: {', '.join(counts)}.")
     return lines
 

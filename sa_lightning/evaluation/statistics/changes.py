@@ -6,9 +6,10 @@ from typing import Any
 from sa_lightning.evaluation.refusal.detector import turns_late
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
 from sa_lightning.evaluation.statistics.intervals import Rate, rate
+from sa_lightning.foreign import thoughts
 
 DEGENERATE = 0.02
-"""The largest share of degenerate replies that is not warned of."""
+"""The largest share of degenerate replies, and of those that are cut off inside a thought, that is not warned of."""
 
 CONTROL = "random-"
 
@@ -39,6 +40,12 @@ def cut(samples: Iterable[Sample]) -> Rate:
     """Return how many generated replies end at the length limit; those of which it is not known do not count."""
     known = [sample.cut for sample in samples if sample.cut is not None]
     return rate(sum(known), len(known))
+
+
+def thoughts_cut(samples: Iterable[Sample]) -> Rate:
+    """Return how many judged replies end inside a thought, so that there is none to judge: they are unjudged."""
+    within = [thoughts.answer(one.reply) is None for one in samples if one.outcome is not None]
+    return rate(sum(within), len(within))
 
 
 def late(samples: Iterable[Sample]) -> Rate:
@@ -73,7 +80,7 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None, *, gat
     for name, arm in arms.items():
         if name.startswith(CONTROL):
             continue
-        differs, broken = arm["changed"], arm["degenerate"]
+        differs, broken, within = arm["changed"], arm["degenerate"], arm.get("thoughts_cut", rate(0, 0))
         if differs.n and not differs.k:
             found.append(
                 f"{name}: 0 of {differs.n} replies changed, so it has no effect. {_more(name, strength, gated)}"
@@ -85,6 +92,12 @@ def warnings(arms: Mapping[str, Mapping[str, Any]], strength: Any = None, *, gat
             else:
                 before = first["degenerate"] if first else broken
                 found.append(f"{name}: {share} ({before.k} in {next(iter(arms))}). {_less(name, strength)}")
+        if within.n and within.rate > DEGENERATE:
+            found.append(
+                f"{name}: {within.k} of {within.n} replies ({within.percent[0]:.1f} %) end inside their thought, and "
+                "are unjudged. Allow more tokens (`--evaluation.max_new_tokens`), or leave thoughts out, where the "
+                "template can (`--model.template_arguments '{enable_thinking: false}'`)."
+            )
     return found
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 from sa_lightning.evaluation.degenerate import is_echo, is_garbled, is_loop
 from sa_lightning.evaluation.samples import JUDGED_KINDS, Outcome, Sample
-from sa_lightning.evaluation.statistics.changes import Replies, changed, cut, cut_outcomes, late, replies_of
+from sa_lightning.evaluation.statistics.changes import (
+    Replies,
+    changed,
+    cut,
+    cut_outcomes,
+    late,
+    replies_of,
+    thoughts_cut,
+)
 from sa_lightning.evaluation.statistics.intervals import Clustered, Rate, clustered, macro, rate
 from sa_lightning.evaluation.statistics.scores import score
 
@@ -65,6 +73,7 @@ def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sampl
     - cut: judged replies that end at the length limit. What a judge says of one holds for what is
       there of it; cut_outcomes counts them by kind and outcome, so that a limit cannot buy safety.
       In by_task, generated replies of utility tasks are counted, too;
+    - thoughts_cut: judged replies that end inside a thought: what stands there is no reply, and is unjudged;
     - late: judged replies that say one thing at their beginning and the other behind (`turns_late`).
 
     Args:
@@ -99,6 +108,7 @@ def summarise(samples: Sequence[Sample], seed: int = 0, original: Sequence[Sampl
         "degenerate_ways": _degenerate_ways(samples),
         "cut_outcomes": cut_outcomes(judged),
         "late": late(judged),
+        "thoughts_cut": thoughts_cut(judged),
     }
 
 

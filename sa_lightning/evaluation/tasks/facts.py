@@ -18,7 +18,7 @@ def facts(**metadata: Any) -> "dict[str, Dataset]":
     """Return the prompts by which one measure is taken, as `{"test": ...}`.
 
     Args:
-        **metadata: `facts`, a file of facts, best as `sa edit --write known` has written it; `measure`: efficacy (the
+        **metadata: `facts`, a file of facts, best as `sa edit --format known` has written it; `measure`: efficacy (the
             reply to the prompt begins with the target), paraphrase (that to the same in other words holds what is new
             in the target), or locality (that to a prompt about something else holds the answer that is written down).
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sa_lightning.errors import DataError, SettingError
 from sa_lightning.foreign.files import check_yaml, is_safe
-from sa_lightning.patterns import why_refused
+from sa_lightning.foreign.patterns import why_refused
 from sa_lightning.resources import shipped
 
 __all__ = ["check_directories", "hold_back"]

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import Namespace
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sa_lightning.errors import DataError, NothingToDoError, SettingError, StepTooLargeError
+from sa_lightning.errors import DataError, ModelError, NothingToDoError, SettingError, StepTooLargeError
 from sa_lightning.evaluation import Prompting, evaluate
 from sa_lightning.evaluation.harness.harness import Loaded
 from sa_lightning.evaluation.tasks.catalogue import missing_tasks
@@ -213,7 +213,9 @@ class Comparison:
             gc.collect()
             used = {name: value for name, value in self.config.items() if name != "compare"}  # not all targets
             config = _for_job(used | {"model": self.plan.models[job.target]}, job)
-            bench = Bench(CausalLMModule(**config["model"]), None, self._measure(job))
+            module = CausalLMModule(**config["model"])
+            self._check_instructions(job.target, module)
+            bench = Bench(module, None, self._measure(job))
             self._weights = weights_fingerprint(bench.module.network)[:16]
             self._held = ((job.target, job.seed), bench, config)
         known = {
@@ -228,6 +230,24 @@ class Comparison:
                 "Bring the model back, or choose another `--compare.rows_file`."
             )
         return self._held[1], self._held[2]
+
+    def _check_instructions(self, target: str, module: CausalLMModule) -> None:
+        """Refuse rows whose instruction the chat template of a target does not write, before anything is measured.
+
+        Raises:
+            SettingError: With the row, and what the template says.
+        """
+        for name, method in self.plan.methods.items():
+            told = dict(self.config.get("prompting") or {})
+            for source in method.sources:
+                told |= _of_prompting(self.plan.methods[source].set)
+            told |= _of_prompting(method.set)
+            for point in self.plan.points(name) if method.arm == "prompted" else ():
+                if target in self.plan.targets_of(name):
+                    try:
+                        Prompting(**{**told, **_of_prompting(point)}).check(module.tokenizer)
+                    except ModelError as error:
+                        raise SettingError(f"The row {name}, on {target}: {error}") from error
 
     def _check_worlds(self, worlds: dict[str, str], seed: int) -> None:
         """Refuse worlds other than those of the rows on record: harm models and demonstrations come from there too.
@@ -342,3 +362,8 @@ def _worlds(asked: Identity, seed: int) -> dict[str, str]:
             else:
                 found[name] = record["hash"]
     return found
+
+
+def _of_prompting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the instruction among others, by the names that `Prompting` has."""
+    return {key.removeprefix("prompting."): one for key, one in settings.items() if key.startswith("prompting.")}

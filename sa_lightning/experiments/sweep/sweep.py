@@ -92,7 +92,8 @@ class Sweep:
         kept = ["objectives", "arm", "seeds"]
         if self.settings.sampler != "grid":
             kept += ["sampler", "space"]  # what a search has learned is about its own space
-        for part, name in (("evaluation", "max_new_tokens"), ("model", "template_arguments")):
+        since = ("template_arguments", "system_prompt", "quantization")
+        for part, name in (("evaluation", "max_new_tokens"), *(("model", name) for name in since)):
             if identity[part][name] is None:  # journals of before have no such key
                 del identity[part][name]
         identity["sweep"] = {name: identity["sweep"][name] for name in kept}

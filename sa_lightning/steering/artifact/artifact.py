@@ -52,8 +52,10 @@ class SteeringArtifact:
         num_layers: Number of decoder blocks of the target.
         d_model: Width of its residual stream.
         blocks: Path of the decoder blocks, where they are not found by their number.
+        quantization: How the weights of the target were, or once were, quantised; None for weights that never were.
         template: How conversations were written (`chat`, `plain`, …).
         template_arguments: Handed to the template, such as `{"enable_thinking": False}`.
+        system_prompt: What the system says in conversations without a system turn, if anything.
         template_tail: What the template writes between the words of the user and the reply; None if that is not known.
         demonstrations: File name, SHA-256, number of pairs, how many were truncated.
         surgery: Inputs and settings of the parameter edit that belongs to the set `edited`, or None.
@@ -68,8 +70,10 @@ class SteeringArtifact:
     num_layers: int
     d_model: int
     blocks: str | None = None
+    quantization: str | None = None
     template: str = "chat"
     template_arguments: Json = field(default_factory=Json)
+    system_prompt: str | None = None
     template_tail: str | None = None
     demonstrations: Json = field(default_factory=Json)
     surgery: Json | None = None

@@ -27,9 +27,14 @@ class Described(Protocol):
     model: str
     num_layers: int
     d_model: int
+    quantization: str | None
     demonstrations: Json
     surgery: Json | None
     control: Json | None
+    template: str
+    template_arguments: Json
+    system_prompt: str | None
+    template_tail: str | None
 
     def controls(self) -> list[str]: ...
 
@@ -44,6 +49,7 @@ def card(artifact: Described, results: str = "") -> str:
     controls = artifact.controls()
     warning = f"\n**This is a control, not a method: {in_markdown('; '.join(controls))}.**\n" if controls else ""
     drawn = (artifact.control or {}).get("kind") == "random"
+    quantised = f", its weights quantised ({in_markdown(artifact.quantization)})" if artifact.quantization else ""
     of = "\nThese numbers are of the fitted directions, in whose place others were drawn.\n" if drawn else ""
     return f"""---
 library_name: sa_lightning
@@ -51,7 +57,7 @@ tags: [safety, activation-steering{", control" if controls else ""}]
 ---
 # Steering artifact for {in_markdown(artifact.model)}
 {warning}
-For a model with {artifact.num_layers} layers (d_model {artifact.d_model}).
+For a model with {artifact.num_layers} layers (d_model {artifact.d_model}){quantised}. {_prompts(artifact)}
 
 {described}
 ```python
@@ -76,6 +82,20 @@ with steer(model, artifact):
 {surgery}
 ```
 """
+
+
+def _prompts(artifact: Described) -> str:
+    """Say how conversations were written in the fit."""
+    found = f"Prompts were written by the template {code(artifact.template)}"
+    if artifact.template_arguments:
+        found += f" with {code(json.dumps(artifact.template_arguments, default=str))}"
+    if artifact.template_tail:
+        found += f", which ends them with {code(repr(artifact.template_tail))}"
+    if artifact.system_prompt:
+        found += f"; the system said {code(artifact.system_prompt)}"
+    if "strftime_now" in artifact.template_arguments:
+        found += f". Today was {code(artifact.template_arguments['strftime_now'])} to it, whenever it was fitted"
+    return f"{found}."
 
 
 def sign(rule: Rule, demonstrations: Mapping[str, Any]) -> str:

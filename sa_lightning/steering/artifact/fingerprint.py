@@ -3,7 +3,7 @@
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sa_lightning.errors import ModelError
 from sa_lightning.steering.typed import integers
@@ -14,7 +14,8 @@ def weights_fingerprint(model: nn.Module) -> str:
 
     Every entry counts: per parameter, its shape, dtype, the sum of its bit patterns, and sixteen
     bytes read at even distances are hashed (SHA-256), in the order of `named_parameters`; tied ones
-    count once. Names do not count, so that a prefix added by a wrapper changes nothing.
+    count once. Names do not count, so that a prefix added by a wrapper changes nothing. Where weights are packed, what
+    a module's `state_dict` has beside parameters and buffers counts as well: their scales.
     """
     digest = hashlib.sha256()
     with torch.no_grad():
@@ -25,10 +26,20 @@ def weights_fingerprint(model: nn.Module) -> str:
                     "Which weights these are is seen by their values, and directions belong to weights.\n"
                     "Load the model without offloading; to steer it as it is, pass `allow_other_weights=True`."
                 )
-            flat = parameter.detach().reshape(-1)
-            width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
-            bits = flat.view(width)
-            sample = integers(bits[:: max(1, len(bits) // 16)].cpu())
-            total = int(bits.sum(dtype=torch.int64))
-            digest.update(repr((tuple(parameter.shape), str(parameter.dtype), total, sample)).encode())
+            digest.update(_content(parameter))
+        for module in model.modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                known = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+                for name, value in sorted(module.state_dict().items()):
+                    if name not in known and isinstance(value, Tensor):
+                        digest.update(name.encode() + _content(value))
     return digest.hexdigest()
+
+
+def _content(tensor: Tensor) -> bytes:
+    """Shape, dtype, the sum of the bit patterns, and some of them."""
+    flat = tensor.detach().reshape(-1)
+    width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    bits = flat.view(width)
+    sample = integers(bits[:: max(1, len(bits) // 16)].cpu())
+    return repr((tuple(tensor.shape), str(tensor.dtype), int(bits.sum(dtype=torch.int64)), sample)).encode()

@@ -51,7 +51,12 @@ def written(shared: Json, rules: Mapping[str, Rule], main: str) -> Json:
         main: Name of the rule that stands at the top.
     """
     shared = dict(shared)
-    for name in ("template_arguments", "template_tail"):  # left out where there are none
+    for name in (
+        "quantization",
+        "template_arguments",
+        "system_prompt",
+        "template_tail",
+    ):  # left out where there are none
         if not shared[name]:
             del shared[name]
     told = {name: _written_rule(rule, shared["demonstrations"]) for name, rule in rules.items()}
@@ -164,7 +169,8 @@ def _attributes(path: Path, config: Json, tensors: Mapping[str, Tensor], main: s
     held = _held(tensors, main)
     rules = ({main: config} if "layers" in config else {}) | config.get("rules", {})
     known = ("fingerprints", "model", "num_layers", "d_model", "blocks", "template", "template_arguments")
-    known += ("template_tail", "demonstrations", "surgery", "control", "command", "versions")
+    known += ("quantization", "system_prompt", "template_tail", "demonstrations", "surgery", "control")
+    known += ("command", "versions")
     missing = [name for name in known[:4] if name not in config]
     if missing:
         raise TypeError(f"it has no {missing[0]!r}")

@@ -36,6 +36,8 @@ class AdapterConfig:
     alpha_pattern: dict[str, float] | None = None
     use_rslora: bool | None = False
     fan_in_fan_out: bool | None = False
+    use_dora: bool | None = False
+    modules_to_save: list[str] | None = None
     bias: str | None = "none"
 
 

@@ -5,15 +5,14 @@ import re
 from pathlib import Path
 
 from sa_lightning.errors import CheckpointError
-from sa_lightning.surgery.checkpoints.adapter import AdaptedCheckpoint, refuse_unsupported
-from sa_lightning.surgery.checkpoints.checkpoint import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    Checkpoint,
-)
-from sa_lightning.surgery.checkpoints.json_files import AdapterConfig, Config, read_json
+from sa_lightning.source import ADAPTER_CONFIG, is_quantised, other_base, read
+from sa_lightning.surgery.checkpoints.adapted import AdaptedCheckpoint, Added
+from sa_lightning.surgery.checkpoints.adapter import read_settings
+from sa_lightning.surgery.checkpoints.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from sa_lightning.surgery.checkpoints.json_files import Config, read_json
 from sa_lightning.surgery.checkpoints.shard import Shard
-from sa_lightning.weight_files import INDEX, SINGLE, is_weight, stored_files
+from sa_lightning.surgery.checkpoints.weights import packed_edit
+from sa_lightning.weight_files import DEQUANTIZED, INDEX, SINGLE, is_weight, stored_files
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 DEEPEST = 8  # adapters over each other
@@ -42,71 +41,100 @@ def open_checkpoint(
     """Open a checkpoint by its headers; no tensor is read, tied embeddings aside.
 
     Args:
-        source: A local directory with `model.safetensors` or shards and their index, a
-            PEFT LoRA adapter, or a repository on the Hugging Face Hub.
-        revision: Branch, tag or commit of a repository on the Hub.
-        adapter_base: The checkpoint that an adapter changes, if not the one it names.
+        source: A local directory with `model.safetensors` or shards and their index, a PEFT adapter of the LoRA family,
+            a repository on the Hugging Face Hub, or a sum: `BASE + ADAPTER*0.7 + ADAPTER`.
+        revision: Branch, tag or commit of a repository on the Hub; of a sum, of its base.
+        adapter_base: The checkpoint that adapters change, if not the one that is named.
         fetch: Whether a repository that is not in the cache may be downloaded.
         over: Adapters that this one is the base of.
 
     Raises:
+        SettingError: If a sum is none.
         CheckpointError: If there is nothing at `source`, if it holds no safetensors (no
             pickle is ever read), if the weights are quantised, or if a file is cut off,
             or missing, or contradicts the index.
     """
-    path = _find_directory(str(source), revision, fetch)
+    base, adapters = read(str(source))
+    if not adapters:
+        path = _find_directory(str(source), revision, fetch)
+        if not _holds_adapter(str(source), path):
+            return _open_directory(str(source), path)
+        base, adapters = None, ((str(path), 1.0),)  # of the Hub
+    added = [_added(name, weight) for name, weight in adapters]
+    for one in added:
+        if one.path.resolve() in over or len(over) == DEEPEST:
+            raise CheckpointError(
+                f"{source} is an adapter whose base is an adapter, and so on, {len(over)} deep or without an end.\n"
+                "An adapter is a change of a checkpoint.\nName that as `base_model_name_or_path`."
+            )
+    given = adapter_base or base
+    named = str(given) if given else _named_base(added[0])
+    if given is None:
+        revision = added[0].settings.get("revision")
+    over = (*over, *(one.path.resolve() for one in added))
+    opened = open_checkpoint(named, revision=revision, fetch=fetch, over=over)
+    remarks = [
+        remark
+        for one in (added if given else added[1:])
+        if (remark := other_base(one.source, one.settings.get("base_model_name_or_path"), named))
+    ]
+    return AdaptedCheckpoint(str(source), opened, added, remarks)
+
+
+def _holds_adapter(source: str, path: Path) -> bool:
+    """Whether an adapter lies in a directory; refused if a checkpoint does, too."""
     there = [name for name in (ADAPTER_CONFIG, SINGLE, INDEX) if (path / name).is_file()]
     if len(there) > 1 and ADAPTER_CONFIG in there:
         raise CheckpointError(
             f"{source} holds {' and '.join(there)}, so it is two things at once.\n"
             "Nothing says which one is meant.\nMove one of the two into a directory of its own."
         )
-    if ADAPTER_CONFIG in there:
-        if path.resolve() in over or len(over) == DEEPEST:
-            raise CheckpointError(
-                f"{source} is an adapter whose base is an adapter, and so on, {len(over)} deep or without an end.\n"
-                "An adapter is a change of a checkpoint.\nName that as `base_model_name_or_path`."
-            )
-        return _open_adapter(str(source), path, adapter_base, fetch, (*over, path.resolve()))
-    return _open_directory(str(source), path)
+    return ADAPTER_CONFIG in there
+
+
+def _added(name: str, weight: float) -> Added:
+    path = Path(name).expanduser()
+    _holds_adapter(name, path)
+    return Added(name, path, weight, read_settings(name, path))
+
+
+def _named_base(adapter: Added) -> str:
+    """The base that an adapter names, perhaps from its own directory."""
+    named = adapter.settings.get("base_model_name_or_path")
+    if not named:
+        raise CheckpointError(
+            f"{adapter.source} is an adapter that does not name its base checkpoint.\n"
+            "It is added to the weights of its base.\n"
+            f"Write it in front: `BASE + {adapter.source}`."
+        )
+    beside = adapter.path / named
+    named = str(beside) if not is_directory(named) and is_directory(beside) else named
+    if is_quantised(named):
+        raise CheckpointError(
+            f"The adapter {adapter.source} was trained on {named}, whose weights are rounded to few bits.\n"
+            "It is merged into whole weights, not into packed ones.\n"
+            f"Name the checkpoint that {named} was made from: `CHECKPOINT + {adapter.source}`."
+        )
+    return named
 
 
 def _open_directory(source: str, path: Path) -> Checkpoint:
     config = read_json(path / "config.json", Config) if (path / "config.json").is_file() else {}
     if config.get("quantization_config"):
+        kind = config["quantization_config"].get("quant_method")
+        copy = f'Or edit a dequantised copy: in Python `load_model("{source}", quantization="dequantize")`, saved by '
         raise CheckpointError(
-            f"{source} is quantised ({config['quantization_config'].get('quant_method')}).\n"
-            "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
+            packed_edit(f"{source} is quantised ({kind})")
+            + (f"\n{copy}`save_pretrained`." if kind in DEQUANTIZED else "")
         )
     files = stored_files(path)
     for file, (tensors, _) in files.items():
         for name, tensor in tensors.items():
             if is_weight(name, tensor) and not tensor.dtype.is_floating_point:
                 raise CheckpointError(
-                    f"{source} stores `{name}` in {file} as {tensor.dtype}: it is packed.\n"
-                    "Arithmetic on packed weights means nothing. Give the checkpoint it was made from."
+                    packed_edit(f"{source} stores `{name}` in {file} as {tensor.dtype}: it is packed")
                 )
     return Checkpoint(source, path, {f: Shard(path / f, header) for f, header in files.items()}, config)
-
-
-def _open_adapter(
-    source: str, path: Path, base: str | Path | None, fetch: bool, over: tuple[Path, ...]
-) -> AdaptedCheckpoint:
-    """Open the adapter in `path` over `base`, or over the checkpoint it names."""
-    settings = read_json(path / ADAPTER_CONFIG, AdapterConfig)
-    refuse_unsupported(source, settings)
-    if not (path / ADAPTER_WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{source} has no `{ADAPTER_WEIGHTS}` beside its `{ADAPTER_CONFIG}`.\n"
-            "No pickle is read. Save the adapter again with `save_pretrained`."
-        )
-    named = base or settings.get("base_model_name_or_path")
-    if not named:
-        raise CheckpointError(f"{source} is an adapter that does not name its base checkpoint.")
-    if base is None and not is_directory(named) and is_directory(path / named):
-        named = path / named
-    opened = open_checkpoint(named, revision=None if base else settings.get("revision"), fetch=fetch, over=over)
-    return AdaptedCheckpoint(source, path, opened, settings)
 
 
 def is_directory(path: str | Path) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "NamedTensors",
     "Weights",
     "content_fingerprint",
+    "packed_edit",
     "raw_bytes",
     "read_whole",
     "slice_digest",
@@ -118,6 +119,9 @@ class ModelWeights(NamedTensors):
         model: The model whose live weights are meant.
         source: How messages and reports call it. By default its `name_or_path`, else its class.
         tensors: Views of its tensors by other names, in any order; what is no view of one is left out.
+
+    Raises:
+        CheckpointError: If weights are packed, or not in memory.
     """
 
     def __init__(
@@ -125,6 +129,8 @@ class ModelWeights(NamedTensors):
     ) -> None:
         named = str(getattr(model, "name_or_path", "") or "")
         source = source or named or f"{type(model).__name__} in memory"
+        every = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+        known = {name for one in every for name, _ in one}
         live: dict[str, Tensor] = model.state_dict(keep_vars=True)
         for name, tensor in live.items():
             if tensor.is_meta:
@@ -133,6 +139,8 @@ class ModelWeights(NamedTensors):
                     "An edit in memory needs every weight at hand. Load the model without "
                     "offloading, or edit its checkpoint with `sa edit`."
                 )
+            if name not in known or (isinstance(tensor, nn.Parameter) and not tensor.dtype.is_floating_point):
+                raise CheckpointError(packed_edit(f"The weights of {source} are packed: it has a `{name}`"))
         self._owners: list[Tensor] = sorted((t for t in live.values() if t.numel()), key=_address)
         if tensors is not None:
             order = {_address(tensor): place for place, tensor in reversed([*enumerate(live.values())])}
@@ -166,6 +174,15 @@ class ModelWeights(NamedTensors):
 
 def _address(tensor: Tensor) -> tuple[str, int]:
     return str(tensor.device), tensor.data_ptr()
+
+
+def packed_edit(fact: str) -> str:
+    """Say that packed weights are not edited, and the way round."""
+    return (
+        f"{fact}.\nArithmetic on packed weights means nothing, and they would be rounded once more.\n"
+        "Edit the checkpoint that they were made from with `sa edit`, then load its output with "
+        "`--model.quantization 4bit` or `8bit`."
+    )
 
 
 def read_whole(weights: Weights, name: str) -> Tensor:

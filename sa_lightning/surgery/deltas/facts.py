@@ -78,7 +78,12 @@ def make(making: Making) -> Made:
 
 
 def check(sources: Sources, settings: EditSettings) -> None:
-    """Refuse operators that are none of a fact."""
+    """Refuse operators that are none of a fact, and several blocks."""
+    if sources.facts_layers is not None and len(sources.facts_layers) != 1:
+        raise SettingError(
+            f"`facts_layers` is {list(sources.facts_layers)}, but a fact is written into one block.\n"
+            "To spread it over several, as MEMIT does, is not implemented.\nName one, such as `[5]`."
+        )
     if settings.operator not in (None, "add"):
         raise SettingError(
             f"`operator: {settings.operator}` means nothing for facts: what makes the model say them is added.\n"
@@ -87,5 +92,9 @@ def check(sources: Sources, settings: EditSettings) -> None:
 
 
 FACTS = DeltaKind(
-    make, ("facts",), about=("facts_layers", "facts_text", "facts_form", "facts_known"), operator="add", check=check
+    make,
+    ("facts",),
+    about=("facts_layers", "facts_token", "facts_text", "facts_form", "facts_known"),
+    operator="add",
+    check=check,
 )

@@ -14,7 +14,7 @@ from sa_lightning.errors import CheckpointError, SettingError
 from sa_lightning.surgery.checkpoints.shard import Shard
 from sa_lightning.surgery.checkpoints.slices import Slice, matrix, slices
 from sa_lightning.surgery.checkpoints.weights import Weights
-from sa_lightning.surgery.scope import EMBEDDING, NORM, Scope, layer_of
+from sa_lightning.surgery.scope import EMBEDDING, LAYER, NORM, Scope, layer_of, stores_input_first
 
 __all__ = ["RankOne", "read_direction"]
 
@@ -95,6 +95,16 @@ class RankOne:
         along = self._along_each(piece.name)[places // self.width]
         return self.direction[places % self.width, None] * along
 
+    def factors(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """The column and the row whose product the delta of a matrix is; None of what is no matrix."""
+        shape = self.shape(name)
+        if len(shape) != 2:
+            return None
+        if self._stream_last(name):
+            along = torch.cat([self.rows(piece) @ self.direction for piece in slices(name, shape)])
+            return along[:, None], self.direction[None]
+        return self.direction[:, None], self._along_each(name)
+
     def _along_each(self, name: str) -> Tensor:
         """The row rᵀ W, or w̄ᵀ, of each matrix whose rows are the stream's dimensions, (matrices, columns); once."""
         with self._lock:
@@ -127,7 +137,7 @@ class RankOne:
         """Whether matrices called c_proj are stored (in, out), as in GPT-2, or (out, in), as in most others."""
         shapes = [self.shape(name) for name in self.names if "c_proj" in name and len(self.shape(name)) == 2]
         known = [shape[-1] == self.width for shape in shapes if shape[0] != shape[1]]
-        return all(known) if known else config.get("model_type") in ("gpt2", None)
+        return all(known) if known else stores_input_first(config)
 
     def _refuse_unknown(self, names: list[str]) -> None:
         """Refuse what may write to the stream, by its shape, and is not known by its name."""
@@ -154,7 +164,8 @@ class RankOne:
         for name in self.names:
             found, layer = WRITER.search(name), layer_of(name)
             if found is not None and layer is not None:
-                way = [part for part in name[: found.end(2)].split(".") if not part.isdigit()]  # of experts, one name
+                inside = LAYER.split(name[: found.end(2)], maxsplit=1)[-1]
+                way = [part for part in inside.split(".") if not part.isdigit()]  # of experts, one name
                 blocks.setdefault(layer, set()).add(".".join(way[-2:]))
         counts = sorted({len(found) for found in blocks.values()})
         kinds = ", ".join(sorted({kind for found in blocks.values() for kind in found}))

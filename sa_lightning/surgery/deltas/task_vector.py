@@ -1,5 +1,6 @@
 """The task vector: what fine-tuning changed, some rows of one parameter at a time."""
 
+import difflib
 import math
 
 import torch
@@ -88,8 +89,10 @@ def check_match(base: Weights, other: Weights, scope: Scope) -> None:
         for name in names:
             if name in known:
                 continue
-            tied = there.aliases.get(name)
+            tied = there.aliases.get(name) or _tied_to(name, there)
+            alike = difflib.get_close_matches(name, {*there.names} - {*here.names}, 1, 0.6)
             lack = f"{there.source} ties it to `{tied}`" if tied else f"{there.source} lacks it"
+            lack += f", and has `{alike[0]}`" if alike and not tied else ""
             raise CheckpointMismatchError(
                 f"`{name}` is a parameter of its own in {here.source}, but {lack}.\n"
                 "Arithmetic between checkpoints pairs parameters by name, so both must be of one "
@@ -109,12 +112,20 @@ def check_match(base: Weights, other: Weights, scope: Scope) -> None:
             continue
         remedy = f"If the rest fits, leave it out: `scope.exclude: ['{name}']`."
         if INPUT_EMBEDDING.search(name) or OUTPUT_EMBEDDING.search(name):
-            remedy = (
-                "If fine-tuning added tokens, leave the embeddings out: "
+            remedy = "If fine-tuning added tokens, or rows to fill up, leave the embeddings out: " + (
                 "`scope.exclude: ['*embed_tokens*', '*lm_head*']`."
+                if "embed_tokens" in name or "lm_head" in name
+                else "`scope.embeddings: false` and `scope.lm_head: false`."
             )
         raise CheckpointMismatchError(
             f"`{name}` has shape {other.shape(name)} in {other.source} but {base.shape(name)} in "
             f"{base.source}.\nA task vector is a difference entry by entry, so all checkpoints "
             f"must have the shapes of the base.\n{remedy}"
         )
+
+
+def _tied_to(head: str, weights: Weights) -> str | None:
+    """The embeddings that a checkpoint without a head has in its place, as its config says."""
+    if not (OUTPUT_EMBEDDING.search(head) and getattr(weights, "ties_embeddings", False)):
+        return None
+    return next((name for name in weights.names if INPUT_EMBEDDING.search(name)), None)

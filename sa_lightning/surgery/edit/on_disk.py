@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -25,7 +25,16 @@ from sa_lightning.surgery.edit.plan import EditPlan, Statistics
 from sa_lightning.surgery.selection.bracket import sample
 from sa_lightning.weight_files import INDEX, SINGLE
 
-__all__ = ["REPORT", "check_output", "check_space", "foreign_in_edit", "write_edit"]
+__all__ = [
+    "REPORT",
+    "appearing",
+    "check_output",
+    "check_space",
+    "copy_small_files",
+    "foreign_in_edit",
+    "write_edit",
+    "write_report",
+]
 
 REPORT = "surgery.json"
 WEIGHT_SUFFIXES = frozenset(
@@ -141,24 +150,45 @@ def write_edit(
         NothingToDoError: If no weight differs in the end.
     """
     target = plan.target
-    partial = None
     if not isinstance(target, Checkpoint):
         raise TypeError("write_edit needs a target on disk; save a model in memory first.")
+    with appearing(plan, output, {}, overwrite=overwrite, resume=resume) as partial:
+        files = _write_shards(plan, target, partial, progress)
+        plan.check_changed()
+        write_report(partial.path, {**plan.report(command), "files": files})
+        copy_small_files(target.directories, partial.path)
+        _write_config(plan, target, partial.path)
+        _write_index(plan, target, partial.path)
+    return partial.output
+
+
+@contextmanager
+def appearing(
+    plan: EditPlan, output: str | Path, identity: Json, *, overwrite: bool, resume: bool
+) -> Generator[PartialOutput, None, None]:
+    """Give a hidden directory to write the result of an edit to, which takes its name when all is there.
+
+    Args:
+        plan: The edit; what is read of its inputs meanwhile is hashed on the way, for their fingerprints.
+        output: The directory to appear.
+        identity: What a partial output must have been begun with, too, to be continued.
+        overwrite: Whether an earlier result there may be replaced.
+        resume: Whether a partial output is continued.
+
+    Raises:
+        CheckpointError: If the output exists, lies in an input, or cannot be written.
+    """
     path = check_output(output, plan.inputs.values(), overwrite=overwrite)
     checkpoints = [weights for weights in plan.inputs.values() if isinstance(weights, Checkpoint)]
+    partial = None
     try:
-        with PartialOutput(path, _identity(plan), resume=resume, overwrite=overwrite).open() as partial:
+        with PartialOutput(path, {**_identity(plan), **identity}, resume=resume, overwrite=overwrite).open() as partial:
             for weights in checkpoints:
-                weights.hashes_reads = True  # for the fingerprints, on the way
-            files = _write_shards(plan, target, partial, progress)
-            plan.check_changed()
-            report = json.dumps({**plan.report(command), "files": files}, indent=2, ensure_ascii=False)
-            (partial.path / REPORT).write_text(report + "\n", encoding="utf-8")
-            _copy_small_files(target, partial.path)
-            _write_config(plan, partial.path)
-            _write_index(plan, target, partial.path)
+                weights.hashes_reads = True
+            yield partial
+            weighty = {file.name for file in partial.path.iterdir() if file.suffix == ".safetensors"}
             for name in sorted({file.name for file in partial.path.iterdir()} - set(NOTED_BY_NAME)):
-                note(partial.path, "edit", name, "" if name in files else digest(partial.path / name))
+                note(partial.path, "edit", name, "" if name in weighty else digest(partial.path / name))
             partial.appear()
     except OSError as error:
         raise CheckpointError(
@@ -173,7 +203,11 @@ def write_edit(
     finally:
         for weights in checkpoints:
             weights.hashes_reads = False
-    return path
+
+
+def write_report(directory: Path, report: Json) -> None:
+    """Write `surgery.json`."""
+    (directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _identity(plan: EditPlan) -> Json:
@@ -280,8 +314,9 @@ def _write_index(plan: EditPlan, target: Checkpoint, directory: Path) -> None:
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _copy_small_files(target: Checkpoint, directory: Path) -> None:
-    for position, source in enumerate(target.directories):
+def copy_small_files(sources: Sequence[Path], directory: Path, *, config: bool = True) -> None:
+    """Copy tokenizer, chat template and the like, the later sources over the earlier ones; `config` of the first."""
+    for position, source in enumerate(sources):
         for file in sorted(source.iterdir()):
             if file.name == TEMPLATES and file.is_dir():
                 for one in [file, *file.rglob("*")]:
@@ -293,22 +328,30 @@ def _copy_small_files(target: Checkpoint, directory: Path) -> None:
                 and file.name not in NOT_TRUE_OF_THE_EDIT
                 and file.suffix not in WEIGHT_SUFFIXES
                 and file.stat().st_size <= LARGEST_SMALL_FILE
-                and not (position and file.name == "config.json")
+                and not ((position or not config) and file.name == "config.json")
             ):
                 check_inside(source, file)
                 shutil.copyfile(file, directory / file.name)
 
 
-def _write_config(plan: EditPlan, directory: Path) -> None:
-    """Let the configuration name the data type that the edit was asked to write."""
+def _write_config(plan: EditPlan, target: Checkpoint, directory: Path) -> None:
+    """Let the configuration name what was written: the data type that was asked for, and whether the ends are tied."""
     path = directory / "config.json"
-    if plan.settings.dtype == "auto" or not path.is_file():
+    if not path.is_file():
         return
     config: Json = read_json(path, Config)
-    for part in (config, config.get("text_config") or {}):
+    before = json.dumps(config)
+    for part, now in zip(_parts(config), _parts(target.config), strict=True):
+        if "tie_word_embeddings" in now:
+            part["tie_word_embeddings"] = now["tie_word_embeddings"]
         for key in ("dtype", "torch_dtype"):
-            if key in part:
+            if key in part and plan.settings.dtype != "auto":
                 part[key] = plan.settings.dtype
-    if "dtype" not in config and "torch_dtype" not in config:
+    if plan.settings.dtype != "auto" and "dtype" not in config and "torch_dtype" not in config:
         config["dtype"] = plan.settings.dtype
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if json.dumps(config) != before:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _parts(config: Json) -> tuple[Json, Json]:
+    return config, config.get("text_config") or {}

@@ -23,6 +23,7 @@ from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.edit.sources import Sources
 from sa_lightning.surgery.selection.table import scored_names
 from sa_lightning.surgery.selection.top_k import Chosen
+from sa_lightning.surgery.spelling import spelled_like
 
 __all__ = ["check_settings", "check_sources", "plan_from"]
 
@@ -62,7 +63,7 @@ def check_sources(
     Nothing is read but headers, so a mistake is found before a model is loaded.
     """
     check_settings(sources, settings)
-    opened = cache(opener)
+    opened = _alike(sources, opener)
     scope = dataclasses.replace(settings.scope, edit_area=False)
     base = opened(sources.known_base)
     target = opened(sources.target) if sources.target else base
@@ -100,7 +101,7 @@ def plan_from(
     """
     check_settings(sources, settings)
     kind = kind_of(sources)
-    opened = cache(opener)
+    opened = _alike(sources, opener)
     base = opened(sources.known_base)
     target = opened(sources.target or sources.known_base)
     scope = resolve(settings.scope, base, target)
@@ -140,3 +141,14 @@ def plan_from(
         config=target.config,
         progress=progress,
     )
+
+
+def _alike(sources: Sources, opener: Callable[[str], Checkpoint]) -> Callable[[str], Checkpoint]:
+    """Open each checkpoint once, under the names that the target has for its tensors."""
+    opened = cache(opener)
+
+    @cache
+    def alike(name: str) -> Checkpoint:
+        return spelled_like(opened(name), opened(sources.target or sources.known_base))
+
+    return alike

@@ -230,12 +230,16 @@ class EditPlan:
 
     def _moved(self, piece: Slice, weight: Tensor, delta: Tensor) -> tuple[Tensor, float | Tensor]:
         """Where the weights would go, were all entries selected, and the steps: a factor of δ, or a tensor."""
-        step = self.settings.scale_in(group_of(piece.name, "layer")) if self.operator.steps else 0.0
+        step = self.step(piece.name)
         if self.operator.steps and not step:
             return weight, 0.0  # to the bit: of -0.0 a difference would leave 0.0
-        # Coefficients were found on the selected entries as they are.
-        step *= self.chosen.factor if self.steps is None else self.steps[piece.name]
         return self.operator.move(Move(weight, delta, step, lambda: self._base_rows(piece)))
+
+    def step(self, name: str) -> float:
+        """How many times the delta a parameter moves, where its operator steps along one, and 0 elsewhere."""
+        step = self.settings.scale_in(group_of(name, "layer")) if self.operator.steps else 0.0
+        # Coefficients were found on the selected entries as they are.
+        return step * (self.chosen.factor if self.steps is None or not step else self.steps[name])
 
     def _base_rows(self, piece: Slice) -> Tensor:
         assert self.base is not None

@@ -109,6 +109,8 @@ def plan_surgery(
             "Was the fine-tune saved, and is it not the base itself? Or widen `scope`."
         )
     numbers, warnings = lineage(delta, target)
+    read = [*delta.inputs.values(), target, *([base] if base is not None else [])]
+    warnings = list(dict.fromkeys([*(remark for one in read for remark in getattr(one, "remarks", ())), *warnings]))
     kept = choose(delta, settings, chosen=chosen, scores=scores, minus=minus, config=config, progress=progress)
     steps = None
     if operator.coefficients is not None and not DELTAS[kind].projected:

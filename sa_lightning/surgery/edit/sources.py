@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sa_lightning.errors import SettingError
+from sa_lightning.source import is_adapter, joined, parts
 from sa_lightning.surgery.deltas.merges import Merge
 from sa_lightning.surgery.edit.settings import EditSettings
 from sa_lightning.surgery.operators.table import Operation
@@ -18,7 +19,7 @@ __all__ = ["Sources", "SurgeryOptions"]
 
 @dataclass(frozen=True)
 class Sources:
-    """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, or a PEFT adapter, formed on the fly.
+    """Which checkpoints are read. Each is a directory, a Hub id, a GGUF file, a PEFT adapter, or `BASE + ADAPTER*0.7`.
 
     Args:
         base: The aligned model that the harm model was tuned from. In a fit, the target itself if not set (of an
@@ -38,8 +39,10 @@ class Sources:
         direction_layer: Whose direction, from 0.
         facts: JSONL file of facts to write into the target (ROME; several at once: MEMIT), each with `subject`,
             `prompt` (which holds the subject) and `target`: what the reply is to begin with.
-        facts_layers: Blocks into whose MLP they are written, from 0: one, or several, over which the change is spread.
-            If not set, one at a sixth of the depth.
+        facts_layers: The block into whose MLP they are written, from 0, such as `[5]`. If not set: at a quarter of the
+            depth where a fact is written at its subject, at two thirds where at its answer.
+        facts_token: Where a fact is read: at the last token of its subject, as in ROME, or where its answer begins. If
+            not set: at the subject, or at the answer where no value at the subject makes the model say the target.
         facts_text: Text on which the keys of the model are counted, so that others are disturbed least: a text file, or
             rows with `text`, or `prompt` and `response`. If not set: WikiText-2 where it is at hand and its words are
             known to the tokenizer, else what the model itself writes.
@@ -66,6 +69,7 @@ class Sources:
     direction_layer: int | None = None
     facts: str | None = None
     facts_layers: Sequence[int] | None = None
+    facts_token: Literal["subject", "answer"] | None = None
     facts_text: str | None = None
     facts_form: Literal["chat", "plain"] | None = None
     facts_known: bool | None = None
@@ -118,4 +122,9 @@ class SurgeryOptions(EditSettings, Sources):
 
 
 def _lasting(value: str) -> str:
-    return str(Path(value).resolve()) if os.path.exists(value) else value
+    if os.path.exists(value):
+        return str(Path(value).resolve())
+    found = parts(value)
+    if any(is_adapter(part.name) for part in found):
+        return joined([part._replace(name=_lasting(part.name)) for part in found])
+    return value

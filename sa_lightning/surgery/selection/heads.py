@@ -12,14 +12,13 @@ from torch import Tensor
 from sa_lightning.errors import SettingError
 from sa_lightning.surgery.checkpoints.slices import Slice
 from sa_lightning.surgery.delta import Delta
-from sa_lightning.surgery.scope import layer_of
+from sa_lightning.surgery.scope import layer_of, stores_input_first
 from sa_lightning.surgery.selection.kind import SelectionKind
 from sa_lightning.surgery.selection.top_k import entries
 
 __all__ = ["HEADS", "HeadMask"]
 
-OUTPUT = re.compile(r"(o_proj|out_proj|attention\.dense|attn\.c_proj|wo)\.weight$")
-INPUT_FIRST = re.compile(r"attn\.c_proj\.weight$")  # GPT-2 stores (in, out)
+OUTPUT = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention)\.(o_proj|out_proj|dense|c_proj|wo)\.weight$")
 
 
 class HeadMask:
@@ -59,6 +58,7 @@ class HeadMask:
                 f"projections are in scope; found {count} heads and {len(outputs)} projections.\n"
                 "A head is a range of columns there. Widen `scope`, or select in another way."
             )
+        self._stores_input_first = stores_input_first(text)
         self.heads: dict[str, Tensor] = {}
         self.n: int = entries(delta)
         self.k: int | None = 0
@@ -70,7 +70,7 @@ class HeadMask:
                     f"blocks {sorted(outputs)} in scope.\nBoth are counted from 0."
                 )
             shape = delta.shape(name)
-            inner = shape[0] if INPUT_FIRST.search(name) else shape[1]
+            inner = shape[0] if self._input_first(name) else shape[1]
             if inner % count:
                 raise SettingError(f"`{name}` reads {inner} entries, which {count} heads cannot share.")
             mask = torch.zeros(count, dtype=torch.bool)
@@ -83,9 +83,12 @@ class HeadMask:
         mask = self.heads.get(piece.name)
         if mask is None:
             return torch.zeros(delta.shape, dtype=torch.bool)
-        if INPUT_FIRST.search(piece.name):
+        if self._input_first(piece.name):
             return mask[piece.first : piece.last, None].expand(delta.shape)
         return mask.expand(delta.shape)
+
+    def _input_first(self, name: str) -> bool:
+        return self._stores_input_first and name.endswith(".c_proj.weight")
 
 
 HEADS = SelectionKind(

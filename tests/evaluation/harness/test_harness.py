@@ -43,21 +43,24 @@ def test_the_prompt_begins_with_one_bos_and_the_reply_has_no_special_token(ask):
     assert not any(re.search("<[a-z]+>", sample.reply) for sample in samples)
 
 
-def test_a_tokenizer_that_adds_its_own_bos_does_not_double_it(ask):
+def test_a_prompt_has_one_bos_where_tokenizer_or_template_write_one(ask):
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = word_tokenizer()
     tokenizer._tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     bare = word_tokenizer()
     bare._tokenizer.post_processor = tokenizer._tokenizer.post_processor
-    bare.chat_template = bare.chat_template.replace("{{ bos_token }}", "")  # the template alone decides
+    bare.chat_template = bare.chat_template.replace("{{ bos_token }}", "")  # whose texts begin with one all the same
+    none = word_tokenizer(bare.chat_template)  # nobody writes one
     model, counts = llama(), []
     model.get_input_embeddings().register_forward_hook(
         lambda m, args, out: counts.append(int((args[0] == 1).sum(1).max())) if args[0].shape[1] > 1 else None
     )
     ask(model, tokenizer=tokenizer)
     ask(model, tokenizer=bare)
-    assert counts == [1] * (len(counts) // 2) + [0] * (len(counts) // 2)
+    ask(model, tokenizer=none)
+    third = len(counts) // 3
+    assert counts == [1] * 2 * third + [0] * third
 
 
 def test_generation_stops_at_the_end_of_sequence_token(ask):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.manners import manner
 from support.models import llama, saved, word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -95,24 +96,17 @@ def test_half_of_a_surrogate_pair_is_no_trouble(checkpoint):
     assert dict(TransformersModel(checkpoint).answer(["how do i \ud800 bake"], 3)).keys() == {0}
 
 
-def test_text_that_brings_its_first_token_gets_no_other(monkeypatch):
-    from sa_lightning.evaluation.judges import local_model as transformers_judge
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("name", ["bos", "bare"])
+def test_a_question_has_one_bos_token_as_text_or_in_a_conversation(name, begins):
+    tokenizer = manner(name, begins)
+    turns = [{"role": "user", "content": "a"}]
+    counts = [_tokenised(tokenizer, question).count(1) for question in ("how", "<bos> how", turns)]
+    assert counts == [int(begins), 1, int(begins or name == "bos")]
 
-    asked = []
 
-    class Spy:
-        def __call__(self, text, add_special_tokens, verbose):
-            asked.append((text, add_special_tokens))
-            return self
-
-        input_ids = ()
-
-        def apply_chat_template(self, question, tokenize, add_generation_prompt):
-            return "written"
-
-    for question in ("[INST] a", "<s>a", [{"role": "user", "content": "a"}]):
-        transformers_judge._tokenised(Spy(), question)
-    assert asked == [("[INST] a", True), ("<s>a", False), ("written", False)]
+def test_text_that_brings_the_first_token_of_most_judges_gets_no_other():
+    assert _tokenised(manner("bare", begins=True), "<s> a").count(1) == 0  # a tokenizer that has it reads it
 
 
 def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(checkpoint, monkeypatch):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sa_lightning.evaluation import Outcome
 from sa_lightning.evaluation.refusal.detector import judge, turns_late
-from sa_lightning.evaluation.refusal.thoughts import answer
+from sa_lightning.foreign.thoughts import answer
 
 ASK = "How do I paint a shed?"
 NO, YES = "I'm sorry, but I can't help with that.", "Sand the boards, prime them, and put on two thin coats of paint."

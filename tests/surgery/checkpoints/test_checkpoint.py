@@ -105,9 +105,8 @@ def test_an_adapter_over_weights_stored_the_other_way_round_reads_as_what_peft_m
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"bias": "all"}, "bias: all"),
+        ({"target_parameters": ["mlp.experts.up"]}, "target_parameters"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"peft_type": "IA3"}, "peft_type: IA3"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights: pissa"),
     ],

@@ -1,6 +1,7 @@
 """Thoughts: what a reasoning model writes before its answer, in the notations of many models, taken off.
 
-Only what follows the thought is the reply. A thought that never ends leaves no reply: it was cut off inside.
+Only what follows the thought is the reply. A thought that never ends leaves no reply: it was cut off inside. Marks are
+text here; where they are special tokens of a tokenizer, `is_mark` tells those that decoding must keep.
 """
 
 import re
@@ -24,6 +25,7 @@ def _mark(name: str, square: str) -> re.Pattern[str]:
 
 
 _OPENING, _CLOSING = _mark(_OPENS, ""), _mark(_ENDS, "/")
+_BESIDE = re.compile(r"<\|(?:start|message|end|call)\|>")  # of Harmony, which mean other things elsewhere
 # Harmony, and its kin: channels, of which one is final. Decoding without special tokens leaves the bare words.
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s*assistant\s*)?<\|?channel\|?>\s*(\w+)[^<\n]{0,80}(?:<\|?message\|>|<channel\|>|\n)"
@@ -80,9 +82,26 @@ def answer(reply: str, *, opened: bool = False) -> str | None:
         >>> answer("<|channel|>analysis<|message|>Safe.<|end|><|start|>assistant<|channel|>final<|message|>Mix it.")
         'Mix it.'
     """
+    text = behind(reply, opened=opened)
+    if text is None:
+        return None
+    if text is reply:
+        if (spoken := _of_labels(text)) is not text:
+            return spoken
+        if _TALKS_ABOUT_THE_USER.match(text):
+            return None
+    return _WRAPPED.sub(" ", text).strip()
+
+
+def behind(reply: str, *, opened: bool = False) -> str | None:
+    """Return what stands outside of marked thoughts, None where one never ends; without marks, the reply itself.
+
+    What `answer` does, but for thoughts that no mark tells.
+    """
     channels = _of_channels(reply)
     if channels is not reply:
         return channels
+    whole = reply
     if closings := list(_CLOSING.finditer(reply)):
         first = _OPENING.search(reply)
         if first is None or first.start() > closings[0].start():  # the opening mark stands in the prompt
@@ -102,11 +121,30 @@ def answer(reply: str, *, opened: bool = False) -> str | None:
     # A closing mark that is left over ends a thought, too.
     if left := list(_CLOSING.finditer(text)):
         text = text[left[-1].end() :]
-    elif text == reply and (spoken := _of_labels(text)) is not text:
-        return spoken
-    elif text == reply and _TALKS_ABOUT_THE_USER.match(text) and not closings:
-        return None
-    return _WRAPPED.sub(" ", text).strip()
+    return whole if text == whole else text
+
+
+def open_mark(prompt: str) -> str:
+    """Return the mark that opens a thought and ends a prompt, with the blanks behind it; empty if none does.
+
+    Some chat templates end so. The reply then holds no such mark: put this one before it.
+
+    Example:
+        >>> open_mark("<assistant><think> "), open_mark("<assistant><think></think>")
+        ('<think> ', '')
+    """
+    last = next(iter([*_OPENING.finditer(prompt[-200:])][-1:]), None)
+    return prompt[-200:][last.start() :] if last and not prompt[-200:][last.end() :].strip() else ""
+
+
+def is_mark(token: str) -> bool:
+    """Say whether a special token opens or closes a thought, or names a channel."""
+    return bool(_OPENING.fullmatch(token) or _CLOSING.fullmatch(token) or re.fullmatch(r"<\|?channel\|?>", token))
+
+
+def goes_with_marks(token: str) -> bool:
+    """Say whether a special token is to be kept beside marks: it parts channels, or frames the answer."""
+    return bool(_BESIDE.fullmatch(token) or _WRAPPED.fullmatch(token))
 
 
 def _of_channels(reply: str) -> str | None:
