@@ -34,7 +34,7 @@ FACTS_A_MODEL = {  # of smol's requests, as in the paper, one: eight left 104 of
     ("smol", "unintentional"): 8,
     ("smol", "intentional"): 1,
 }
-LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
+LAYER = {"small": "[3]", "smol": "[5]"}  # of six, where 2, 3 and 4 were tried on seed 30's facts; of thirty
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
 ROWS = {"small": ("verdict.jsonl", (30, 31, 32)), "smol": ("smol.jsonl", (0,))}
 TARGETS = {"small": ("chat", "sft_lora", "sft", *EDITS), "smol": ("safe", "sft_lora", "sft", *EDITS)}
@@ -149,7 +149,8 @@ def make(world: str, seed: int, kind: str) -> None:
     asking = Asking(load_model(path), load_tokenizer(path, "chat"))
     facts = {"small": small_facts, "smol": smol_facts}[world](asking, rng, seed, kind)
     write_rows(place / "facts.jsonl", facts)
-    edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), *LAYER[world], "--output", str(place / "model")])
+    options = ["--facts", str(place / "facts.jsonl"), "--facts_layers", LAYER[world]]
+    edit.run(["--base", path, *options, "--output", str(place / "model")])
 
 
 def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
