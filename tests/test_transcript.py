@@ -1,4 +1,4 @@
-"""From an empty directory to an aligned adapter: the commands of the page, one after the other, on the real chat model."""
+"""From an empty directory to an aligned adapter: the commands of the page, in order, on the real chat model."""
 
 import json
 import re
