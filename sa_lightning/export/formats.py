@@ -40,7 +40,7 @@ FORMATS = {
     "gguf": Format("llama.cpp", STEP, first=1, suffix=".gguf"),
     "repeng": Format("repeng", STEP | {"step_keep_norm"}, suffix=".gguf"),
     "steering-vectors": Format("steering-vectors", STEP, ALL_SITES, suffix=".safetensors"),
-    "safetensors": Format("whoever adds vectors", STEP, ALL_SITES, suffix=".safetensors"),
+    "safetensors": Format("any program that adds vectors", STEP, ALL_SITES, suffix=".safetensors"),
     "vllm-lens": Format("vllm-lens", STEP | {"relative_step"}, mixed=True, suffix=".json"),
     "hotwire": Format("hotwire-vllm", STEP),
     "easysteer": Format("EasySteer", STEP | {"step_keep_norm", "ablation"}, mixed=True, prompt_alone=True),

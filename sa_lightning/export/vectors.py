@@ -1,4 +1,4 @@
-"""Files of steering vectors: GGUF for llama.cpp and repeng, safetensors for whoever reads those."""
+"""Files of steering vectors: GGUF for llama.cpp and repeng, safetensors for all others."""
 
 import json
 from collections.abc import Mapping
