@@ -87,7 +87,8 @@ def test_every_verb_that_a_page_names_is_one():
 
 def test_every_option_that_the_pages_name_is_one(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sa"])
-    known = {"--nnodes", "--nproc-per-node", "--predict_only", "--system_instruction"}  # of torchrun and lm-eval
+    known = {"--nnodes", "--nproc-per-node", "--predict_only", "--system_instruction"}  # of torchrun, lm-eval
+    known |= {"--control-vector"}  # and llama.cpp
     for verb in VERBS:
         with suppress(SystemExit):
             main([verb, "--help"])
