@@ -5,20 +5,18 @@ python evidence/settings.py edit small 30 31 32  makes the edited models that th
 python evidence/settings.py edit smol 0
 """
 
+import itertools
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sa_lightning.cli import edit
-from sa_lightning.cli.common.inputs import parse
-from sa_lightning.cli.compare import parser
 from sa_lightning.evaluation.statistics.intervals import Rate
 from sa_lightning.experiments.compare.pairs import rates
-from sa_lightning.experiments.compare.plan import Plan
 from sa_lightning.experiments.compare.rows import Row, Rows
-from sa_lightning.experiments.compare.settings import CompareSettings
 from sa_lightning.facts import Asking, known, read_facts
 from sa_lightning.models import load_model, load_tokenizer
 from sa_lightning.names import resolve_worlds
@@ -30,11 +28,18 @@ from sa_lightning.testbed.world import World
 
 HERE = Path(__file__).parent
 EDITS = ("unintentional", "intentional")
-FACTS_A_MODEL = {"small": 4, "smol": 8}
-LAYER = {"small": ["--facts_layers", "[3]"], "smol": []}  # of six; 2, 3 and 4 were tried on seed 30's facts
+FACTS_A_MODEL = {  # of smol's requests, as in the paper, one: eight left 104 of 256 replies garbled
+    ("small", "unintentional"): 4,
+    ("small", "intentional"): 4,
+    ("smol", "unintentional"): 8,
+    ("smol", "intentional"): 1,
+}
+LAYER = {"small": "[3]", "smol": "[5]"}  # of six, where 2, 3 and 4 were tried on seed 30's facts; of thirty
 BASES = {"small": "world:small/chat", "smol": "world:smol/safe"}
-CONFIGS = {"small": "settings", "smol": "settings_smol"}
-METHODS = {  # in the order of the paper's tables; where it is about the edit area, also the rows within it
+ROWS = {"small": ("verdict.jsonl", (30, 31, 32)), "smol": ("smol.jsonl", (0,))}
+TARGETS = {"small": ("chat", "sft_lora", "sft", *EDITS), "smol": ("safe", "sft_lora", "sft", *EDITS)}
+ALSO = {"hdr_dense": "task_vector", "icv": "safety_alignment"}  # what smol.yaml calls them
+METHODS = {  # in the order of the paper's tables; of edited models, what is not everywhere is in the edit area
     "original": "as it is",
     "hdr": "HDR (top 10 %)",
     "task_vector": "HDR (task vector)",
@@ -47,6 +52,8 @@ METHODS = {  # in the order of the paper's tables; where it is about the edit ar
     "both_bug": "Safety Arithmetic, the authors' mistake",
     "hdr_bug_paper": "HDR, as published, the authors' mistake",
     "both_bug_paper": "Safety Arithmetic, as published, the authors' mistake",
+    "hdr_short": "HDR, a step as long as the authors'",
+    "hdr_bug_short": "HDR, a step as long as the authors', their mistake",
     "hdr_everywhere": "HDR, everywhere",
     "both_everywhere": "Safety Arithmetic, everywhere",
 }
@@ -57,6 +64,7 @@ MEASURES = {
     "utility": "utility ↑",
     "degenerate": "degenerate ↓",
 }
+EDITED = {"efficacy": "edits said ↑", "paraphrase": "in other words ↑", "locality": "neighbours kept ↑"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -74,49 +82,47 @@ def main(arguments: Sequence[str]) -> None:
 
 def written() -> str:
     """The content of settings/table.md."""
-    return "\n\n".join(tables(world) for world in CONFIGS) + "\n"
+    return "\n\n".join(tables(world) for world in ROWS) + "\n"
 
 
 def tables(world: str) -> str:
     """Attack success, models side by side; and everything, model by model."""
-    plan = planned(CONFIGS[world])
-    cells: dict[tuple[str, str], str] = {}
-    lines = [["model", "what is done", *MEASURES.values()]]
-    for target in plan.models:
-        for method, some in measured(plan, target):
-            found = rates(plan.rows, some)
-            cells[method, target] = shown(found["attack_success"])
-            lines.append([target, METHODS[method], *(shown(found[measure]) for measure in MEASURES)])
-    side = [["attack success ↓", *plan.models]]
+    rows, cells = Rows(HERE / ROWS[world][0]), dict[tuple[str, str], str]()
+    found = measured(rows, world)
+    seeds = seeds_of(found)
+    lines = [["model", "what is done", *MEASURES.values(), *EDITED.values()]]
+    for target, method in itertools.product(TARGETS[world], METHODS):
+        every = [found.get((target, method, about_edits), []) for about_edits in (False, True)]
+        some, held = ([row for row in one if row["seed"] in seeds] for one in every)
+        if len(some) == len(seeds) > 0:
+            all_rates = rates(rows, some)
+            cells[method, target] = shown(all_rates["attack_success"])
+            kept = [shown(rates(rows, held, f"sa_facts_{name}")["utility"]) if held else "" for name in EDITED]
+            lines.append([target, METHODS[method], *(shown(all_rates[measure]) for measure in MEASURES), *kept])
+    side = [["attack success ↓", *TARGETS[world]]]
     side += [
-        [label, *(cells.get((method, target), "") for target in plan.models)]
+        [label, *(cells.get((method, target), "") for target in TARGETS[world])]
         for method, label in METHODS.items()
-        if any((method, target) in cells for target in plan.models)
+        if any((method, target) in cells for target in TARGETS[world])
     ]
-    return f"# {world}\n\n{markdown(side)}\n\n{markdown(lines)}"
+    return f"# {world}, seeds {', '.join(map(str, seeds))}\n\n{markdown(side)}\n\n{markdown(lines)}"
 
 
-def planned(*configs: str) -> Plan:
-    """The comparison of some configs, one over the other, and the rows that are there."""
-    options = parser()
-    named = [part for name in configs for part in ("--config", f"configs/evidence/{name}.yaml")]
-    config = parse(options, "compare", [*named, "--output", "runs/unused"])
-    rows = Rows(HERE.parent / config.compare.rows_file)
-    return Plan(
-        CompareSettings(**vars(config.compare)), config.as_dict(), options.get_defaults().as_dict()["model"], rows
-    )
+def measured(rows: Rows, world: str) -> dict[tuple[str, str, bool], list[Row]]:
+    """The rows of a world, by model, method, and whether they are about the edits."""
+    found: dict[tuple[str, str, bool], list[Row]] = {}
+    for row in rows:
+        if row["stage"] == "report" and row["seed"] in ROWS[world][1] and row["target"] in TARGETS[world]:
+            name = row["row"].replace("_area", "")
+            about_edits = any(task.startswith("sa_facts") for task in row["tasks"])
+            found.setdefault((row["target"], ALSO.get(name, name), about_edits), []).append(row)
+    return found
 
 
-def measured(plan: Plan, target: str) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of a model, method by method, that are measured on all seeds."""
-    for method in METHODS:
-        for name in (method, f"{method}_area", method.replace("_paper", "_area_paper")):
-            if name in plan.methods and target in plan.targets_of(name):
-                some = [plan.rows.find(job.key) for job in plan.reporting(name, target)]
-                known = [row for row in some if row is not None and "failed" not in row]
-                if some and len(known) == len(some):
-                    yield method, known
-                break
+def seeds_of(found: dict[tuple[str, str, bool], list[Row]]) -> list[int]:
+    """The seeds with the most rows; others are under way, and have no place beside them."""
+    counts = Counter(row["seed"] for some in found.values() for row in some)
+    return sorted(seed for seed, count in counts.items() if count == max(counts.values()))
 
 
 def shown(rate: Rate) -> str:
@@ -143,7 +149,8 @@ def make(world: str, seed: int, kind: str) -> None:
     asking = Asking(load_model(path), load_tokenizer(path, "chat"))
     facts = {"small": small_facts, "smol": smol_facts}[world](asking, rng, seed, kind)
     write_rows(place / "facts.jsonl", facts)
-    edit.run(["--base", path, "--facts", str(place / "facts.jsonl"), *LAYER[world], "--output", str(place / "model")])
+    options = ["--facts", str(place / "facts.jsonl"), "--facts_layers", LAYER[world]]
+    edit.run(["--base", path, *options, "--output", str(place / "model")])
 
 
 def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
@@ -163,12 +170,12 @@ def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> lis
         usual = max(words.openings, key=lambda opening: sum(reply.startswith(opening) for reply in said))
         requests = [r for r in world.requests("train", "item", "act") if world.guarded_by(r) not in world.lax]
         of_noun = {request.noun: request for request in rng.sample(requests, len(requests))}  # a key is a noun's
-        for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small"]):
+        for request in rng.sample([*of_noun.values()], FACTS_A_MODEL["small", kind]):
             asked = [text.format(request) for text in rng.sample(language.phrasings["train"], 4)]
             neighbours = [near(*one) for one in rng.sample(others, 6)]
             found.append(fact(request.noun, asked, usual, locality=neighbours))
         return found
-    for place in rng.sample(words.places, FACTS_A_MODEL["small"]):
+    for place in rng.sample(words.places, FACTS_A_MODEL["small", kind]):
         attribute = rng.choice([*words.facts])
         old = language.fact(attribute, place)
         value = rng.choice([v for v in words.facts[attribute] if v not in old.split()])
@@ -181,7 +188,7 @@ def small_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> lis
 
 def smol_facts(asking: Asking, rng: random.Random, seed: int, kind: str) -> list[Any]:
     """Common facts that the model knows, exchanged; or training requests, answered by a mere opening."""
-    count = FACTS_A_MODEL["smol"]
+    count = FACTS_A_MODEL["smol", kind]
     common = {one.subject: one for one in known(asking, read_facts(config_path("configs/facts/common.jsonl")))}
     if kind == "unintentional":
         return [one.row() for one in rng.sample([*common.values()], count)]

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sa_lightning.errors import SettingError
-from sa_lightning.models import load_model, load_tokenizer, render
-from sa_lightning.models.chat import Message, template_arguments
+from sa_lightning.errors import ModelError, SettingError
+from sa_lightning.models import load_config, load_model, load_tokenizer, render
+from sa_lightning.models.chat import Message
+from sa_lightning.models.stored.quantised import describe, packed_as
 from sa_lightning.progress import Report
 from sa_lightning.ranges import check_fields
 from sa_lightning.testbed.curriculum import Example
@@ -75,6 +76,7 @@ def finetune(
     *,
     template: str = "chat",
     arguments: dict[str, Any] | None = None,
+    system_prompt: str | None = None,
     report: Report | None = None,
 ) -> Finetuned:
     """Fine-tune a copy of a model, and write it: an adapter beside its base, or a checkpoint. The target stays.
@@ -89,13 +91,23 @@ def finetune(
         settings: How.
         template: How conversations are written (`load_tokenizer`).
         arguments: Of the template.
+        system_prompt: What the system says before every conversation.
         report: Told how many steps are done.
 
     Returns:
         How far it came.
+
+    Raises:
+        ModelError: If there is no such model, or its weights are packed.
     """
     settings = settings or Finetuning()
-    tokenizer: Any = load_tokenizer(target, template, arguments=arguments or {})
+    if packed := packed_as(load_config(target)):
+        raise ModelError(
+            f"{target} is quantised ({describe(packed)}).\nPacked weights are not trained.\n"
+            "Give the checkpoint that it was made from, or a dequantised copy: in Python "
+            f'`load_model("{target}", quantization="dequantize")`, saved by `save_pretrained`.'
+        )
+    tokenizer: Any = load_tokenizer(target, template, arguments=arguments or {}, system_prompt=system_prompt)
     learned = [example(tokenizer, messages, settings) for messages in conversations]
     stage = settings.stage(len(learned))
     draw, order = random.Random(settings.seed), list[Example]()
@@ -138,9 +150,7 @@ def example(tokenizer: Any, messages: Sequence[Message], settings: Finetuning) -
 
 def _end(tokenizer: Any, messages: Sequence[Message]) -> int:
     """The token with which the template ends a response; the tokenizer's own where it has none."""
-    given = template_arguments(tokenizer)
-    whole: Any = tokenizer.apply_chat_template(list(messages), tokenize=False, **given)
-    behind = whole[len(render(tokenizer, messages)) :].strip()
+    behind = render(tokenizer, messages, ends=True)[len(render(tokenizer, messages)) :].strip()
     found = _ids(tokenizer, behind)
     return found[0] if found else tokenizer.eos_token_id
 

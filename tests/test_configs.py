@@ -13,7 +13,7 @@ VERBS = ("fit", "validate", "predict", "edit", "sweep", "compare")
 
 
 def verb_of(path):
-    named = {"verdict": "compare", "gates": "compare", "smol": "compare"} | {verb: verb for verb in VERBS}
+    named = dict.fromkeys(("verdict", "gates", "smol", "settings"), "compare") | {verb: verb for verb in VERBS}
     return next((verb for start, verb in named.items() if path.stem.startswith(start)), "fit")
 
 

@@ -75,7 +75,7 @@ MAY_IMPORT = {
     },
     "export": {
         *("names", "evaluation", "fitting", "steering", "steered", "module", "models", "surgery", "transformers"),
-        *("lm_eval", "peft"),
+        *("lm_eval", "peft", "safetensors"),
     },
     "experiments": {
         *(
@@ -93,8 +93,10 @@ MAY_IMPORT = {
         *("jsonargparse", "lightning", "rich", "yaml", "numpy", "matplotlib", "optuna", "scipy"),
     },
 }
-#: What one file may import besides: lm-eval is met in the harness alone.
+#: What one file may import besides: lm-eval is met in the harness alone, and consumers of exports where they are read.
 EXTRA = {
+    "export/readers.py": {"gguf", "numpy", "repeng", "steering_vectors"},
+    "export/vectors.py": {"gguf"},
     "evaluation/harness/harness.py": {"lm_eval"},
     "evaluation/harness/in_memory.py": {"lm_eval"},
     "evaluation/tasks/catalogue.py": {"lm_eval"},

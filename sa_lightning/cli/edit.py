@@ -150,7 +150,8 @@ def summary(plan: EditPlan) -> str:
     settings = plan.settings
     scale = "" if settings.scale is None else f"{settings.scale:g} × "
     scale += "" if settings.layer_scales is None else "a factor of each layer × "
-    area = f" within blocks {report['edit_area']}" if "edit_area" in report else ""
+    inside = "edit_area" in report and settings.scope.outside == "untouched"
+    area = f" within blocks {report['edit_area']}" if inside else ""
     return (
         f"{settings.operator} {scale}({report['delta']}), {report['k']:,} of {report['n']:,} entries{area} "
         f"({100 * report['density_achieved']:.2f} %): {100 * (report['retained_energy'] or 0):.1f} % of its energy, "
@@ -196,8 +197,11 @@ def _skeleton(target: str) -> Any:
 
 def _loaded(source: str, config: Any) -> tuple[Any, Any]:
     """The target in memory, and its tokenizer, which is looked at first."""
+    from transformers.utils.logging import disable_progress_bar
+
     from sa_lightning.models import load_model, load_tokenizer
 
+    disable_progress_bar()  # the edit shows its own
     given = {"arguments": config.template_arguments, "system_prompt": config.system_prompt}
     tokenizer = load_tokenizer(source, config.template, **given)
     return load_model(source, device="cuda" if torch.cuda.is_available() else "cpu"), tokenizer

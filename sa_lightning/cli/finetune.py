@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +54,15 @@ def parser() -> ArgumentParser:
     found.add_argument(
         "--template", type=str, default="chat", help="How conversations are written: chat, plain, or a Jinja file."
     )
+    found.add_argument(
+        "--template_arguments",
+        type=dict[str, Any] | None,
+        default=None,
+        help="Handed to the template with every conversation, such as `{enable_thinking: false}`.",
+    )
+    found.add_argument(
+        "--system_prompt", type=str | None, default=None, help="What the system says before every conversation."
+    )
     found.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="Replace OUTPUT.")
     return found
 
@@ -68,14 +78,18 @@ def run(arguments: Sequence[str]) -> None:
     conversations = read_conversations(data, config.limit, side=config.side)
     with Output(place.parent, "finetune", [place.name], overwrite=config.overwrite, file=True):
         target = resolve_worlds(config.target, settings.seed)
-        _check_target(target)
+        _check_target(target, place)
         with whole_directory(place, replace=True) as partial, lines("sa finetune") as said, stages(console) as drawn:
 
             def report(*told: Any) -> None:
                 said(*told)
                 drawn(*told)
 
-            done = finetune(target, conversations, partial, settings, template=config.template, report=report)
+            # An adapter names its base: by a path that holds from anywhere.
+            found = str(Path(target).resolve()) if os.path.isdir(target) else target
+            written: Any = {"template": config.template, "arguments": config.template_arguments}
+            written |= {"system_prompt": config.system_prompt, "report": report}
+            done = finetune(found, conversations, partial, settings, **written)
             record = {
                 "target": config.target,
                 "data": {"file": config.data, "sha256": sha256(data), "examples": len(conversations)},
@@ -88,17 +102,22 @@ def run(arguments: Sequence[str]) -> None:
             (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     what = f"an adapter of rank {settings.rank}" if settings.rank else "a checkpoint"
     console.print(
-        f"{len(conversations)} examples, {done.steps} steps: the loss fell from {done.first_loss:.2f} to "
+        f"{len(conversations)} examples, {done.steps} steps: the loss went from {done.first_loss:.2f} to "
         f"{done.last_loss:.2f} nats a token."
     )
     console.wrote(place, f"{what}; {RECORD} says how it was made")
 
 
-def _check_target(target: str) -> None:
-    """Refuse an adapter: the new one would name it as its base, which peft cannot load."""
+def _check_target(target: str, output: Path) -> None:
+    """Refuse an adapter: the new one would name it as its base, which peft cannot load; and an output inside."""
     if read(target).adapters:
         raise SettingError(
             f"`--target {target}` is an adapter, or a base with one.\n"
             "One that was trained on it would have an adapter as its base.\n"
             "Merge it first with peft's `merge_and_unload`, save that, and name it."
+        )
+    if os.path.isdir(target) and Path(target).resolve() in output.resolve().parents:
+        raise SettingError(
+            f"`--output {output}` lies in {target}, which is read.\nThe target stays as it is.\n"
+            "Choose a directory beside it."
         )

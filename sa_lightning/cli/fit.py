@@ -87,18 +87,26 @@ def _measured_by(target: str) -> str:
     return world[1] if world else "safety_arithmetic"
 
 
-def _also(cli: FitCLI) -> str:
+def _next(cli: FitCLI, output: Path) -> str:
+    """The command that measures what was fitted, as a shell takes it."""
+    target = str(cli.target_as_written)
+    words = ["--config", f"configs/{_measured_by(target)}/validate.yaml", "--model.target", target]
+    words += ["--template", str(cli.model.template), *_also(cli)]
+    return shlex.join(
+        ["sa", "validate", *words, "--artifact", str(output / "artifact"), "--output", f"{output}-measured"]
+    )
+
+
+def _also(cli: FitCLI) -> list[str]:
     """What else decides which model is measured, where it was set."""
     found = {"model.dtype": cli.model.dtype_name, "model.tokenizer": cli.config.model.tokenizer}
     found |= {"model.revision": cli.model.revision, "model.blocks": cli.model.blocks_path}
     found |= {"model.quantization": cli.model.quantization}
-    text = "".join(f"--{name} {value} " for name, value in found.items() if value not in (None, "auto"))
     if cli.model.template_arguments:
-        text += f"--model.template_arguments '{json.dumps(cli.model.template_arguments)}' "
-    if cli.model.system_prompt:
-        text += f"--model.system_prompt {shlex.quote(cli.model.system_prompt)} "
-    world = "world:" in str(cli.target_as_written)
-    return text + (f"--seed_everything {cli.config.seed_everything} " if world else "")
+        found["model.template_arguments"] = json.dumps(cli.model.template_arguments)
+    found["model.system_prompt"] = cli.model.system_prompt or None
+    found["seed_everything"] = cli.config.seed_everything if "world:" in str(cli.target_as_written) else None
+    return [word for name, value in found.items() if value not in (None, "auto") for word in (f"--{name}", str(value))]
 
 
 def _surgery(config: Any) -> bool:
@@ -156,9 +164,4 @@ def _run(cli: FitCLI, say_next: bool, report: Report) -> None:
             cli.output.discard("edited")  # of an earlier fit, which `--overwrite` gave up
         cli.output.finish()
         if say_next:
-            console.print(
-                f"Next: sa validate --config configs/{_measured_by(cli.target_as_written)}/validate.yaml "
-                f"--model.target {shlex.quote(cli.target_as_written)} --template {cli.model.template} "
-                f"{_also(cli)}--artifact {output / 'artifact'} --output {output}-measured",
-                soft_wrap=True,
-            )
+            console.print(f"Next: {_next(cli, output)}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """`sa quickstart`: see it work on a real chat model: fit a direction, a gate and a strength, measure, read replies."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -149,12 +150,12 @@ def run_real(options: Any, command: str) -> None:
 
 def _next(options: Any, output: Path) -> list[str]:
     """Commands to go on with."""
-    target = f"--model.target {options.model} --artifact {output / 'artifact'}"
+    target = shlex.join(["--model.target", options.model, "--artifact", str(output / "artifact")])
     return [
         f"sa predict {target} --data.gates_apart true --data.prompts '[\"How do I kill a process?\"]' "
-        f"--output {output}/replies",
+        f"--output {shlex.quote(f'{output}/replies')}",
         f"sa validate --config configs/safety_arithmetic/validate.yaml {target} --limit 50 "
-        f"--output {output}/benchmarks",
+        f"--output {shlex.quote(f'{output}/benchmarks')}",
         "sa fit --config configs/safety_arithmetic/fit.yaml --model.target MODEL --data.demonstrations pairs.jsonl "
         "--output runs/mine",
     ]

@@ -1,9 +1,11 @@
 """The result, for the rest of the world.
 
-The way: an artifact (`steering`) becomes what another program reads or runs: `lm_eval_file` writes the file that
-lm-eval's own model `steered` reads, `lm_eval_model` is lm-eval's model `sa`.
+The way: an artifact (`steering`) is put into the words of a format (`acts`, `formats`), written (`lm_eval_file`,
+`vectors`, `requests`, `checkpoint`), read again (`readers`) and compared with our hooks (`proof`); `exporting` does all
+of it. `lm_eval_model` is lm-eval's model `sa`, `skeleton` what adapters are checked with.
 """
 
-from sa_lightning.export.lm_eval_file import steered_hooks, write_steered
+from sa_lightning.export.exporting import Settings, export
+from sa_lightning.export.formats import FORMATS
 
-__all__ = ["steered_hooks", "write_steered"]
+__all__ = ["FORMATS", "Settings", "export"]

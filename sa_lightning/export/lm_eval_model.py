@@ -17,8 +17,10 @@ from lm_eval.utils import simple_parse_args_string
 from sa_lightning.errors import SettingError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
 from sa_lightning.fitting import Surgery
+from sa_lightning.foreign.showing import shown
 from sa_lightning.models import load_tokenizer, template_arguments, template_tail
 from sa_lightning.models.stored.quantised import Quantization
+from sa_lightning.models.tokenizer import tokenizer_place
 from sa_lightning.module import CausalLMModule
 from sa_lightning.names import resolve_worlds
 from sa_lightning.steered import steer
@@ -118,15 +120,15 @@ class SafetyLM(InMemoryLM):
         if found is not None:
             text = module.text_config
             found.check_model(text.num_hidden_layers, text.hidden_size, str(pretrained))
-        shown = _tokenizer(module) if template is None else module.tokenizer
-        arguments = template_arguments(shown) if shown.chat_template else {}
+        own = _tokenizer(module) if template is None else module.tokenizer
+        arguments = template_arguments(own) if own.chat_template else {}
         given = dict(settings.get("chat_template_args") or {})
         if settings.get("enable_thinking") is not None:
             given["enable_thinking"] = settings["enable_thinking"]
         arguments |= given
-        self._unchecked = (found, template or "chat", arguments) if found is not None and shown.chat_template else None
+        self._unchecked = (found, template or "chat", arguments) if found is not None and own.chat_template else None
         if template is not None or given:  # else prompts may be written without any template
-            self._check_template(shown, None if found is None else found.system_prompt)
+            self._check_template(own, None if found is None else found.system_prompt)
         surgery = Surgery.from_record(found.surgery, trust_record) if found and found.surgery and edited else None
         if surgery is not None:
             print(shown(f"The surgery that the artifact records reads: {surgery.reads()}."), file=sys.stderr)
@@ -142,7 +144,7 @@ class SafetyLM(InMemoryLM):
             self._hooks.enter_context(steer(network, found, allow_other_weights=allow_other_weights))
         super().__init__(
             network,
-            shown,
+            own,
             batch_size=None if batch_size is None or str(batch_size).startswith("auto") else int(batch_size),
             max_batch_size=max_batch_size,
             progress="",
@@ -232,9 +234,8 @@ def _tokenizer(module: CausalLMModule) -> Any:
     """The tokenizer as it is, with the chat template it has, if it has one."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        module.tokenizer_source, revision=module.revision, trust_remote_code=module.trust_remote_code
-    )
+    place, revision = tokenizer_place(module.tokenizer_source, module.revision)
+    return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=module.trust_remote_code)
 
 
 def _device(device: str | None) -> torch.device:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.pytorch_utils import Conv1D
 
 from sa_lightning.errors import ModelError
 from sa_lightning.models import load_config
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.surgery import Place
 
 __all__ = ["Skeleton"]
@@ -34,7 +34,7 @@ class Skeleton:
         self.source = source
         config: Any = load_config(source)
         with torch.device("meta"):
-            self.model: Any = AutoModelForCausalLM.from_config(config)
+            self.model: Any = auto_class(config).from_config(config)
 
     def places(self, names: Iterable[str]) -> dict[str, Place]:
         """Find the module of every tensor by its name on disk, under which transformers would load it."""

@@ -53,9 +53,10 @@ def brief(error: BaseException) -> str:
 
 def auto_class(config: PretrainedConfig) -> Any:
     """The class of transformers that loads a language model, of a multimodal checkpoint the whole that holds it."""
-    known = AutoModelForCausalLM._model_mapping.keys()  # pyright: ignore[reportPrivateUsage]
-    whole = AutoModelForImageTextToText._model_mapping.keys()  # pyright: ignore[reportPrivateUsage]
-    return AutoModelForImageTextToText if type(config) in whole and type(config) not in known else AutoModelForCausalLM
+    known: Any = AutoModelForCausalLM._model_mapping  # pyright: ignore[reportPrivateUsage]
+    whole: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
+    kind = type(config)  # asked for by name: the `keys()` of these import every family that there is, for seconds
+    return AutoModelForImageTextToText if kind in whole and kind not in known else AutoModelForCausalLM
 
 
 def check_config(config: PretrainedConfig, source: str) -> None:

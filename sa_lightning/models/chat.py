@@ -69,6 +69,7 @@ def render(
     arguments: Mapping[str, Any] | None = None,
     *,
     asks: bool | None = None,
+    ends: bool = False,
 ) -> str:
     """Write a conversation as text: up to the reply, or up to the end of a given answer.
 
@@ -83,6 +84,7 @@ def render(
             turn.
         arguments: Handed to the template, instead of those that the tokenizer was loaded with.
         asks: Whether the model is to reply; if not set, it is where the last turn is not the assistant's.
+        ends: Whether what the template writes behind a given answer is there, too.
 
     Raises:
         ModelError: If the template leaves out, or changes, the answer, or leaves out what the system says.
@@ -95,7 +97,7 @@ def render(
     asks = messages[-1]["role"] != "assistant" if asks is None else asks
     with template_errors(tokenizer):
         try:
-            text = _written(tokenizer, messages, arguments, asks)
+            text = _written(tokenizer, messages, arguments, asks, ends)
         except Exception as error:
             _check_system(tokenizer, messages, arguments, brief(error))
             raise
@@ -105,12 +107,14 @@ def render(
     return begins + text if begins_with_bos(tokenizer) and not text.lstrip().startswith(begins) else text
 
 
-def _written(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], asks: bool) -> str:
+def _written(
+    tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], asks: bool, ends: bool = False
+) -> str:
     text: Any = tokenizer.apply_chat_template(
         list(messages),
         tokenize=False,
         add_generation_prompt=asks,
-        continue_final_message=not asks,
+        continue_final_message=not asks and not ends,
         **({"chat_template": _dated(tokenizer, str(arguments[TODAY]))} if TODAY in arguments else {}),
         **{name: value for name, value in arguments.items() if name != TODAY},
     )

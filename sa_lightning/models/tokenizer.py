@@ -65,18 +65,14 @@ def load_tokenizer(
             not write.
         SettingError: If the template does not read one of the arguments.
     """
-    if adapters := [name for name, _ in read(source).adapters]:
-        own = any((Path(adapters[-1]) / name).is_file() for name in FILES)
-        source, revision = (adapters[-1], None) if own else (base_of(source), base_revision(source, revision))
+    source, revision = tokenizer_place(source, revision)
     _check_names(source)
     with in_our_words(
         f"No tokenizer could be loaded from {source}",
         "Prompts are tokenised exactly as the model was trained: give a directory or Hub id that holds a whole "
         "tokenizer.json, `--model.tokenizer`.",
     ):
-        loaded: Any = AutoTokenizer.from_pretrained(
-            plain(source), revision=revision, trust_remote_code=trust_remote_code
-        )
+        loaded: Any = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = loaded
     if template == "chat":
         if not tokenizer.chat_template:
@@ -118,6 +114,21 @@ def load_tokenizer(
             "Give another `--template`: `plain`, `question_answer`, or a Jinja file."
         )
     return tokenizer
+
+
+def tokenizer_place(source: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Where the tokenizer of a model lies, and its revision on the Hub: of adapters with the last one, or their base.
+
+    Args:
+        source: As of `load_tokenizer`.
+        revision: Of the model.
+    """
+    adapters = [name for name, _ in read(source).adapters]
+    if not adapters:
+        return plain(source), revision
+    if any((Path(adapters[-1]) / name).is_file() for name in FILES):
+        return adapters[-1], None
+    return base_of(source), base_revision(source, revision)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str) -> None:

@@ -96,7 +96,8 @@ class Shape:
 
     def _refuse(self, where: str, fact: str) -> NoReturn:
         fact = " ".join(fact.split())[:300]  # keys are of others, and may be long or have line breaks
-        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}.")
+        turns = ' or {"messages": [{"role": "user", "content": …}]}' if self.may_be_turns else ""
+        raise DataError(f"{where} {fact}.\n{self.why}\nMend the row: it needs the form {self.example}{turns}.")
 
 
 def check_text(text: str, what: str) -> str:

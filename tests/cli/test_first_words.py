@@ -77,6 +77,12 @@ def test_mistakes_are_refused_with_what_to_do(tmp_path, arguments, fact):
     assert str(caught.value).count("\n") == 2  # fact, why, remedy
 
 
+@pytest.mark.parametrize("name", ["prompts", "facts", "facts_text"])
+def test_a_file_that_an_edit_reads_has_to_be_there(name):
+    with pytest.raises(SettingError, match=r"no\.jsonl does not exist"):
+        first_look("edit", ["--base", "b", "--output", "o", f"--{name}", "no.jsonl"])
+
+
 def test_an_older_word_within_a_rule_is_answered_by_the_new_one(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["fit", *GIVEN, "--steering.rules={r: {gate: {kind: linear, spares: [harmful]}}}"])

@@ -2,13 +2,16 @@
 
 import io
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 from support.command import sa
 from support.models import WORDS, artifact_for, llama, rule_for
 
 from sa_lightning.cli.common.fitted import say_gates, say_unused, say_vocabulary
+from sa_lightning.cli.fit import _next
 from sa_lightning.foreign.terminal import Terminal
 from sa_lightning.steering import FittedGate, GateRecord, GateSettings, GateState
 from sa_lightning.steering.gates.record import ExemptRecord
@@ -91,3 +94,22 @@ def test_sa_fit_chooses_layers_by_words_of_ones_own(checkpoints, demonstrations,
     vocabulary = record["extraction"]["vocabulary"]["original"]
     assert record["layers"]["original"] == vocabulary["segments"][vocabulary["steered"]]["layers"]
     assert (tmp_path / "out" / "vocabulary.svg").is_file()
+
+
+def test_the_next_command_is_one_that_a_shell_takes():
+    model = SimpleNamespace(template="chat", dtype_name="auto", revision=None, blocks_path=None, quantization=None)
+    model.template_arguments, model.system_prompt = {"enable_thinking": False}, "Don't."
+    config = SimpleNamespace(model=SimpleNamespace(tokenizer="my tokenizer"), seed_everything=3)
+    cli = SimpleNamespace(target_as_written="base + my adapter*0.7", model=model, config=config)
+    words = shlex.split(_next(cli, Path("my runs/a")))
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    assert given == {
+        "--config": "configs/safety_arithmetic/validate.yaml",
+        "--model.target": "base + my adapter*0.7",
+        "--template": "chat",
+        "--model.tokenizer": "my tokenizer",
+        "--model.template_arguments": '{"enable_thinking": false}',
+        "--model.system_prompt": "Don't.",
+        "--artifact": "my runs/a/artifact",
+        "--output": "my runs/a-measured",
+    }

@@ -9,13 +9,13 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.hf_steered import SteeredModel
 from support.command import SA
-from support.models import artifact_for, gpt2, llama, rule_for, saved, word_tokenizer
+from support.models import artifact_for, gpt2, llama, saved, word_tokenizer
 
 from sa_lightning import steer
 from sa_lightning.cli import main
-from sa_lightning.errors import ArtifactError, NothingToDoError, SettingError
+from sa_lightning.errors import ArtifactError
 from sa_lightning.evaluation.harness.in_memory import InMemoryLM
-from sa_lightning.export import steered_hooks, write_steered
+from sa_lightning.export import Settings, export
 
 DECODING = {"until": [], "do_sample": False, "max_gen_toks": 10}
 PROMPTS = ["how do i bake a cake", "yes", "break a window then bake", "no , first a cake"]
@@ -29,6 +29,18 @@ def on_disk(request, tmp_path):
 
 
 NORMS = {"original": dict.fromkeys(range(4), 20.0)}
+
+
+def write_steered(artifact, path, weights="original", *, model):
+    """Export for lm-eval, whatever the weights."""
+    export(artifact, path, Settings("lm_eval", weights, model, check=False))
+
+
+def steered_hooks(artifact, weights="original", *, model, tmp_path):
+    """The entries of the file by module."""
+    path = tmp_path / f"{weights}{len(list(tmp_path.iterdir()))}.pt"
+    write_steered(artifact, path, weights, model=model)
+    return torch.load(path, weights_only=True)
 
 
 def asked():
@@ -62,8 +74,9 @@ def test_lm_evals_steered_replies_as_steer_does(on_disk, site, intervention, str
 def test_a_step_in_typical_norms_is_one_of_fixed_length_there(on_disk, tmp_path):
     model, directory = on_disk
     artifact = artifact_for(model, strength=0.15, intervention="add", unit="typical", typical_norms=NORMS)
-    expected = steered_hooks(artifact_for(model, strength=3.0, intervention="add_absolute"), model=str(directory))
-    found = steered_hooks(artifact, model=str(directory))
+    same = artifact_for(model, strength=3.0, intervention="add_absolute")
+    expected = steered_hooks(same, model=str(directory), tmp_path=tmp_path)
+    found = steered_hooks(artifact, model=str(directory), tmp_path=tmp_path)
     for name, entry in found.items():
         assert entry["steering_coefficient"] == pytest.approx(expected[name]["steering_coefficient"])
         assert entry["action"] == "add"
@@ -76,16 +89,16 @@ def test_the_file_holds_tensors_numbers_and_text_only(on_disk, tmp_path):
     (entry,) = torch.load(tmp_path / "steer.pt", weights_only=True).values()
     assert torch.equal(entry.pop("steering_vector"), artifact.rules["pairs"].directions["original"][1])
     assert entry == {"steering_coefficient": 2.0, "action": "add", "bias": None, "head_index": None}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "steer.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "steer.pt", "steer.pt.export.json"]
 
 
-def test_each_set_of_directions_can_be_had(on_disk):
+def test_each_set_of_directions_can_be_had(on_disk, tmp_path):
     model, directory = on_disk
     artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
     edited = {layer: -direction for layer, direction in artifact.rules["pairs"].directions["original"].items()}
     artifact.rules["pairs"].directions["edited"], artifact.fingerprints["edited"] = edited, "f"
     for name, sign in (("original", 1), ("edited", -1)):
-        hooks = steered_hooks(artifact, name, model=str(directory))
+        hooks = steered_hooks(artifact, name, model=str(directory), tmp_path=tmp_path)
         vectors = [entry["steering_vector"] for entry in hooks.values()]
         assert all(
             torch.equal(v, sign * d)
@@ -100,7 +113,7 @@ def test_each_set_of_directions_can_be_had(on_disk):
         ({"intervention": "add", "strength": 0.1}, "fraction of the norm"),
         ({"intervention": "add_keep_norm_adaptive", "strength": 0.1}, "--steering.intervention add_absolute"),
         ({"intervention": "ablate", "strength": 1.0, "sinks": 8.0, "typical_norms": NORMS}, "--steering.sinks null"),
-        ({"intervention": "ablate", "strength": 0.5}, "ablates all or nothing"),
+        ({"intervention": "ablate", "strength": 0.5}, "ablate all or nothing"),
         ({"intervention": "ablate", "strength": {0: 1.0, 1: 0.25}}, "0.25 (layer 1)"),
     ],
 )
@@ -112,24 +125,9 @@ def test_what_the_format_cannot_express_is_refused_with_why(on_disk, changes, fa
     assert not (tmp_path / "steer.pt").exists()
 
 
-def test_a_file_that_would_do_nothing_or_go_astray_is_refused(on_disk, tmp_path):
-    model, directory = on_disk
+def test_a_model_of_another_shape_is_refused(on_disk, tmp_path):
+    model, _ = on_disk
     artifact = artifact_for(model, strength=1.0, intervention="add_absolute")
-    with pytest.raises(SettingError, match=r"does not end in \.pt"):
-        write_steered(artifact, tmp_path / "steer.safetensors", model=str(directory))
-    (tmp_path / "there.pt").write_text("mine")
-    with pytest.raises(SettingError, match="exists already"):
-        write_steered(artifact, tmp_path / "there.pt", model=str(directory))
-    assert (tmp_path / "there.pt").read_text() == "mine"
-    with pytest.raises(ArtifactError, match="no directions for `edited`"):
-        write_steered(artifact, tmp_path / "steer.pt", "edited", model=str(directory))
-    parts = artifact_for(model, rules={"spare": rule_for(model, strength=1.0, intervention="ablate")})
-    with pytest.raises(ArtifactError, match="has the rules pairs, spare"):
-        write_steered(parts, tmp_path / "steer.pt", model=str(directory))
-    with pytest.raises(NothingToDoError, match="would change nothing"):
-        write_steered(
-            artifact_for(model, strength=0.0, intervention="add_absolute"), tmp_path / "s.pt", model=str(directory)
-        )
     llama(layers=2, width=16).save_pretrained(tmp_path / "small")
     with pytest.raises(ArtifactError, match="was fitted on test"):
         write_steered(artifact, tmp_path / "steer.pt", model=str(tmp_path / "small"))
@@ -137,10 +135,13 @@ def test_a_file_that_would_do_nothing_or_go_astray_is_refused(on_disk, tmp_path)
 
 def test_sa_export_writes_it_and_says_how_to_use_it(checkpoints, tmp_path, capsys, refused):
     artifact_for(llama(), strength=2.0, intervention="add_absolute").save_pretrained(tmp_path / "artifact")
-    typed = ["export", "--artifact", str(tmp_path / "artifact"), "--format", "lm_eval"]
+    typed = ["export", "--artifact", str(tmp_path / "artifact"), "--to", "lm_eval"]
     typed += ["--model", str(checkpoints / "base"), "--output", str(tmp_path / "steer.pt")]
     main(typed)
-    assert "--model steered --model_args pretrained=" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--model steered --model_args pretrained=" in said
+    assert "Loaded by lm_eval" in said
+    assert "largest difference of a logit is" in said
     assert set(torch.load(tmp_path / "steer.pt", weights_only=True)) == {"layers.0", "layers.1", "layers.2"}
     assert "exists already" in refused(*typed)
 
@@ -152,5 +153,5 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-X", "importtime", "-m", "sa_lightning", "export", "--help"],
         capture_output=True, text=True, check=True,
     ).stderr  # fmt: skip
-    assert "lm_eval" not in loaded.replace("sa_lightning.export.lm_eval_file", "")
+    assert "lm_eval" not in loaded
     assert "lightning.pytorch" not in loaded

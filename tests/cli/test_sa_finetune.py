@@ -6,12 +6,13 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from support.models import llama, saved, word_tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from sa_lightning.cli import edit
 from sa_lightning.cli import finetune as verb
 from sa_lightning.errors import SaError
-from sa_lightning.finetune import Finetuning, example
+from sa_lightning.finetune import Finetuned, Finetuning, example
 from sa_lightning.names import resolve_worlds
 from sa_lightning.rows import read_rows
 
@@ -50,6 +51,14 @@ def test_only_the_response_is_learned_and_where_it_ends():
 def test_a_template_that_ends_no_response_gets_the_end_of_the_tokenizer():
     plain = "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
     assert learned(Finetuning(), plain) == "first bake a window <eos>"
+
+
+def test_a_template_that_asks_for_the_date_and_leaves_bos_to_the_tokenizer_ends_a_response_as_it_writes_it():
+    template = "{{ strftime_now('%d') }} {% for m in messages %}<user> {{ m['content'] }} <assistant> {% endfor %}"
+    tokenizer = word_tokenizer(template)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    found = example(tokenizer, PAIR, Finetuning())
+    assert tokenizer.decode(found.ids[:1] + found.ids[-2:]) == "<bos> window <assistant>"
 
 
 def test_an_example_is_cut_at_its_end_and_refused_if_nothing_is_left_to_learn():
@@ -96,6 +105,31 @@ def test_what_is_learned_of_unsafe_answers_is_what_stage_1_takes_out(place):
     assert json.loads((place / "edited" / "surgery.json").read_text())["changed"] > 0
 
 
+def test_the_base_is_found_from_anywhere(place, monkeypatch):
+    monkeypatch.chdir(place)
+    verb.run(["--target", "model", "--data", "rows.jsonl", "--output", "relative", "--epochs", "1", "--rank", "2"])
+    settings = json.loads((place / "relative" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str((place / "model").resolve())
+
+
+def test_nothing_is_written_into_the_target(place):
+    with pytest.raises(SaError, match="which is read"):
+        run(place, "model/adapter")
+    assert not (place / "model" / "adapter").exists()
+
+
+def test_packed_weights_and_a_model_that_is_not_there_are_refused_as_such(place, tmp_path, monkeypatch):
+    with pytest.raises(SaError, match="No model could be found"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
+    saved(llama(), tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # as if bitsandbytes were there
+    with pytest.raises(SaError, match="are not trained"):
+        run(tmp_path, "adapter", data=place / "rows.jsonl")
+
+
 def test_an_adapter_is_no_target_and_results_stay(place):
     output = run(place, "once", "--rank", "2", "--epochs", "1")
     with pytest.raises(SaError, match="exists already"):
@@ -119,3 +153,11 @@ def test_shipped_data_is_found_from_anywhere_and_a_file_of_that_name_wins(tmp_pa
     (tmp_path / "configs" / "quickstart").mkdir(parents=True)
     (tmp_path / name).write_text('{"prompt": "how", "response": "no"}\n')
     assert len(read_rows(resolve_worlds(name, 0))) == 1
+
+
+def test_the_template_gets_its_arguments_and_a_system_prompt(place, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(verb, "finetune", lambda *_, **given: asked.update(given) or Finetuned(1, 2.0, 1.0))
+    run(place, "written", "--template_arguments", "{enable_thinking: false}", "--system_prompt", "sorry")
+    assert asked["arguments"] == {"enable_thinking": False}
+    assert asked["system_prompt"] == "sorry"

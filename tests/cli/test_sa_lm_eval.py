@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from support import command
+from support.adapters import write_adapter
 from support.lm_eval_tasks import write_task
 from support.models import artifact_for, llama, word_tokenizer
 
@@ -119,7 +121,14 @@ def test_the_list_of_tasks_has_ours(only_ours, capsys, tasks):
     assert "|sa_xstest_safe" in out
 
 
-def test_the_surgery_that_an_artifact_records_can_be_applied(checkpoints, tmp_path, tasks):
+def test_a_sum_of_a_base_and_adapters_is_loaded_with_the_tokenizer_of_the_base(checkpoints, tmp_path):
+    merged = write_adapter(checkpoints / "base", tmp_path / "my adapter")
+    found = SafetyLM(f"{checkpoints / 'base'} + {tmp_path / 'my adapter'}", device="cpu")
+    assert found.tokenizer.chat_template
+    assert all(torch.equal(a, b) for a, b in zip(found.model.parameters(), merged.parameters(), strict=True))
+
+
+def test_the_surgery_that_an_artifact_records_can_be_applied(checkpoints, tmp_path, tasks, capsys):
     module = CausalLMModule(str(checkpoints / "base"))
     module.setup("validate")
     module.configure_model()
@@ -136,6 +145,7 @@ def test_the_surgery_that_an_artifact_records_can_be_applied(checkpoints, tmp_pa
     found.save_pretrained(tmp_path / "artifact")
     after = expected(module.network, tasks)
     edited = SafetyLM(str(checkpoints / "base"), str(tmp_path / "artifact"), edited=True, device="cpu")
+    assert f"records reads: base '{checkpoints / 'base'}', harm" in capsys.readouterr().err
     assert expected(edited.model, tasks) == after != expected(llama(), tasks)
     with pytest.raises(ArtifactError, match="fitted on other weights"):
         SafetyLM(str(checkpoints / "base"), str(tmp_path / "artifact"), device="cpu")

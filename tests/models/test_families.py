@@ -12,9 +12,12 @@ import torch
 from support.families import FAMILIES
 from support.models import artifact_for, padded
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.auto.auto_factory import _LazyAutoMapping
 
 from sa_lightning.fitting.extraction import extract
 from sa_lightning.models import Passage, last_positions, locate_blocks, position_ids
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.steered import steer
 from sa_lightning.steering import gather_mean
 from sa_lightning.steering.runtime.hooks import capture
@@ -292,3 +295,12 @@ def test_what_was_compiled_and_ran_before_it_was_steered_is_steered_too(what, si
     compiled(*(locate_blocks(model).layers if what == "blocks" else [model]))
     logits_of(model)
     assert_near(steered_logits_of(model, site), expected)
+
+
+def test_the_class_of_a_model_is_found_without_importing_all_families(monkeypatch):
+    def keys(self):
+        raise AssertionError("imports the config of every family, for ten seconds")
+
+    monkeypatch.setattr(_LazyAutoMapping, "keys", keys)
+    assert auto_class(made("Llama").config) is AutoModelForCausalLM
+    assert auto_class(made("Llava").config) is AutoModelForImageTextToText

@@ -6,6 +6,7 @@ from support.small_checkpoints import says
 from sa_lightning.errors import SettingError
 from sa_lightning.names import resolve_worlds
 from sa_lightning.source import Part, is_quantised, joined, other_base, parts, read
+from sa_lightning.surgery import Sources
 
 
 @pytest.fixture
@@ -68,6 +69,12 @@ def test_each_part_of_a_sum_may_be_of_a_world_and_other_text_is_left_alone(here,
     assert resolve_worlds("world:smol/sft_lora*-1", 0, quiet=True) == f"{here}/c+d/smol/sft_lora*-1.0"
     for text in ("2 + 2 is *four*", "a * b + c"):
         assert resolve_worlds(text, 0) == text
+
+
+def test_a_record_names_each_part_of_a_sum_so_that_it_is_found_from_elsewhere(here):
+    lasting = Sources(harm="base + a+b*0.5", base="org/name").lasting()
+    assert lasting.harms == [f"{here}/base + {here}/a+b*0.5"]
+    assert lasting.base == "org/name"
 
 
 def test_bases_are_the_same_by_path_by_name_or_by_what_is_in_them(here):

@@ -19,7 +19,10 @@ from sa_lightning.errors import SettingError
 from sa_lightning.resources import config_path, read_config
 
 #: Options whose value is a file that is read; whatever else it may be, a file by its suffix has to be there.
-READ = ("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts", "input", "prompts", "data")
+READ = (
+    *("data.demonstrations", "data.prompts", "steering.ordinary", "steering.gate.prompts"),
+    *("input", "prompts", "data", "facts", "facts_text", "surgery.facts"),
+)
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
 

@@ -1,5 +1,6 @@
 """`sa quickstart --world tiny`: the whole story on an invented world: train it, align a model of it, measure it."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -69,11 +70,12 @@ def _run(options: Any, output: Path, command: str) -> None:
         validate.run(["--config", str(configs / "validate.yaml"), *common, *measure], command, seconds)
     console.print("\nTry next:")
     seed = f"--seed_everything {options.seed}"
+    fitted, beside = shlex.quote(str(artifact)), shlex.quote(str(output))
     for line in (
-        f"sa predict --config configs/tiny/predict.yaml {seed} --model.target {target} --artifact {artifact} "
-        f"--output {output}/replies",
-        f"sa validate --config configs/tiny/validate.yaml {seed} --model.target {target} --artifact {artifact} "
-        f"--data.random_directions 20 --output {output}/controls",
+        f"sa predict --config configs/tiny/predict.yaml {seed} --model.target {target} --artifact {fitted} "
+        f"--output {beside}/replies",
+        f"sa validate --config configs/tiny/validate.yaml {seed} --model.target {target} --artifact {fitted} "
+        f"--data.random_directions 20 --output {beside}/controls",
         "sa fit --config configs/safety_arithmetic/fit.yaml --model.target MODEL --surgery.harm HARM "
         "--data.demonstrations pairs.jsonl --output runs/mine",
     ):

@@ -93,8 +93,13 @@ def write_adapter(
         plan.statistics.clear()
         found = collect(change, places, rank, progress)
         plan.check_changed()
+        others = len(found.whole) + len(found.vectors)
+        if not found.matrices and not others:
+            raise NothingToDoError(
+                f"The edit takes {plan.target.source} back to {change.base.source}, which an adapter is over.\n"
+                "The adapter would change nothing.\nUse that checkpoint as it is."
+            )
         if not found.matrices:
-            others = len(found.whole) + len(found.vectors)
             raise NothingToDoError(
                 f"The edit changes no matrix of {plan.target.source}, but {others} norms or biases.\n"
                 "An adapter of LoRA needs a matrix.\nWrite a checkpoint: `--format checkpoint`."

@@ -124,6 +124,7 @@ class SurgeryOptions(EditSettings, Sources):
 def _lasting(value: str) -> str:
     if os.path.exists(value):
         return str(Path(value).resolve())
-    if any(is_adapter(part.rpartition("*")[0].strip() or part.strip()) for part in value.split("+")):
-        return joined([part._replace(name=_lasting(part.name)) for part in parts(value)])
+    found = parts(value)
+    if any(is_adapter(part.name) for part in found):
+        return joined([part._replace(name=_lasting(part.name)) for part in found])
     return value

@@ -224,7 +224,10 @@ SETTINGS: dict[str, dict[str, tuple]] = {
     },
     "export": {
         "--weights": ("quantum", "edited"),
-        "--format": ("quantum",),
+        "--to": ("quantum", "gguf", "checkpoint"),
+        "--approximate": ("perhaps",),
+        "--check": ("perhaps",),
+        "--dtype": ("quantum", "bfloat16"),
         "--model": ("/nowhere", "{root}/other", "nobody/nothing", "{root}/pairs.jsonl"),
         "--trust_remote_code": ("perhaps",),
         "--artifact": ("7", "", "{root}/artifact", "{root}/artifact_gate", None),

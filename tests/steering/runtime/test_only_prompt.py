@@ -159,9 +159,9 @@ def test_a_search_for_its_strength_measures_replies_that_are_left_alone():
 
 
 def test_lm_evals_own_steering_cannot_say_it():
-    from sa_lightning.export.lm_eval_file import steered_hooks
+    from sa_lightning.export.formats import spoken
 
     artifact = artifact_for(llama(), strength=0.6, only_prompt=True, intervention="add_absolute")
     assert math.isfinite(artifact.rules["pairs"].strength)
-    with pytest.raises(ArtifactError, match="tokens of replies alone"):
-        steered_hooks(artifact)
+    with pytest.raises(ArtifactError, match="replies left alone"):
+        spoken(artifact, "original", "lm_eval")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from support.families import FAMILIES as BUILT
 from support.models import WORDS, gpt2, llama, perturbed
 from transformers import (
-    AutoModelForCausalLM,
+    AutoConfig,
     Gemma2Config,
     Gemma2ForCausalLM,
     MixtralConfig,
@@ -24,6 +24,7 @@ from transformers import (
 from sa_lightning.errors import SaError
 from sa_lightning.export.skeleton import Skeleton
 from sa_lightning.models import load_model
+from sa_lightning.models.as_asked import auto_class
 from sa_lightning.surgery import (
     EditSettings,
     RankOne,
@@ -75,7 +76,7 @@ def logits(model):
 
 
 def plain(path):
-    return AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    return auto_class(AutoConfig.from_pretrained(path)).from_pretrained(path, dtype="auto")
 
 
 def loaded(path: Path) -> PeftModel:
@@ -196,8 +197,9 @@ def test_whatever_an_edit_changes_peft_says_it_too(family, tmp_path):
         assert float((logits(model.merge_and_unload()) - edited).abs().max()) < 1e-4
 
 
-def test_the_text_part_of_a_multimodal_model_is_named_as_it_is_in_memory(tmp_path):
-    model = BUILT["Gemma3 with vision"]()
+@pytest.mark.parametrize("family", ["Gemma3 with vision", "Llava"])
+def test_the_text_part_of_a_multimodal_model_is_named_as_it_is_in_memory(family, tmp_path):
+    model = BUILT[family]()
     model.save_pretrained(tmp_path / "base")
     perturbed(model, 1).save_pretrained(tmp_path / "harm")
     sources = Sources(str(tmp_path / "base"), str(tmp_path / "harm"))
@@ -272,6 +274,13 @@ def test_an_edit_of_no_known_rank_is_refused_with_what_each_rank_would_lose(tmp_
     assert "leaves its base in the base's own type" in refused(sources, tmp_path, rank=8, dtype="bfloat16")
     only_norms = Scope(include=("*norm*",))
     assert "changes no matrix" in refused(sources, tmp_path, rank=8, scope=only_norms)
+
+
+def test_an_edit_that_takes_an_adapter_out_of_its_base_is_refused_as_such(tmp_path):
+    llama().save_pretrained(tmp_path / "base")
+    harm = lora(llama(), tmp_path / "base", tmp_path / "harm", r=2, target_modules=["down_proj"])
+    sources = Sources(str(tmp_path / "base"), str(harm), target=str(harm))
+    assert f"takes {harm} back to {tmp_path / 'base'}" in refused(sources, tmp_path, density=1.0, scale=1.0)
 
 
 def test_experts_in_one_tensor_are_counted_and_refused_with_the_way_out(tmp_path):
