@@ -23,9 +23,9 @@ from sa_lightning.surgery import Factors
 __all__ = ["Editor", "Token", "key"]
 
 Token = Literal["subject", "answer"]
-DEPTHS: dict[Token, float] = {"subject": 1 / 4, "answer": 2 / 3}
+DEPTHS: dict[Token, float] = {"subject": 1 / 6, "answer": 2 / 3}
 TOKENS: tuple[Token, ...] = ("subject", "answer")
-MET = -0.7  # log p of the target, in the mean over contexts, from which on a value is good enough
+MET = -2.0  # log p of the target, in the mean over contexts, from which on a value is good enough
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Editor:
     Args:
         asking: The model.
         layer: The block into whose MLP facts are written, from 0. If not set, it hangs on the token: at the subject a
-            quarter of the depth, at the answer two thirds.
+            sixth of the depth, at the answer two thirds.
         text: On which keys are counted.
         contexts: What stands before prompts when keys and values are looked for.
         token: Where facts are read. If not set: at the subject, and where no value there makes the model say the target

@@ -32,15 +32,15 @@ class Descent:
         essence: Weight of the KL divergence of what the model says of the subject alone.
         decay: Weight of ‖δ‖² / ‖W k‖².
         clamp: Largest ‖δ‖ / ‖W k‖.
-        enough: The loss at which to stop.
+        enough: −log p(target) at which to stop: a longer step would disturb more, and be said no more often.
     """
 
-    steps: int = 20
-    rate: float = 0.4
+    steps: int = 25
+    rate: float = 0.25
     essence: float = 0.0625
-    decay: float = 0.05
+    decay: float = 0.2
     clamp: float = 4.0
-    enough: float = 0.25
+    enough: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Sources:
         direction_layer: Whose direction, from 0.
         facts: JSONL file of facts to write into the target (ROME; several at once: MEMIT), each with `subject`,
             `prompt` (which holds the subject) and `target`: what the reply is to begin with.
-        facts_layers: The block into whose MLP they are written, from 0, such as `[5]`. If not set: at a quarter of the
+        facts_layers: The block into whose MLP they are written, from 0, such as `[5]`. If not set: at a sixth of the
             depth where a fact is written at its subject, at two thirds where at its answer.
         facts_token: Where a fact is read: at the last token of its subject, as in ROME, or where its answer begins. If
             not set: at the subject, or at the answer where no value at the subject makes the model say the target.
