@@ -26,7 +26,7 @@ ACTS = {
     "partial_ablation": {"intervention": "ablate", "strength": 0.5},
     "map": {"intervention": "add_mapped", "strength": 0.1},
 }  # fmt: skip
-SAID = [(to, kind) for to in FORMATS for kind in FORMATS[to].kinds]
+SAID = [(to, kind) for to in FORMATS for kind in ACTS if kind in FORMATS[to].kinds]
 UNSAID = [(to, kind) for to in FORMATS for kind in ACTS if kind not in FORMATS[to].kinds]
 
 
