@@ -109,9 +109,9 @@ def run(arguments: Sequence[str]) -> None:
     output = Path(options.output)
     artifact = SteeringArtifact.from_pretrained(options.artifact)
     names = [output.name] + ([record_of(output, options.to).name] if FORMATS[options.to].suffix else [])
-    check_output(output, options.to)
     settings: Any = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
     with Output(output.parent, "export", names, overwrite=None, file=True):
+        check_output(output, options.to)
         record = export(artifact, output, Settings(**settings))
     console = Terminal()
     console.wrote(options.output, f"{len(record['steps'])} places, for {options.weights} weights")

@@ -150,8 +150,12 @@ def _check_system(tokenizer: Any, messages: Sequence[Message], arguments: Mappin
 
 
 def begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Say whether a tokenizer begins every text with its BOS token."""
-    return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    """Say whether a tokenizer begins every text with its BOS token; one that can make nothing of a text does not."""
+    try:
+        ids = tokenizer("a", verbose=False).input_ids if tokenizer.bos_token_id is not None else []
+    except Exception:  # the bindings of tokenizers raise plain ones; `tokenize` tells of them
+        return False
+    return ids[:1] == [tokenizer.bos_token_id]
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def readers() -> dict[str, Callable[[Path], list[str]]]:
     from sa_lightning.datamodules.prompts import read_prompts
     from sa_lightning.evaluation.judges.replies import read_replies
     from sa_lightning.evaluation.tasks.prompts import own
-    from sa_lightning.fitting.examples import _conversations
+    from sa_lightning.fitting.examples import read_conversations
     from sa_lightning.fitting.prompts import harmless_prompts
     from sa_lightning.fitting.prompts import read_prompts as known_prompts
     from sa_lightning.rows import json_lines, read_rows
@@ -202,7 +202,7 @@ def readers() -> dict[str, Callable[[Path], list[str]]]:
         "prompts": lambda path: read_prompts(path),
         "gate prompts": lambda path: [prompt.text for found in known_prompts(path).values() for prompt in found],
         "ordinary": lambda path: harmless_prompts(str(path), []),
-        "examples": lambda path: [turn["content"] for turns in _conversations(path, None, None) for turn in turns],
+        "examples": lambda path: [turn["content"] for turns in read_conversations(path, None, None) for turn in turns],
         "own tasks": lambda path: list(own(prompts=str(path), kind="harmful")["test"]["prompt"]),
         "replies": lambda path: [json_lines([reply.doc]) for reply in read_replies(path)],
         "rows": lambda path: [json_lines(read_rows(path))],

@@ -121,7 +121,8 @@ def replies(source: Path, prompts: list[str], new: int) -> list[str]:
     module.generation = {"max_new_tokens": new}
     module.setup("predict")
     module.configure_model()
-    return module.predict_step(SimpleNamespace(prompts=prompts), 0)
+    asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return module.predict_step(SimpleNamespace(prompts=asked), 0)
 
 
 def test_a_prompt_beyond_the_positions_loses_its_beginning_and_says_so(good):
