@@ -39,7 +39,7 @@ def hooked(model: Any, changes: Changes, path: str | None = None) -> Iterator[An
 
         return forward
 
-    handles = [blocks.at(site)[layer].register_forward_hook(hook(change)) for site, layer, change in changes]  # type: ignore[arg-type]
+    handles = [blocks.at(site)[layer].register_forward_hook(hook(change)) for site, layer, change in changes]  # type: ignore[arg-type]  # sites are the formats' own
     try:
         yield model
     finally:
@@ -99,7 +99,7 @@ def read_vllm_lens(path: Path) -> Changes:
         for layer, vector in zip(one["layer_indices"], torch.from_numpy(vectors.copy()), strict=True):
             added = _add(scale * vector)
             if one["norm_match"]:
-                added = lambda h, v=vector, s=scale: h + s * h.norm(dim=-1, keepdim=True) * v / v.norm()  # noqa: E731
+                added = lambda h, v=vector, s=scale: h + s * h.norm(dim=-1, keepdim=True) * v / v.norm()  # noqa: E731  # binds the loop's values
             found.append(("residual", layer, added))
     return found
 
@@ -107,6 +107,7 @@ def read_vllm_lens(path: Path) -> Changes:
 def read_hotwire(path: Path) -> Changes:
     """hotwire: each entry of the request adds `scale` times its layer's row of the vector of that name."""
     request = json.loads((path / "request.json").read_text(encoding="utf-8"))
+    # What was just written here, and tensors alone: `weights_only`.
     banks = {one["id"]: torch.load(path / "vectors" / f"{one['id']}.pt", weights_only=True) for one in request}
     return [("residual", one["layer"], _add(one["scale"] * banks[one["id"]][one["layer"]])) for one in request]
 
@@ -150,7 +151,7 @@ def _transformers(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
 def _lm_eval(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
     from lm_eval.models.hf_steered import SteeredModel, steer
 
-    found: Any = SteeredModel(pretrained=model, steer_path=str(path), tokenizer=tokenizer)  # type: ignore[arg-type]
+    found: Any = SteeredModel(pretrained=model, steer_path=str(path), tokenizer=tokenizer)  # type: ignore[arg-type]  # a model, too, says lm-eval's own code
     with steer(found.model, found.hook_to_steer):
         yield model
 
@@ -158,7 +159,7 @@ def _lm_eval(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
 @contextmanager
 def _repeng(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
     from gguf import GGUFReader
-    from repeng import ControlModel, ControlVector  # type: ignore[import-not-found]
+    from repeng import ControlModel, ControlVector  # type: ignore[import-not-found]  # only where it is installed
 
     vector: Any = ControlVector.import_gguf(path)
     keep: Any = GGUFReader(path).get_field("controlvector.sa.normalize")
@@ -173,7 +174,7 @@ def _repeng(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
 @contextmanager
 def _steering_vectors(path: Path, model: Any, tokenizer: Any) -> Iterator[Any]:
     from safetensors.torch import load_file
-    from steering_vectors import SteeringVector  # type: ignore[import-not-found]
+    from steering_vectors import SteeringVector  # type: ignore[import-not-found]  # only where it is installed
 
     with safe_open(path, "pt") as file:
         kind = file.metadata()["layer_type"]
